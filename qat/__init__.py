@@ -1,0 +1,1 @@
+"""Quantization-aware training: quantizers, gradient estimators and the theorem that relates them."""

@@ -1,0 +1,215 @@
+"""Optimizers by name, and the transfer class that decides which recipe an STE twin needs.
+
+The class depends on optimizer, arguments, weight decay and placement together (arXiv 2405.05171,
+theorems 1 and 2, and what follows from their proofs):
+
+  map       M on the initial weights, alpha on the learning rate of the quantized kernels;
+  identity  nothing changes: coordinates are normalised, so a slope cancels;
+  none      no recipe is known.
+
+Placement `gradient` is the usual one: the slope multiplies the gradient. Placement `update`: the
+optimizer sees the plain STE gradient and the slope multiplies the optimizer's output.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import optax
+import optax.contrib
+
+from qat import calls
+from qat.calls import Interval
+
+PLACEMENTS = ('gradient', 'update')
+
+_BETA = Interval(0, 1, low_included=True)
+_DOMAINS = {
+    **dict.fromkeys(('momentum', 'b1', 'b2', 'decay', 'beta', 'adam_b1', 'adam_b2', 'decay_rate'), _BETA),
+    'eps': Interval(0, float('inf'), low_included=True),
+    'ns_steps': Interval(1, 100, low_included=True),
+    'min_dim_size_to_factor': Interval(1, float('inf'), low_included=True),
+    'clipping_threshold': Interval(0, float('inf')),
+}
+
+
+def _sgd(learning_rate, decay, *, momentum=0.0, nesterov=False):
+    return optax.sgd(learning_rate, momentum or None, nesterov)
+
+
+def _signsgd(learning_rate, decay):
+    return optax.sign_sgd(learning_rate)
+
+
+def _adam(learning_rate, decay, *, b1=0.9, b2=0.999, eps=1e-8):
+    return optax.adam(learning_rate, b1, b2, eps)
+
+
+def _adamw(learning_rate, decay, *, b1=0.9, b2=0.999, eps=1e-8):
+    return optax.adamw(learning_rate, b1, b2, eps, weight_decay=decay)
+
+
+def _rmsprop(learning_rate, decay_, *, decay=0.9, eps=1e-8, momentum=0.0, centered=False):
+    return optax.rmsprop(learning_rate, decay, eps, centered=centered, momentum=momentum or None)
+
+
+def _lion(learning_rate, decay, *, b1=0.9, b2=0.99):
+    return optax.lion(learning_rate, b1, b2, weight_decay=decay)
+
+
+def _adafactor(
+    learning_rate,
+    decay,
+    *,
+    min_dim_size_to_factor=32,
+    decay_rate=0.8,
+    multiply_by_parameter_scale=True,
+    clipping_threshold=1.0,
+    momentum=0.0,
+):
+    # optax's default of 128 would factor no kernel of a small ConvNet.
+    return optax.adafactor(
+        learning_rate,
+        min_dim_size_to_factor,
+        decay_rate,
+        multiply_by_parameter_scale=multiply_by_parameter_scale,
+        clipping_threshold=clipping_threshold,
+        momentum=momentum or None,
+    )
+
+
+def _muon(learning_rate, decay, *, beta=0.95, ns_steps=5, nesterov=True, adam_b1=0.9, adam_b2=0.999):
+    return optax.contrib.muon(
+        learning_rate,
+        ns_steps=ns_steps,
+        beta=beta,
+        nesterov=nesterov,
+        weight_decay=decay,
+        adam_weight_decay=decay,
+        adam_b1=adam_b1,
+        adam_b2=adam_b2,
+        muon_weight_dimension_numbers=_matrices,
+    )
+
+
+def _matrices(params):
+    """Which parameters Muon orthogonalizes: dense and conv kernels, as (fan_in, features) matrices.
+
+    By itself optax sends every leaf that is not 2-D, conv kernels included, to AdamW.
+    """
+    numbers = {
+        2: optax.contrib.MuonDimensionNumbers(0, 1),
+        4: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3),
+    }
+    return jax.tree.map(lambda leaf: numbers.get(leaf.ndim), params)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Family:
+    """An optimizer's constructor, its class under placement `gradient`, and its weight decay.
+
+    `memory` names the argument that is the decay of the second moment, or is its value.
+    """
+
+    build: Callable
+    transfer_class: str
+    decay: str  # 'coupled' (added to the gradient), 'decoupled' or 'unsupported'
+    memory: str | float | None = None
+
+
+FAMILIES = {
+    'sgd': _Family(_sgd, 'map', 'coupled'),
+    'signsgd': _Family(_signsgd, 'identity', 'coupled', 0.0),
+    'adam': _Family(_adam, 'identity', 'coupled', 'b2'),
+    'adamw': _Family(_adamw, 'identity', 'decoupled', 'b2'),
+    'rmsprop': _Family(_rmsprop, 'identity', 'coupled', 'decay'),
+    'lion': _Family(_lion, 'identity', 'decoupled', 'b2'),
+    'adafactor': _Family(_adafactor, 'none', 'unsupported'),
+    'muon': _Family(_muon, 'none', 'decoupled'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """A transfer class, 'map', 'identity' or 'none', and why it is that one."""
+
+    transfer_class: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimizer with every argument but the learning rate fixed. Make one with `make`."""
+
+    name: str
+    parameters: tuple[tuple[str, object], ...]
+    weight_decay: float
+
+    def __str__(self):
+        return calls.write(self.name, dict(self.parameters))
+
+    def build(self, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+        """The optax transformation: gradients -> updates to be added to the weights."""
+        family = FAMILIES[self.name]
+        transformation = family.build(learning_rate, self.weight_decay, **dict(self.parameters))
+        if family.decay == 'coupled' and self.weight_decay:
+            return optax.chain(optax.add_decayed_weights(self.weight_decay), transformation)
+        return transformation
+
+    def transfer(self, placement: str) -> Transfer:
+        """The transfer class under this placement of the estimator.
+
+        Raises:
+          ValueError: an unknown placement.
+        """
+        if placement not in PLACEMENTS:
+            raise ValueError(calls.unknown('placement', placement, PLACEMENTS))
+        family, arguments = FAMILIES[self.name], dict(self.parameters)
+        if self.weight_decay and (placement == 'update' or family.decay == 'coupled'):
+            return Transfer('none', f'{self.name} with weight decay pulls on the weights that M moves')
+        if placement == 'update':
+            if arguments.get('multiply_by_parameter_scale'):
+                return Transfer('none', f'{self.name} scales its output by the weights that M moves')
+            return Transfer('map', f"the output of {self.name} does not depend on the weights, and placement is 'update'")
+        reason = {
+            'map': f'the updates of {self.name} are linear in the gradients',
+            'identity': f'{self.name} normalises every coordinate of the gradient, so the slope cancels',
+            'none': f'{self.name} mixes the gradients of different weights',
+        }[family.transfer_class]
+        return Transfer(family.transfer_class, reason)
+
+    @property
+    def second_moment_decay(self) -> float | None:
+        """beta2, the decay of the second moment; None where there is none."""
+        memory = FAMILIES[self.name].memory
+        return dict(self.parameters)[memory] if isinstance(memory, str) else memory
+
+
+def make(name: str, weight_decay: float = 0.0, **arguments) -> Optimizer:
+    """The optimizer of this name.
+
+    Raises:
+      ValueError: unknown name or argument, a value outside its domain, or a weight decay that is
+        negative or that the optimizer does not have.
+    """
+    if name not in FAMILIES:
+        raise ValueError(calls.unknown('optimizer', name, FAMILIES))
+    if weight_decay < 0:
+        raise ValueError(f'weight_decay must be at least 0, got {weight_decay!r}')
+    if weight_decay and FAMILIES[name].decay == 'unsupported':
+        raise ValueError(f'{name} is offered without weight decay: set weight_decay to 0')
+    bound = calls.bind(f'optimizer {name!r}', FAMILIES[name].build, arguments, _DOMAINS)
+    return Optimizer(name, tuple(bound.items()), weight_decay)
+
+
+def kappa(optimizer: Optimizer, peak_learning_rate: float, step: float) -> float | None:
+    """How many quantizer steps a weight can cross within the second moment's memory.
+
+    kappa = peak learning rate / ((1 - beta2) D). Where it is not far below 1 the slope changes
+    before the optimizer has normalised it away, and the identity class' claim fails.
+
+    Returns:
+      kappa, or None for an optimizer without a second moment.
+    """
+    beta2 = optimizer.second_moment_decay
+    return None if beta2 is None else peak_learning_rate / ((1 - beta2) * step)

@@ -1,0 +1,133 @@
+"""The uniform quantizer: range, step, integer codes and the values they stand for.
+
+Source: arXiv 2405.05171, section 2. All arithmetic is float32, also under bfloat16 compute, and
+codes are compared as integers, never as floats.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MAX_BITS = 8
+
+
+RangeRule = Callable[[jax.Array], jax.Array]
+
+
+def he_uniform(kernel: jax.Array) -> jax.Array:
+    """R = sqrt(6 / fan_in), a scalar; fan_in is the product of all axes but the last."""
+    fan_in = np.prod(kernel.shape[:-1])
+    return jnp.float32(np.sqrt(6 / fan_in))
+
+
+def max_abs(kernel: jax.Array) -> jax.Array:
+    """R = the largest absolute weight of the layer, a scalar."""
+    return jnp.max(jnp.abs(kernel)).astype(jnp.float32)
+
+
+def channel_max_abs(kernel: jax.Array) -> jax.Array:
+    """R = the largest absolute weight of each output channel, shape (1, ..., 1, channels)."""
+    return jnp.max(jnp.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype(jnp.float32)
+
+
+RANGE_RULES: dict[str, RangeRule] = {rule.__name__: rule for rule in (he_uniform, max_abs, channel_max_abs)}
+
+
+@dataclasses.dataclass(frozen=True)
+class UniformQuantizer:
+    """A symmetric uniform quantizer with `2**bits` values on `[-range, range]`.
+
+    `range` is always an array that broadcasts against the weights: a scalar per layer, or
+    `(1, ..., 1, channels)` per output channel. Units: weights, ranges, steps and values share one.
+
+    Attributes:
+      bits: an integer in 1..8.
+      range_rule: a layer's initial kernel -> its range R, computed once and kept.
+
+    Raises:
+      ValueError: if `bits` is not an integer in 1..8.
+    """
+
+    bits: int
+    range_rule: RangeRule = he_uniform
+
+    def __post_init__(self):
+        if type(self.bits) is not int or not 1 <= self.bits <= MAX_BITS:
+            raise ValueError(f'bits must be an integer in 1..{MAX_BITS}, got {self.bits!r}')
+
+    @property
+    def intervals(self) -> int:
+        """Number of steps between the lowest and the highest value, and of rounding thresholds."""
+        return 2**self.bits - 1
+
+    def step(self, range: jax.Array) -> jax.Array:
+        """The distance D of two neighbouring values, shaped like `range`."""
+        return 2 * range / self.intervals
+
+    def codes(self, weights: jax.Array, range: jax.Array) -> jax.Array:
+        """Integer codes in `0..2**bits - 1`, int32, shaped like `weights`; ties go to the even code."""
+        shifted = jnp.clip(weights, -range, range) + range
+        codes = jnp.round(shifted / self.step(range)).astype(jnp.int32)
+        return jnp.clip(codes, 0, self.intervals)  # 2R/D may round above the last code
+
+    def values(self, codes: jax.Array, range: jax.Array) -> jax.Array:
+        """The float32 value `-R + c*D` of every code."""
+        return -range + codes.astype(jnp.float32) * self.step(range)
+
+    def quantize(self, weights: jax.Array, range: jax.Array) -> jax.Array:
+        """The quantized weights: `values(codes(weights))`."""
+        return self.values(self.codes(weights, range), range)
+
+    def nearest_threshold(self, weights: jax.Array, range: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The threshold T nearest to each weight, and the weight's offset from it.
+
+        Returns:
+          `(T, r)`: T in the weights' unit, `r = (w - T) / D` in units of the step, clipped to
+          [-1/2, 1/2] and positive above the threshold. Weights outside the range are clipped to it.
+        """
+        step = self.step(range)
+        clipped = jnp.clip(weights, -range, range)
+        cell = jnp.clip(jnp.floor((clipped + range) / step), 0, self.intervals - 1)
+        threshold = (cell - (self.intervals - 1) / 2) * step  # exactly 0 in the middle
+        return threshold, jnp.clip((clipped - threshold) / step, -0.5, 0.5)
+
+    def clip_to_cell(self, weights: jax.Array, codes: jax.Array, range: jax.Array) -> jax.Array:
+        """The float32 nearest to each weight that lies in the range and has the given code.
+
+        The last float of each cell is found by bisection over the floats themselves, so the result
+        has the wanted code even where rounding moves a threshold by a few units in the last place.
+        """
+        first = _first_float_of_each_code(self, jnp.ravel(range))  # (2**bits + 1, channels)
+        channel = np.arange(first.shape[1])
+        return jnp.clip(weights, first[codes, channel], jnp.nextafter(first[codes + 1, channel], -jnp.inf))
+
+
+def _first_float_of_each_code(quantizer: UniformQuantizer, ranges: jax.Array) -> jax.Array:
+    """For ranges (n,): the smallest float32 in [-R, R] of every code, then the first one above R."""
+    codes = jnp.arange(1, 2**quantizer.bits)[:, None]
+    low = _float_to_ordinal(quantizer.values(codes - 1, ranges))
+    high = _float_to_ordinal(quantizer.values(codes, ranges))
+
+    def halve(_, bracket):
+        low, high = bracket  # codes(low) < codes <= codes(high)
+        middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
+        reached = quantizer.codes(_ordinal_to_float(middle), ranges) >= codes
+        return jnp.where(reached, low, middle), jnp.where(reached, middle, high)
+
+    _, high = jax.lax.fori_loop(0, 33, halve, (low, high))
+    above = jnp.nextafter(ranges, jnp.full_like(ranges, jnp.inf))
+    return jnp.concatenate([-ranges[None], _ordinal_to_float(high), above[None]])
+
+
+def _float_to_ordinal(x: jax.Array) -> jax.Array:
+    """int32 that orders float32 as their values do: consecutive floats are consecutive integers."""
+    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
+    return jnp.where(bits < 0, jnp.int32(-(2**31)) - bits, bits)
+
+
+def _ordinal_to_float(ordinal: jax.Array) -> jax.Array:
+    bits = jnp.where(ordinal < 0, jnp.int32(-(2**31)) - ordinal, ordinal)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)

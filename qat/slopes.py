@@ -1,0 +1,177 @@
+"""The catalogue of slopes: what published gradient estimators put in place of rounding's derivative.
+
+A slope is an elementwise function of `r`, the offset of a weight from the nearest rounding
+threshold in units of the step, in [-1/2, 1/2] and positive above the threshold. Keyword-only
+arguments with a default are its parameters. It may also take, without a default,
+
+  bits      the quantizer's bits,
+  gradient  the incoming gradient dL/dq, shaped like r,
+  progress  the fraction of training done, a scalar in [0, 1];
+
+the last two make it *not covered* by the theorem of arXiv 2405.05171: there s depends on the
+weight alone. Every slope is 0 outside the range [-R, R], `mad` alone excepted.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from qat.calls import Interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A catalogued slope, the domains of its parameters, and its rule outside the range.
+
+    `outside` maps |w|/R > 1 to the slope there. `resolve` turns (bits, given parameters) into all
+    parameters where a default depends on the bits.
+    """
+
+    slope: Callable
+    domains: dict[str, Interval]
+    outside: Callable = jnp.zeros_like
+    resolve: Callable[[int, dict], dict] = lambda bits, given: given
+
+
+CATALOGUE: dict[str, Entry] = {}
+
+
+def _entry(*, outside: Callable = jnp.zeros_like, resolve: Callable = Entry.resolve, **domains: Interval):
+    def register(slope: Callable) -> Callable:
+        CATALOGUE[slope.__name__] = Entry(slope, domains, outside, resolve)
+        return slope
+
+    return register
+
+
+@_entry()
+def ste(r):
+    """Straight-through estimator (Bengio et al. 2013, arXiv 1308.3432): s = 1.
+
+    Verdict: the identity map, alpha = 1.
+    """
+    return jnp.ones_like(r)
+
+
+DSQ_SHARPNESS = {1: 2.0, 2: 6.5, 4: 18.0}  # the paper's experiments (arXiv 2405.05171), by bits
+
+
+def _dsq_default(bits: int, given: dict) -> dict:
+    if given.get('k') is None:
+        if bits not in DSQ_SHARPNESS:
+            raise ValueError(f'dsq has no default k at {bits} bits: give one, as in dsq(k=6.5)')
+        return {**given, 'k': DSQ_SHARPNESS[bits]}
+    return given
+
+
+@_entry(k=Interval(0, math.inf), resolve=_dsq_default)
+def dsq(r, *, bits, k=None):
+    """Differentiable soft quantization (Gong et al. 2019, arXiv 1908.05033).
+
+    s = (u / tanh u) sech^2(2 u r), u = k / (2^bits - 1). Default k: 2 at 1 bit, 6.5 at 2, 18 at 4.
+    Verdict: covered, alpha = (u / tanh u) / (1/2 + sinh(2u) / (4u)); 0.4544 at 2 bits.
+    """
+    u = k / (2**bits - 1)
+    return u / jnp.tanh(u) / jnp.cosh(2 * u * r) ** 2
+
+
+@_entry(a=Interval(0, math.inf))
+def soft_round(r, *, a=5.0):
+    """Soft rounding (Agustsson & Theis 2020, arXiv 2006.09952).
+
+    s = a / (2 tanh(a/2)) sech^2(a r). Verdict: covered, `dsq` with u = a/2; alpha = 0.320.
+    """
+    return a / (2 * jnp.tanh(a / 2)) / jnp.cosh(a * r) ** 2
+
+
+@_entry(lam=Interval(0, 1, low_included=True))
+def sine(r, *, lam=0.6):
+    """A sine added to the identity: s = 1 + lam cos(2 pi r).
+
+    Verdict: covered, alpha = sqrt(1 - lam^2); 0.8 by default.
+    """
+    return 1 + lam * jnp.cos(2 * jnp.pi * r)
+
+
+def rdfs_amplitude(A):
+    """c = sqrt(2) pi A of the RDFS slope; below 1 for A < 0.2251."""
+    return jnp.sqrt(2.0) * jnp.pi * A
+
+
+@_entry(A=Interval(0, 0.2251))
+def rdfs(r, *, A=0.21):
+    """Rotated damped Fourier surrogate (StableQAT 2026, arXiv 2601.19320).
+
+    s = (1 - c cos(pi e)) / (1 + c cos(pi e)), c = sqrt(2) pi A, e the offset from the nearest
+    value, so that cos(pi e) = sin(pi |r|). Verdict: covered, alpha = 0.1135.
+    """
+    wave = rdfs_amplitude(A) * jnp.sin(jnp.pi * jnp.abs(r))
+    return (1 - wave) / (1 + wave)
+
+
+@_entry(k=Interval(1, 1000, low_included=True), clamp=Interval(0, 1e6))
+def dge(r, *, k=5.0, clamp=3.0):
+    """Differentiable gradient estimator of FP4 training (2025, arXiv 2501.17116).
+
+    s = min(|2r|^(1/k - 1) / k, clamp), the clamp at r = 0. Verdict: covered, alpha = 0.359.
+    """
+    x = jnp.maximum(jnp.abs(2 * r), jnp.finfo(jnp.float32).tiny)
+    return jnp.minimum(x ** (1 / k - 1) / k, clamp)
+
+
+@_entry(outside=jnp.reciprocal)
+def mad(r):
+    """Magnitude-aware differentiation (Sakr et al. 2022, arXiv 2206.06501).
+
+    s = 1 inside the range and R / |w| outside, where every other slope is 0. Verdict: covered,
+    alpha = 1 and M(w) = sgn(w) (R^2 + w^2) / (2R) outside; its twins pass gradients outside too.
+    """
+    return jnp.ones_like(r)
+
+
+@_entry(d=Interval(0, 2, low_included=True))
+def ewgs(r, *, gradient, d=0.2):
+    """Element-wise gradient scaling (Lee et al. 2021, arXiv 2104.00903).
+
+    s = 1 + d sign(g) e, e the offset from the nearest value. Verdict: not covered, s depends on
+    the incoming gradient g.
+    """
+    e = jnp.where(r < 0, r + 0.5, r - 0.5)
+    return 1 + d * jnp.sign(gradient) * e
+
+
+@_entry()
+def ede(r, *, progress):
+    """Error decay estimator (IR-Net, Qin et al. 2020, arXiv 1909.10788).
+
+    s = k t (1 - tanh^2(t x)), x = 2r, t = 0.1 * 100^p, k = max(1/t, 1), p the progress.
+    Verdict: not covered, s changes with time.
+    """
+    t = 0.1 * 100.0**progress
+    return jnp.maximum(1 / t, 1) * t / jnp.cosh(jnp.minimum(t * jnp.abs(2 * r), 40)) ** 2
+
+
+@_entry(o_end=Interval(1, 100, low_included=True))
+def reste(r, *, progress, o_end=3.0):
+    """Rectified STE (ReSTE, Wu et al. 2023, arXiv 2308.06689).
+
+    s = |x|^(1/o - 1) / o, x = 2r, o from 1 to o_end with the progress; for |x| <= 0.1 the finite
+    difference 0.1^(1/o - 1). Verdict: not covered, s changes with time.
+    """
+    o = 1 + (o_end - 1) * progress
+    x = jnp.abs(2 * r)
+    return jnp.where(x <= 0.1, 0.1 ** (1 / o - 1), jnp.maximum(x, 0.1) ** (1 / o - 1) / o)
+
+
+@_entry(b=Interval(0, math.inf))
+def swish_sign(r, *, b=5.0):
+    """SignSwish (BNN+, Darabi et al. 2018, arXiv 1812.11800).
+
+    s = b (2 - b x tanh(b x / 2)) / (1 + cosh(b x)), x = 2r. Verdict: not covered, s is negative
+    for |b x| > 2.4.
+    """
+    x = b * 2 * r
+    return b * (2 - x * jnp.tanh(x / 2)) / (1 + jnp.cosh(x))
+
