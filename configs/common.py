@@ -1,0 +1,53 @@
+"""Every config key, once, with what it means. The other files override values; none adds a key.
+
+What has parameters is written as a call with literal values: 'dsq(k=6.5)', 'sgd(momentum=0.9)'.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The defaults of every experiment."""
+    config = ml_collections.ConfigDict()
+
+    config.name = 'common'  # of the experiment; runs go to runs/<name>/<timestamp>
+    config.seed = 0  # initial weights and the order of the data
+
+    # Data.
+    config.dataset = 'digits'  # digits | mnist | fashion_mnist | synthetic | path to an .npz file of arrays
+    config.data_dir = ''  # where tensorflow-datasets keeps its data; '': its own default
+    config.batch_size = 100  # images an update, over all devices
+
+    # Model and quantization.
+    config.model = 'convnet'
+    config.init_from = ''  # workdir of a run whose reference weights to start from; '': from scratch
+    config.bits = 2  # of the quantized kernels, 1..8
+    config.range = 'he_uniform'  # he_uniform | max_abs | channel_max_abs, from the initial weights
+
+    # The estimator under study.
+    config.estimator = 'dsq'  # qat/slopes.py, or 'my_file.py:my_slope(x=3)'
+    config.placement = 'gradient'  # the slope multiplies the gradient, or the optimizer's 'update'
+
+    # Optimizer.
+    config.optimizer = 'sgd(momentum=0.9)'  # qat/optimizers.py
+    config.learning_rate = 0.01  # at its peak: linear warm-up, then cosine to 0 over the steps of the run
+    config.weight_decay = 0.0  # coupled for sgd, signsgd, adam, rmsprop; decoupled for adamw, lion, muon
+    config.warmup_fraction = 0.02  # of the steps
+
+    # Length.
+    config.num_epochs = 1
+    config.steps_per_epoch = -1  # -1: all the data
+    config.max_steps = -1  # the run ends there, its schedule with it; -1: no limit
+
+    # Scaling learning rate down and epochs up together is the theorem's limit.
+    config.learning_rate_scale = 1.0  # multiplies learning_rate
+    config.epochs_scale = 1.0  # multiplies num_epochs
+
+    # What the reference is compared with: ste, naive_ste, map_ste, jitter, self.
+    config.twins = 'ste,naive_ste,jitter,self'
+    config.track_change_points = True  # 20 bytes a quantized weight and run
+
+    # When to look and when to save.
+    config.eval_every_epochs = 1  # evaluations, each a line of metrics.jsonl; also before the first step
+    config.checkpoint_every_steps = 1000
+    return config

@@ -1,0 +1,1 @@
+"""Every side effect of the project: files, data, devices, the command line."""

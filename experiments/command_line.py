@@ -1,0 +1,97 @@
+"""Reads `--config=FILE --config.KEY=VALUE ... --workdir=DIR`, through ml_collections' config flags."""
+
+import importlib.util
+import json
+import pathlib
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from configs import common
+from experiments.errors import UserError
+from qat.calls import unknown
+
+
+def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict, str]:
+    """The config with its overrides, and the workdir ('' where none is given).
+
+    Raises:
+      UserError: no config, an unknown flag or key, or a value of the wrong type.
+    """
+    path, rest = _take_config(argv)
+    config = load(path)
+    for argument in rest:
+        _check_flag(argument, config)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=['', *rest])
+    flags.DEFINE_string('workdir', '', 'Where the run lies.', flag_values=values)
+    try:
+        left_over = values(['', *rest])[1:]
+    except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise UserError(f'command line: {error}') from None
+    if left_over:
+        raise UserError(f'command line: {left_over[0]!r} is not a flag; write --config.KEY=VALUE')
+    return config, values.workdir
+
+
+def _take_config(argv: list[str]) -> tuple[str, list[str]]:
+    paths = [argument.partition('=')[2] for argument in argv if argument.startswith('--config=')]
+    if len(paths) != 1:
+        raise UserError('command line: give one --config=FILE, such as --config=configs/digits.py')
+    return paths[0], [argument for argument in argv if not argument.startswith('--config=')]
+
+
+def _check_flag(argument: str, config: ml_collections.ConfigDict) -> None:
+    name, equals, _ = argument.partition('=')
+    valid = ['--workdir', *(f'--config.{key}' for key in config)]
+    if not argument.startswith('--'):
+        raise UserError(f'command line: {argument!r} is not a flag; write --config.KEY=VALUE')
+    if name.startswith('--config.') and name not in valid:
+        raise UserError(unknown('config key', name.removeprefix('--config.'), config))
+    if name not in valid:
+        raise UserError(unknown('flag', name, ['--config', '--workdir', '--help']))
+    if not equals:
+        raise UserError(f'command line: {name} needs a value, {name}=VALUE')
+
+
+def load(path: str) -> ml_collections.ConfigDict:
+    """The config of a Python file with `get_config`, or of a run's config.json.
+
+    Raises:
+      UserError: no such file, or keys that are not those of configs/common.py.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f'config: there is no file {path!r}; try --config=configs/digits.py')
+    try:
+        config = _from_json(path) if path.endswith('.json') else _from_python(path)
+    except Exception as error:
+        raise UserError(f'config: cannot load {path}: {type(error).__name__}: {error}') from None
+    for key in config:
+        if key not in common.get_config():
+            raise UserError(f'config: {path}: {unknown("key", key, common.get_config())}')
+    return config
+
+
+def _from_json(path: str) -> ml_collections.ConfigDict:
+    config = common.get_config()
+    config.update(json.loads(pathlib.Path(path).read_text()))
+    return config
+
+
+def _from_python(path: str) -> ml_collections.ConfigDict:
+    spec = importlib.util.spec_from_file_location('config', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def usage(introduction: str) -> str:
+    """What --help prints: the introduction, and every key with its default and comment."""
+    keys = []
+    for line in pathlib.Path(common.__file__).read_text().splitlines():
+        declaration, _, comment = line.strip().partition('  # ')
+        if declaration.startswith('config.') and ' = ' in declaration:
+            key, _, default = declaration.removeprefix('config.').partition(' = ')
+            keys.append(f'  {key} = {default}' + (f'\n      {comment}' if comment else ''))
+    return introduction + '\nConfig keys and their defaults:\n' + '\n'.join(keys)

@@ -1,0 +1,20 @@
+"""What a run ran on: the command, the versions, the devices. For people; nothing depends on it."""
+
+import platform
+import shlex
+from importlib import metadata
+
+import jax
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+def describe(argv: list[str], devices: list) -> dict:
+    """The content of environment.json."""
+    return {
+        'command': shlex.join(['python', '-m', 'experiments.train', *argv]),
+        'python': platform.python_version(),
+        'platform': f'{platform.system()} {platform.machine()}',
+        'devices': f'{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})',
+        'versions': {package: metadata.version(package) for package in PACKAGES},
+    }

@@ -1,0 +1,108 @@
+"""What a run leaves in its workdir for other programs: JSON files and TensorBoard events."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from experiments.errors import UserError
+
+CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
+
+
+def write_json(path: pathlib.Path, content: Mapping) -> None:
+    """Writes JSON so that a reader sees the old file or the whole new one, never half."""
+    partial = path.with_name(f'.{path.name}.partial')
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
+    os.replace(partial, path)
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """Reads JSON that a run wrote.
+
+    Raises:
+      UserError: not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError('not an object')
+        return content
+    except (OSError, ValueError) as error:
+        raise UserError(f'cannot read {path}: {error}') from None
+
+
+def read_rows(workdir: pathlib.Path) -> list[dict]:
+    """The rows of metrics.jsonl, in order; empty where there is none."""
+    path = workdir / 'metrics.jsonl'
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
+    """Refuses a workdir that holds a run with another config.
+
+    Raises:
+      UserError: with the keys that differ.
+    """
+    path = workdir / 'config.json'
+    if not path.exists():
+        return
+    there = read_json(path)
+    keys = [key for key in {**there, **config} if there.get(key) != config.get(key)]
+    if keys:
+        raise UserError(
+            f'workdir {workdir} holds a run with another config; these keys differ: {", ".join(keys)}. '
+            'Choose another --workdir'
+        )
+
+
+class Records:
+    """metrics.jsonl and its copy for TensorBoard, one row an evaluation.
+
+    A run that continues from a step forgets the rows after it: it will write them again.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        self.path = workdir / 'metrics.jsonl'
+        self.rows = [row for row in read_rows(workdir) if row['step'] <= step]
+        self.path.write_text(''.join(map(_line, self.rows)))
+        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._tensorboard.close()
+
+    def append(self, row: Mapping) -> None:
+        """Writes a row; a row of a step that is already there is the same, and left alone."""
+        if self.rows and self.rows[-1]['step'] == row['step']:
+            return
+        self.rows.append(dict(row))
+        with self.path.open('a') as file:
+            file.write(_line(row))
+        for key, value in row.items():
+            if key != 'step' and value is not None:
+                self._tensorboard.add_scalar(key, value, row['step'])
+
+
+def _line(row: Mapping) -> str:
+    return json.dumps(row, allow_nan=False) + '\n'
+
+
+def correlations(rows: list[dict], twin: str) -> dict[str, float | None]:
+    """Pearson's correlation of a twin's evaluations with the reference's, over all rows."""
+    return {
+        name: _pearson([row[key] for row in rows], [row[f'{twin}/{key.replace("/", "_")}'] for row in rows])
+        for name, key in CORRELATIONS.items()
+    }
+
+
+def _pearson(x: list, y: list) -> float | None:
+    pairs = np.array([pair for pair in zip(x, y) if None not in pair], np.float64)
+    if len(pairs) < 2 or (pairs == pairs[0]).all(axis=0).any():
+        return None
+    return float(np.corrcoef(pairs.T)[0, 1])

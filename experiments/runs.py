@@ -1,0 +1,266 @@
+"""The reference run and its twins in lockstep: build, step, evaluate and measure, as pure functions.
+
+All runs see the same batch in the same compiled step. A `Lockstep` is static and a `State` is data;
+the trainer puts both on devices.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from experiments.settings import Settings
+from experiments.twins import Twin, computed_by
+from qat import trajectory
+from qat.equivalence import WeightMap
+from qat.estimators import Estimator, ste_with_clip_of
+
+REFERENCE = 'reference'
+AXIS = 'batch'
+
+
+@struct.dataclass
+class RunState:
+    """One run: its weights, its optimizer's state, and its training losses summed since the last record."""
+
+    params: dict
+    opt_state: optax.OptState
+    loss: jax.Array
+
+
+@struct.dataclass
+class State:
+    """Everything that a checkpoint holds.
+
+    Attributes:
+      step: updates made so far, int32.
+      ranges: R of every quantized kernel, shared by all runs.
+      runs: by name, 'reference' and the twins that are computed.
+      histories: by run and layer; empty where change points are not tracked.
+      paths: by twin and layer.
+      lags: by twin and layer, uint32 shaped like the kernel; empty like the histories.
+    """
+
+    step: jax.Array
+    ranges: dict
+    runs: dict[str, RunState]
+    histories: dict[str, dict[str, trajectory.History]]
+    paths: dict[str, dict[str, trajectory.Path]]
+    lags: dict[str, dict[str, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How one run is updated.
+
+    Attributes:
+      model: with the run's estimator in its layers, or STE where the slope multiplies the output.
+      optimizer: with the run's learning rate.
+      output_slope: the estimator that multiplies the optimizer's output, under placement 'update'.
+      kernel_factor: on the learning rate of the quantized kernels.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    output_slope: Estimator | None
+    kernel_factor: float
+
+
+def map_kernels(function: Callable, ranges: dict, params: dict, *others: dict) -> dict:
+    """`params` with every quantized kernel k replaced by function(R, k, *the same leaf of others)."""
+    flat_ranges = flatten_dict(ranges)
+    trees = [flatten_dict(tree) for tree in (params, *others)]
+    replaced = {path: function(range, *(tree[path] for tree in trees)) for path, range in flat_ranges.items()}
+    return unflatten_dict({**trees[0], **replaced})
+
+
+def kernels(ranges: dict, params: dict) -> dict[str, jax.Array]:
+    """The quantized kernels by layer: {'conv1': kernel, ...}."""
+    flat = flatten_dict(params)
+    return {'/'.join(path[:-1]): flat[path] for path in flatten_dict(ranges)}
+
+
+class Lockstep:
+    """A reference run and its twins, ready to be initialised, stepped, evaluated and measured."""
+
+    def __init__(self, settings: Settings, classes: int, steps: int, record_every: int):
+        self.steps = steps
+        self.record_every = record_every
+        self.twins = settings.twins
+        self.computed_by = computed_by(settings.twins)
+        self._quantizer = settings.quantizer
+        self._track = settings.config.track_change_points
+        self._schedule = settings.schedule(steps)
+        specs = {REFERENCE: Twin(settings.estimator)}
+        specs |= {name: settings.twins[name] for name in dict.fromkeys(self.computed_by.values())}
+        self._runs = {name: self._run(settings, spec, classes) for name, spec in specs.items()}
+        self._map = {
+            name: WeightMap(settings.estimator) if spec.recipe.remaps_initialization else _no_map
+            for name, spec in specs.items()
+        }
+
+    def _run(self, settings: Settings, spec: Twin, classes: int) -> Run:
+        update = settings.config.placement == 'update'
+        return Run(
+            model=settings.model(ste_with_clip_of(spec.estimator) if update else spec.estimator, classes),
+            optimizer=settings.optimizer.build(lambda count: spec.learning_rate_factor * self._schedule(count)),
+            output_slope=spec.estimator if update else None,
+            kernel_factor=spec.recipe.learning_rate_factor,
+        )
+
+    def init(self, key: jax.Array, image_shape: tuple[int, ...], params: dict | None = None) -> State:
+        """The state before the first step: every run from the same weights, or M of them.
+
+        Args:
+          key: of the random initial weights.
+          image_shape: (height, width, channels).
+          params: initial weights instead of random ones.
+        """
+        model = self._runs[REFERENCE].model
+        variables = model.init(key, jnp.zeros((1, *image_shape)))
+        if params is not None:
+            # The ranges follow from the given weights, as they do from random ones.
+            _, collections = model.apply({'params': params}, jnp.zeros((1, *image_shape)), mutable=['ranges', 'progress'])
+            variables = {'params': params, **collections}
+        ranges, runs = variables['ranges'], {}
+        for name, run in self._runs.items():
+            start = map_kernels(lambda range, kernel: self._map[name](kernel, range), ranges, variables['params'])
+            start = jax.tree.map(jnp.copy, start)  # no two runs share a buffer, so that all may be donated
+            runs[name] = RunState(start, run.optimizer.init(start), jnp.float32(0))
+        state = State(jnp.int32(0), ranges, runs, {}, {}, {})
+        codes = {name: self._codes(state, name) for name in runs}
+        twins = [name for name in runs if name != REFERENCE]
+        paths = {name: jax.tree.map(trajectory.begin_path, kernels(ranges, runs[name].params)) for name in twins}
+        if not self._track:
+            return state.replace(paths=paths)
+        return state.replace(
+            paths=paths,
+            histories={name: jax.tree.map(trajectory.begin, codes[name]) for name in runs},
+            lags={name: jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.uint32), codes[name]) for name in twins},
+        )
+
+    def _codes(self, state: State, name: str) -> dict[str, jax.Array]:
+        ranges = kernels(state.ranges, state.ranges)
+        return jax.tree.map(self._quantizer.codes, kernels(state.ranges, state.runs[name].params), ranges)
+
+    def step(self, state: State, images: jax.Array, labels: jax.Array) -> State:
+        """One update of every run on this device's share of a batch; call it under the axis AXIS."""
+        runs = {name: self._update(run, state, state.runs[name], images, labels) for name, run in self._runs.items()}
+        # Tracking reads the weights as they are stored: what reads them must not change how they are computed.
+        runs = jax.lax.optimization_barrier(runs)
+        after = state.replace(step=state.step + 1, runs=runs)
+        return self._track_step(state, after)
+
+    def _update(self, run: Run, state: State, before: RunState, images, labels) -> RunState:
+        def loss_of(params):
+            logits = run.model.apply(self._variables(state, params), images, train=True)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        loss, gradients = jax.lax.pmean(jax.value_and_grad(loss_of)(before.params), AXIS)
+        updates, opt_state = run.optimizer.update(gradients, before.opt_state, before.params)
+
+        def adjust(range, update, kernel):
+            if run.output_slope is not None:
+                update = update * run.output_slope.at(kernel, range, progress=self._progress(state))
+            return update * run.kernel_factor
+
+        updates = map_kernels(adjust, state.ranges, updates, before.params)
+        losses = jnp.where(state.step % self.record_every == 0, 0, before.loss) + loss
+        return RunState(optax.apply_updates(before.params, updates), opt_state, losses)
+
+    def _progress(self, state: State) -> jax.Array:
+        return state.step / jnp.float32(self.steps)
+
+    def _variables(self, state: State, params: dict) -> dict:
+        progress = jax.tree.map(lambda _: self._progress(state), state.ranges)
+        return {'params': params, 'ranges': state.ranges, 'progress': progress}
+
+    def _track_step(self, before: State, after: State) -> State:
+        ranges = kernels(before.ranges, before.ranges)
+        paths = {
+            name: {
+                layer: trajectory.advance_path(path[layer], old[layer], new[layer], ranges[layer]) for layer in path
+            }
+            for name, path in before.paths.items()
+            for old in [kernels(before.ranges, before.runs[name].params)]
+            for new in [kernels(after.ranges, after.runs[name].params)]
+        }
+        histories = {
+            name: {
+                layer: trajectory.advance(history[layer], codes[layer]) for layer in history
+            }
+            for name, history in before.histories.items()
+            for codes in [self._codes(after, name)]
+        }
+        lags = {
+            name: {
+                layer: trajectory.advance_lag(lag[layer], histories[REFERENCE][layer], histories[name][layer])
+                for layer in lag
+            }
+            for name, lag in before.lags.items()
+        }
+        return after.replace(paths=paths, histories=histories, lags=lags)
+
+    def evaluate(self, state: State, images: jax.Array, labels: jax.Array, mask: jax.Array) -> dict:
+        """Sums over this device's share of a validation batch, over all devices; call it under AXIS.
+
+        Args:
+          mask: (batch,) 1 for an example, 0 for padding.
+
+        Returns:
+          'loss' and 'correct' by run; 'agreeing', 'both_wrong' and 'both_wrong_agreeing' by twin.
+        """
+        sums = {key: {} for key in ('loss', 'correct', 'agreeing', 'both_wrong', 'both_wrong_agreeing')}
+        predictions = {}
+        for name, run in self._runs.items():
+            logits = run.model.apply(self._variables(state, state.runs[name].params), images, train=False)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            predictions[name] = jnp.argmax(logits, axis=-1)
+            sums['loss'][name] = jnp.sum(jnp.where(mask, losses, 0))
+            sums['correct'][name] = jnp.sum(mask & (predictions[name] == labels))
+        for name in predictions:
+            if name != REFERENCE:
+                agreeing = mask & (predictions[name] == predictions[REFERENCE])
+                wrong = mask & (predictions[name] != labels) & (predictions[REFERENCE] != labels)
+                sums['agreeing'][name] = jnp.sum(agreeing)
+                sums['both_wrong'][name] = jnp.sum(wrong)
+                sums['both_wrong_agreeing'][name] = jnp.sum(agreeing & wrong)
+        return jax.lax.psum(sums, AXIS)
+
+    def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
+        """By computed twin and layer: the sums that `trajectory.summarize` turns into metrics."""
+        ranges = kernels(state.ranges, state.ranges)
+        reference, reference_codes = kernels(state.ranges, state.runs[REFERENCE].params), self._codes(state, REFERENCE)
+        measured = {}
+        for name in state.paths:
+            twin, codes = kernels(state.ranges, state.runs[name].params), self._codes(state, name)
+            measured[name] = {}
+            for layer, range in ranges.items():
+                sums = trajectory.measure_weights(
+                    self._map[name](reference[layer], range),
+                    reference_codes[layer],
+                    twin[layer],
+                    codes[layer],
+                    state.paths[name][layer],
+                    range,
+                )
+                if self._track:
+                    histories = state.histories[REFERENCE][layer], state.histories[name][layer]
+                    sums |= trajectory.measure_histories(*histories, state.lags[name][layer])
+                measured[name][layer] = sums
+        return measured
+
+    def mapped_reference(self, state: State, name: str) -> dict[str, jax.Array]:
+        """M(w) by layer, through the map of this twin."""
+        reference, ranges = kernels(state.ranges, state.runs[REFERENCE].params), kernels(state.ranges, state.ranges)
+        return jax.tree.map(self._map[self.computed_by[name]], reference, ranges)
+
+
+def _no_map(weights: jax.Array, range: jax.Array) -> jax.Array:
+    """The identity, for twins that start where the reference starts."""
+    return weights

@@ -1,0 +1,167 @@
+"""From a config to the objects it names, every value checked before anything starts."""
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import os
+from collections.abc import Callable
+
+import flax.linen as nn
+import ml_collections
+import numpy as np
+import optax
+
+from experiments import twins
+from experiments.errors import UserError, blame
+from qat import calls, equivalence, estimators, optimizers
+from qat.calls import Interval
+from qat.convnet import ConvNet
+from qat.layers import QuantConv
+from qat.quantizers import RANGE_RULES, UniformQuantizer
+
+MODELS = {'convnet': ConvNet}
+KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
+
+_POSITIVE = Interval(0, math.inf)
+_COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
+_DOMAINS = {
+    'seed': Interval(0, 2**32 - 1, low_included=True, high_included=True),
+    'batch_size': _COUNT,
+    'learning_rate': _POSITIVE,
+    'weight_decay': Interval(0, math.inf, low_included=True),
+    'warmup_fraction': Interval(0, 1, low_included=True, high_included=True),
+    'num_epochs': _COUNT,
+    'learning_rate_scale': _POSITIVE,
+    'epochs_scale': _POSITIVE,
+    'eval_every_epochs': _COUNT,
+    'checkpoint_every_steps': _COUNT,
+}
+_COUNT_OR_ALL = ('steps_per_epoch', 'max_steps')
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A config's objects; none of them has touched a device or a file but the user's estimator."""
+
+    config: ml_collections.ConfigDict  # resolved: every default filled in
+    quantizer: UniformQuantizer
+    estimator: estimators.Estimator
+    optimizer: optimizers.Optimizer
+    transfer: optimizers.Transfer
+    twins: dict[str, twins.Twin]
+
+    def model(self, estimator: estimators.Estimator, classes: int) -> nn.Module:
+        """The model with this estimator in its quantized layers and so many logits."""
+        conv = functools.partial(QuantConv, quantizer=self.quantizer, estimator=estimator)
+        return MODELS[self.config.model](conv=conv, classes=classes)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        return self.config.learning_rate * self.config.learning_rate_scale
+
+    def schedule(self, steps: int) -> Callable:
+        """Linear warm-up, then cosine to 0 over this many steps."""
+        warmup = round(self.config.warmup_fraction * steps)
+        return optax.warmup_cosine_decay_schedule(0 if warmup else self.peak_learning_rate, self.peak_learning_rate, warmup, max(steps, warmup + 1))
+
+    def steps(self, steps_in_data: int) -> tuple[int, int]:
+        """(steps an epoch, steps of the run) on data that lasts this many steps."""
+        config = self.config
+        per_epoch = steps_in_data if config.steps_per_epoch == -1 else config.steps_per_epoch
+        if per_epoch > steps_in_data:
+            raise UserError(f'steps_per_epoch={per_epoch}: the data has only {steps_in_data} batches of {config.batch_size}')
+        total = max(1, round(per_epoch * config.num_epochs * config.epochs_scale))
+        return per_epoch, total if config.max_steps == -1 else min(total, config.max_steps)
+
+    def kappas(self, ranges: dict[str, float]) -> dict[str, float | None]:
+        """kappa of every quantized layer; None outside the identity class."""
+        if self.transfer.transfer_class != 'identity':
+            return dict.fromkeys(ranges)
+        return {
+            layer: optimizers.kappa(self.optimizer, self.peak_learning_rate, float(np.min(self.quantizer.step(range))))
+            for layer, range in ranges.items()
+        }
+
+    def warnings(self, ranges: dict[str, float]) -> list[str]:
+        """What makes the claim doubtful in this setting, a line each."""
+        return [
+            f'kappa of {layer} is {kappa:.2g}, above {KAPPA_WARNING}: the learning rate is too high, or beta2 too '
+            'close to 1, for the estimator to act like STE'
+            for layer, kappa in self.kappas(ranges).items()
+            if kappa is not None and kappa > KAPPA_WARNING
+        ]
+
+    def alpha(self) -> float | None:
+        """The estimator's alpha; None where the theorem does not cover it."""
+        try:
+            return equivalence.alpha(self.estimator)
+        except equivalence.NotCovered:
+            return None
+
+
+def resolve(config: ml_collections.ConfigDict) -> Settings:
+    """Checks a config and makes what it names.
+
+    Raises:
+      UserError: a value that names nothing, or lies outside its domain.
+    """
+    _check_numbers(config)
+    if config.model not in MODELS:
+        raise UserError(f'model: {calls.unknown("model", config.model, MODELS)}')
+    if config.range not in RANGE_RULES:
+        raise UserError(f'range: {calls.unknown("range", config.range, RANGE_RULES)}')
+    with blame('bits'):
+        quantizer = UniformQuantizer(config.bits, RANGE_RULES[config.range])
+    with blame('estimator'):
+        estimator = _estimator(config.estimator, config.bits)
+    with blame('optimizer'):
+        name, arguments = calls.parse(config.optimizer)
+        optimizer = optimizers.make(name, config.weight_decay, **arguments)
+    with blame('placement'):
+        transfer = optimizer.transfer(config.placement)
+        if config.placement == 'update' and estimator.needs('gradient'):
+            raise ValueError(f"{estimator.name} depends on the incoming gradient, use placement 'gradient'")
+    with blame('twins'):
+        made = twins.twins(config.twins, estimator, transfer)
+    resolved = ml_collections.ConfigDict(config)
+    file, colon, _ = config.estimator.partition(':')
+    resolved.estimator = f'{file}:{estimator}' if colon else str(estimator)
+    resolved.optimizer = str(optimizer)
+    return Settings(resolved, quantizer, estimator, optimizer, transfer, made)
+
+
+def _check_numbers(config) -> None:
+    for key, domain in _DOMAINS.items():
+        if config[key] not in domain:
+            raise UserError(f'{key} must be in {domain}, got {config[key]!r}')
+    for key in _COUNT_OR_ALL:
+        if config[key] != -1 and config[key] not in _COUNT:
+            raise UserError(f'{key} must be -1 or at least 1, got {config[key]!r}')
+
+
+def _estimator(text: str, bits: int) -> estimators.Estimator:
+    file, colon, call = text.partition(':')
+    name, arguments = calls.parse(call if colon else text)
+    if not colon:
+        return estimators.make(name, bits, **arguments)
+    return estimators.from_slope(_function(file, name), bits, **arguments)
+
+
+def _function(file: str, name: str) -> Callable:
+    """A function of a Python file that the user chose to run."""
+    if not os.path.isfile(file):
+        raise ValueError(f'there is no file {file!r}')
+    spec = importlib.util.spec_from_file_location('users_estimator', file)
+    if spec is None:
+        raise ValueError(f'{file!r} is not a Python file')
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f'{file} raised {type(error).__name__}: {error}') from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith('_')]
+        raise ValueError(calls.unknown(f'function of {file}', name, functions))
+    return function

@@ -1,0 +1,41 @@
+"""Trains an estimator and its STE twins in lockstep and says whether it is STE in disguise.
+
+  python -m experiments.train --config=configs/digits.py [--config.KEY=VALUE ...] [--workdir=DIR]
+
+The config is a Python file of configs/, or the config.json of an earlier run. A run that was
+interrupted continues when the same command is given the same --workdir.
+"""
+
+import pathlib
+import sys
+import time
+
+from experiments import command_line
+from experiments.errors import UserError
+
+USERS_ERROR = 2
+_LONGEST_MESSAGE = 300
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line without the program's name; returns the exit code."""
+    if not argv or '--help' in argv or '-h' in argv:
+        print(command_line.usage(__doc__))
+        return 0
+    try:
+        config, workdir = command_line.parse(argv)
+        # Imported late: a wrong command line and --help are answered without jax.
+        from experiments import settings, trainer
+
+        resolved = settings.resolve(config)
+        workdir = pathlib.Path(workdir or f'runs/{config.name}/{time.strftime("%Y%m%d-%H%M%S")}')
+        print(f'Workdir: {workdir}', flush=True)
+        return trainer.run(resolved, workdir, argv)
+    except UserError as error:
+        message = ' '.join(f'error: {error}'.split())
+        print(message if len(message) <= _LONGEST_MESSAGE else f'{message[: _LONGEST_MESSAGE - 1]}…', file=sys.stderr)
+        return USERS_ERROR
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

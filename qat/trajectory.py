@@ -1,0 +1,203 @@
+"""Streaming comparison of two weight trajectories, exact and in O(1) memory a weight.
+
+Quantized weights change their codes at *change points*. Storing them all does not scale; instead
+every run keeps, per weight, a polynomial hash (modulo 2^32) of its sequence of codes, the number of
+its change points, and the same for the sequence after removing oscillations with a stack. A pair
+keeps the sum over steps of |N_reference - N_twin|, N the change points so far, which for equal
+sequences is the sum over change points of their distance in time.
+
+Bytes per quantized weight: 20 a run, 4 a pair, and 4 a pair for the twin's start. Codes are
+integers and compared as such. Definitions: arXiv 2405.05171, section 5 and appendix.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+_BASE = 0x9E3779B1  # odd, so that a hash can be undone
+_BASE_INVERSE = pow(_BASE, -1, 2**32)
+_CHUNK = 2**15  # 16-bit numbers of which as many are summed in 32 bits
+
+
+@struct.dataclass
+class History:
+    """What one run remembers of its codes; every field is shaped like the kernel.
+
+    Attributes:
+      hash: of the sequence of codes, uint32.
+      changes: the number of change points N, int32.
+      window: the top four entries of the stack, a byte each, the current code lowest, uint32.
+      stack_hash: of the compressed sequence, uint32.
+      stack_length: of the compressed sequence, int32.
+    """
+
+    hash: jax.Array
+    changes: jax.Array
+    window: jax.Array
+    stack_hash: jax.Array
+    stack_length: jax.Array
+
+    @property
+    def oscillations(self) -> jax.Array:
+        """Every change point pushes on the stack, or pops from it and counts as an oscillation."""
+        return (1 + self.changes - self.stack_length) // 2
+
+
+def begin(codes: jax.Array) -> History:
+    """The history of a run that starts with these int32 codes (0..255)."""
+    code = codes.astype(jnp.uint32)
+    zero = jnp.zeros_like(codes)
+    return History(hash=code + 1, changes=zero, window=code, stack_hash=code + 1, stack_length=zero + 1)
+
+
+def advance(history: History, codes: jax.Array) -> History:
+    """The history one step later.
+
+    A new code that equals the second entry from the top of the stack, while the top equals the
+    third, pops the top (an oscillation a b a b collapses to a b); any other new code is pushed. The
+    stack never holds x y x y, so no two pops follow each other and a window of four is enough.
+    """
+    code = codes.astype(jnp.uint32)
+    top, second, third = (history.window >> shift & 0xFF for shift in (0, 8, 16))
+    changed = code != top
+    pop = changed & (history.stack_length >= 3) & (code == second) & (top == third)
+    pushed_hash = history.stack_hash * jnp.uint32(_BASE) + code + 1
+    popped_hash = (history.stack_hash - top - 1) * jnp.uint32(_BASE_INVERSE)
+
+    def select(unchanged, pushed, popped):
+        return jnp.where(pop, popped, jnp.where(changed, pushed, unchanged))
+
+    return History(
+        hash=jnp.where(changed, history.hash * jnp.uint32(_BASE) + code + 1, history.hash),
+        changes=history.changes + changed,
+        window=select(history.window, history.window << 8 | code, history.window >> 8),
+        stack_hash=select(history.stack_hash, pushed_hash, popped_hash),
+        stack_length=select(history.stack_length, history.stack_length + 1, history.stack_length - 1),
+    )
+
+
+@struct.dataclass
+class Path:
+    """What a twin remembers of its weights.
+
+    Attributes:
+      start: its initial weights v(0), shaped like the kernel.
+      length: the scalar sum over steps and weights of |v(s) - v(s-1)| / R, float32 ...
+      compensation: ... and what float32 has lost of it so far (Kahan; a plain sum stalls).
+    """
+
+    start: jax.Array
+    length: jax.Array
+    compensation: jax.Array
+
+
+def begin_path(weights: jax.Array) -> Path:
+    """The path of a twin that starts with these weights."""
+    return Path(jnp.copy(weights), jnp.float32(0), jnp.float32(0))
+
+
+def advance_path(path: Path, before: jax.Array, after: jax.Array, range: jax.Array) -> Path:
+    """The path one update later."""
+    term = jnp.sum(jnp.abs(after - before) / range) - path.compensation
+    length = path.length + term
+    return path.replace(length=length, compensation=(length - path.length) - term)
+
+
+def advance_lag(lag: jax.Array, reference: History, twin: History) -> jax.Array:
+    """Adds |N_reference - N_twin| to the uint32 accumulator of change-point error."""
+    return lag + jnp.abs(reference.changes - twin.changes).astype(jnp.uint32)
+
+
+def measure_weights(mapped_reference, reference_codes, twin, twin_codes, path: Path, range) -> dict[str, jax.Array]:
+    """Sums over one kernel for the alignment errors and the agreement of codes.
+
+    Args:
+      mapped_reference: M(w), or w where the twin's map is the identity.
+      reference_codes: int32, of the reference w.
+      twin: v.
+      twin_codes: int32, of v.
+      path: of the twin.
+      range: R.
+
+    Returns:
+      Scalars; `summarize` turns them into metrics.
+    """
+    return {
+        'weights': jnp.int32(twin.size),
+        'distance': jnp.sum(jnp.abs(mapped_reference - twin) / range),
+        'path': path.length,
+        'displacement': jnp.sum(jnp.abs(twin - path.start) / range),
+        'agreeing': jnp.sum(reference_codes == twin_codes),
+    }
+
+
+def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict[str, jax.Array]:
+    """Counts over one kernel for everything that depends on change points; see `summarize`."""
+    moved = (reference.changes > 0) | (twin.changes > 0)
+    agreeing = (reference.window & 0xFF) == (twin.window & 0xFF)
+    identical = (reference.hash == twin.hash) & (reference.changes == twin.changes)
+    compressed = (reference.stack_hash == twin.stack_hash) & (reference.stack_length == twin.stack_length)
+    return {
+        'moved': jnp.sum(moved),
+        'agreeing_moved': jnp.sum(agreeing & moved),
+        'identical': jnp.sum(identical),
+        'identical_moved': jnp.sum(identical & moved),
+        'identical_compressed': jnp.sum(compressed),
+        'lag': _sum_exactly(jnp.where(identical, lag, 0)),
+        'change_points': _sum_exactly(jnp.where(identical, twin.changes, 0)),
+        'oscillations_reference': _sum_exactly(reference.oscillations),
+        'oscillations_twin': _sum_exactly(twin.oscillations),
+    }
+
+
+def _sum_exactly(counts: jax.Array) -> jax.Array:
+    """uint32 (2, chunks): partial sums of the low and high halves, to be added in 64 bits on the host."""
+    flat = counts.astype(jnp.uint32).reshape(-1)
+    chunks = jnp.pad(flat, (0, -flat.size % _CHUNK)).reshape(-1, _CHUNK)
+    return jnp.stack([jnp.sum(chunks & 0xFFFF, axis=1), jnp.sum(chunks >> 16, axis=1)])
+
+
+def _total(values: Iterable) -> int | float:
+    """Sums a quantity over kernels in 64 bits."""
+    total = 0
+    for value in map(np.asarray, values):
+        if value.ndim:
+            low, high = value.astype(np.uint64).sum(axis=1)
+            total += int(low) + (int(high) << 16)
+        else:
+            total += value.item()
+    return total
+
+
+def summarize(kernels: Iterable[dict]) -> dict[str, float | int | None]:
+    """The metrics of a set of kernels from their sums, on the host and in 64 bits.
+
+    Args:
+      kernels: the merged results of `measure_weights` and, where change points are tracked,
+        `measure_histories`, one dict a kernel.
+
+    Returns:
+      Metrics by their names; None where a denominator is zero or nothing was tracked.
+    """
+    kernels = list(kernels)
+    total = {key: _total(kernel[key] for kernel in kernels) for key in kernels[0]}
+
+    def ratio(numerator: str, denominator: str) -> float | None:
+        return total[numerator] / total[denominator] if numerator in total and total.get(denominator) else None
+
+    return {
+        'weight_alignment_error': ratio('distance', 'path'),
+        'weight_alignment_error_displacement': ratio('distance', 'displacement'),
+        'quantized_weight_agreement': ratio('agreeing', 'weights'),
+        'quantized_weight_agreement_moved': ratio('agreeing_moved', 'moved'),
+        'moved_fraction': ratio('moved', 'weights'),
+        'change_point_sequence_agreement': ratio('identical', 'weights'),
+        'change_point_sequence_agreement_moved': ratio('identical_moved', 'moved'),
+        'compressed_change_point_sequence_agreement': ratio('identical_compressed', 'weights'),
+        'average_change_point_error': ratio('lag', 'change_points'),
+        'oscillations_reference': total.get('oscillations_reference'),
+        'oscillations_twin': total.get('oscillations_twin'),
+    }
