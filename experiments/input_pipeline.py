@@ -138,12 +138,19 @@ def _from_file(path: str) -> Arrays:
         with np.load(path, allow_pickle=False) as file:
             images, labels = ({split: file[f'{split}_{kind}'] for split in SPLITS} for kind in ('images', 'labels'))
     except KeyError as error:
-        raise UserError(f'dataset: {path} has no array {error.args[0]}; it needs train_/validation_ images and labels') from None
+        raise UserError(
+            f'dataset: {path} has no array {error.args[0]}; it needs train_/validation_ images and labels'
+        ) from None
     except Exception as error:
         raise UserError(f'dataset: cannot read {path}: {error}') from None
     for split in SPLITS:
         image, label = images[split], labels[split]
-        if image.ndim != 4 or label.shape != image.shape[:1] or not len(label) or not np.issubdtype(label.dtype, np.integer):
+        if (
+            image.ndim != 4
+            or label.shape != image.shape[:1]
+            or not len(label)
+            or not np.issubdtype(label.dtype, np.integer)
+        ):
             raise UserError(f'dataset: {path}: {split} needs images (n, height, width, channels) and n integer labels')
         if label.min() < 0 or image.shape[1:] != images['train'].shape[1:]:
             raise UserError(f'dataset: {path}: {split} has negative labels, or images of another shape than train')

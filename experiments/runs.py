@@ -125,7 +125,9 @@ class Lockstep:
         variables = model.init(key, jnp.zeros((1, *image_shape)))
         if params is not None:
             # The ranges follow from the given weights, as they do from random ones.
-            _, collections = model.apply({'params': params}, jnp.zeros((1, *image_shape)), mutable=['ranges', 'progress'])
+            _, collections = model.apply(
+                {'params': params}, jnp.zeros((1, *image_shape)), mutable=['ranges', 'progress']
+            )
             variables = {'params': params, **collections}
         ranges, runs = variables['ranges'], {}
         for name, run in self._runs.items():
@@ -183,17 +185,13 @@ class Lockstep:
     def _track_step(self, before: State, after: State) -> State:
         ranges = kernels(before.ranges, before.ranges)
         paths = {
-            name: {
-                layer: trajectory.advance_path(path[layer], old[layer], new[layer], ranges[layer]) for layer in path
-            }
+            name: {layer: trajectory.advance_path(path[layer], old[layer], new[layer], ranges[layer]) for layer in path}
             for name, path in before.paths.items()
             for old in [kernels(before.ranges, before.runs[name].params)]
             for new in [kernels(after.ranges, after.runs[name].params)]
         }
         histories = {
-            name: {
-                layer: trajectory.advance(history[layer], codes[layer]) for layer in history
-            }
+            name: {layer: trajectory.advance(history[layer], codes[layer]) for layer in history}
             for name, history in before.histories.items()
             for codes in [self._codes(after, name)]
         }

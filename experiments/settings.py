@@ -63,14 +63,18 @@ class Settings:
     def schedule(self, steps: int) -> Callable:
         """Linear warm-up, then cosine to 0 over this many steps."""
         warmup = round(self.config.warmup_fraction * steps)
-        return optax.warmup_cosine_decay_schedule(0 if warmup else self.peak_learning_rate, self.peak_learning_rate, warmup, max(steps, warmup + 1))
+        return optax.warmup_cosine_decay_schedule(
+            0 if warmup else self.peak_learning_rate, self.peak_learning_rate, warmup, max(steps, warmup + 1)
+        )
 
     def steps(self, steps_in_data: int) -> tuple[int, int]:
         """(steps an epoch, steps of the run) on data that lasts this many steps."""
         config = self.config
         per_epoch = steps_in_data if config.steps_per_epoch == -1 else config.steps_per_epoch
         if per_epoch > steps_in_data:
-            raise UserError(f'steps_per_epoch={per_epoch}: the data has only {steps_in_data} batches of {config.batch_size}')
+            raise UserError(
+                f'steps_per_epoch={per_epoch}: the data has only {steps_in_data} batches of {config.batch_size}'
+            )
         total = max(1, round(per_epoch * config.num_epochs * config.epochs_scale))
         return per_epoch, total if config.max_steps == -1 else min(total, config.max_steps)
 

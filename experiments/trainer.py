@@ -59,7 +59,9 @@ class Trainer:
             raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
         return jax.jit(init)(given)
 
-    def train(self, state: State, log: records.Records, checkpoints: Checkpoints, stop: threading.Event) -> tuple[State, int]:
+    def train(
+        self, state: State, log: records.Records, checkpoints: Checkpoints, stop: threading.Event
+    ) -> tuple[State, int]:
         """Runs to the end, to a signal, or to a number that is not finite; returns the exit code too."""
         every = self.settings.config.checkpoint_every_steps
         first = int(state.step)
@@ -67,7 +69,7 @@ class Trainer:
             for step in range(first, self.steps + 1):
                 if step % self.record_every == 0 or step == self.steps:
                     row = self._record(state, step, log)
-                    if any(row[key] is None for key in row if key.endswith('eval/loss') or key.endswith('_eval_loss')):
+                    if any(row[key] is None for key in row if key.endswith(('eval/loss', 'eval_loss'))):
                         print(f'not finite: a loss at step {step}, see {log.path}', file=sys.stderr)
                         return state, NOT_FINITE
                     bar.set_postfix_str(_postfix(row))
@@ -157,7 +159,10 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str]) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     records.write_json(workdir / 'config.json', config)
     records.write_json(workdir / 'environment.json', environment.describe(argv, trainer.devices))
-    print(f'{len(trainer.devices)} of {jax.local_device_count()} devices, {trainer.steps} steps of {config["batch_size"]} images')
+    print(
+        f'{len(trainer.devices)} of {jax.local_device_count()} devices, '
+        f'{trainer.steps} steps of {config["batch_size"]} images'
+    )
     with _termination() as stop, Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(state)
         with records.Records(workdir, int(state.step)) as log:

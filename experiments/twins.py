@@ -1,16 +1,16 @@
 """The twins of a reference run, as data: what each changes, and what it is compared through.
 
-  ste        STE with the recipe of its transfer class: the paper's claim
-  naive_ste  STE with nothing adjusted: what the recipe buys
-  map_ste    STE with M and alpha whatever the class: the wrong recipe, as a control
-  jitter     the same estimator, learning rate x 1.01: a change nobody cares about, the yardstick
-  self       the same everything: any difference is a broken lockstep
+ste        STE with the recipe of its transfer class: the paper's claim
+naive_ste  STE with nothing adjusted: what the recipe buys
+map_ste    STE with M and alpha whatever the class: the wrong recipe, as a control
+jitter     the same estimator, learning rate x 1.01: a change nobody cares about, the yardstick
+self       the same everything: any difference is a broken lockstep
 """
 
 import dataclasses
 
 from qat import calls
-from qat.equivalence import NotCovered, Recipe, alpha, recipe
+from qat.equivalence import UNCHANGED, NotCovered, Recipe, alpha, recipe
 from qat.estimators import Estimator, ste_with_clip_of
 from qat.optimizers import Transfer
 
@@ -31,7 +31,7 @@ class Twin:
 
     estimator: Estimator
     learning_rate_factor: float = 1.0
-    recipe: Recipe = Recipe(1.0, False)
+    recipe: Recipe = UNCHANGED
 
 
 def twin(name: str, reference: Estimator, transfer: Transfer) -> Twin:

@@ -182,7 +182,11 @@ class WeightMap:
 
     def __call__(self, weights: jax.Array, range: jax.Array) -> jax.Array:
         """M(w), shaped like `weights`; `range` broadcasts against them."""
-        return self._map(weights, range, lambda r: self.alpha * self._antiderivative.value(r), _mad_outside)
+        return self._map(weights, range, self.on_offsets, _mad_outside)
+
+    def on_offsets(self, r: jax.Array) -> jax.Array:
+        """alpha F(r): what M makes of an offset from a threshold, both in units of the step."""
+        return self.alpha * self._antiderivative.value(r)
 
     def inverse(self, weights: jax.Array, range: jax.Array) -> jax.Array:
         """M^-1(v), from STE's weights back to the estimator's."""
@@ -214,6 +218,9 @@ class Recipe:
     remaps_initialization: bool
 
 
+UNCHANGED = Recipe(1.0, False)
+
+
 def recipe(estimator: Estimator, transfer_class: str, reason: str = '') -> Recipe:
     """The recipe for an estimator under an optimizer of this transfer class.
 
@@ -228,4 +235,4 @@ def recipe(estimator: Estimator, transfer_class: str, reason: str = '') -> Recip
     if transfer_class == 'none':
         raise NotCovered(f'no recipe is known: {reason}')
     factor = alpha(estimator)
-    return Recipe(factor, True) if transfer_class == 'map' else Recipe(1.0, False)
+    return Recipe(factor, True) if transfer_class == 'map' else UNCHANGED

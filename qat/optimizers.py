@@ -170,7 +170,9 @@ class Optimizer:
         if placement == 'update':
             if arguments.get('multiply_by_parameter_scale'):
                 return Transfer('none', f'{self.name} scales its output by the weights that M moves')
-            return Transfer('map', f"the output of {self.name} does not depend on the weights, and placement is 'update'")
+            return Transfer(
+                'map', f"the output of {self.name} does not depend on the weights, and placement is 'update'"
+            )
         reason = {
             'map': f'the updates of {self.name} are linear in the gradients',
             'identity': f'{self.name} normalises every coordinate of the gradient, so the slope cancels',

@@ -174,4 +174,3 @@ def swish_sign(r, *, b=5.0):
     """
     x = b * 2 * r
     return b * (2 - x * jnp.tanh(x / 2)) / (1 + jnp.cosh(x))
-

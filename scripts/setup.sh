@@ -1,0 +1,24 @@
+# Sourced by the other scripts: makes .venv from requirements.txt, once, and puts it on PATH.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3; do
+    if [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo 'error: no Python 3.11, 3.12 or 3.13 found; install one, or name it: PYTHON=/path/to/python3.12' >&2
+  exit 2
+}
+
+if ! cmp -s requirements.txt .venv/requirements.txt; then
+  python=$(find_python)
+  echo "Making .venv with $("$python" --version) (once, about a minute)"
+  "$python" -m venv .venv || { echo 'error: this Python cannot make virtual environments (on Debian: apt install python3-venv)' >&2; exit 2; }
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+  cp requirements.txt .venv/requirements.txt
+fi
+export PATH="$PWD/.venv/bin:$PATH"
