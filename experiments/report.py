@@ -23,7 +23,7 @@ EXPLANATIONS = {
     'accuracy': 'share of the validation examples classified correctly',
     'loss': 'mean cross-entropy on the validation examples',
     'weight_alignment_error': "distance to the reference (through the twin's M) over the length of the twin's path",
-    'weight_alignment_error_displacement': "the same distance over how far the twin's weights ended from where they began",
+    'weight_alignment_error_displacement': "the same distance over how far the twin's weights are from where they began",
     'quantized_weight_agreement': 'share of the quantized weights with the same code',
     'quantized_weight_agreement_moved': 'the same among the weights whose code ever changed, in either run',
     'moved_fraction': 'share of the weights whose code ever changed, in either run',

@@ -72,10 +72,13 @@ class Run:
 
 
 def map_kernels(function: Callable, ranges: dict, params: dict, *others: dict) -> dict:
-    """`params` with every quantized kernel k replaced by function(R, k, *the same leaf of others)."""
+    """`params` with every quantized kernel k replaced by function(k, R, *the same leaf of others)."""
     flat_ranges = flatten_dict(ranges)
     trees = [flatten_dict(tree) for tree in (params, *others)]
-    replaced = {path: function(range, *(tree[path] for tree in trees)) for path, range in flat_ranges.items()}
+    replaced = {
+        path: function(trees[0][path], range, *(tree[path] for tree in trees[1:]))
+        for path, range in flat_ranges.items()
+    }
     return unflatten_dict({**trees[0], **replaced})
 
 
@@ -131,7 +134,7 @@ class Lockstep:
             variables = {'params': params, **collections}
         ranges, runs = variables['ranges'], {}
         for name, run in self._runs.items():
-            start = map_kernels(lambda range, kernel: self._map[name](kernel, range), ranges, variables['params'])
+            start = map_kernels(self._map[name], ranges, variables['params'])
             start = jax.tree.map(jnp.copy, start)  # no two runs share a buffer, so that all may be donated
             runs[name] = RunState(start, run.optimizer.init(start), jnp.float32(0))
         state = State(jnp.int32(0), ranges, runs, {}, {}, {})
@@ -166,7 +169,7 @@ class Lockstep:
         loss, gradients = jax.lax.pmean(jax.value_and_grad(loss_of)(before.params), AXIS)
         updates, opt_state = run.optimizer.update(gradients, before.opt_state, before.params)
 
-        def adjust(range, update, kernel):
+        def adjust(update, range, kernel):
             if run.output_slope is not None:
                 update = update * run.output_slope.at(kernel, range, progress=self._progress(state))
             return update * run.kernel_factor

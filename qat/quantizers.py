@@ -69,8 +69,12 @@ class UniformQuantizer:
 
     def codes(self, weights: jax.Array, range: jax.Array) -> jax.Array:
         """Integer codes in `0..2**bits - 1`, int32, shaped like `weights`; ties go to the even code."""
+        # XLA rewrites a division by D as it sees fit, otherwise here than there, and a few weights in
+        # a million would change their code with the context. One product, by a factor that no
+        # rewriting can reach, rounds the same everywhere.
+        steps_per_unit = self.intervals / jax.lax.optimization_barrier(2 * range)
         shifted = jnp.clip(weights, -range, range) + range
-        codes = jnp.round(shifted / self.step(range)).astype(jnp.int32)
+        codes = jnp.round(shifted * jax.lax.optimization_barrier(steps_per_unit)).astype(jnp.int32)
         return jnp.clip(codes, 0, self.intervals)  # 2R/D may round above the last code
 
     def values(self, codes: jax.Array, range: jax.Array) -> jax.Array:
