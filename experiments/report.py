@@ -23,7 +23,7 @@ EXPLANATIONS = {
     'accuracy': 'share of the validation examples classified correctly',
     'loss': 'mean cross-entropy on the validation examples',
     'weight_alignment_error': "distance to the reference (through the twin's M) over the length of the twin's path",
-    'weight_alignment_error_displacement': "the same distance over how far the twin's weights are from where they began",
+    'weight_alignment_error_displacement': 'the same distance over how far the twin is from where it began',
     'quantized_weight_agreement': 'share of the quantized weights with the same code',
     'quantized_weight_agreement_moved': 'the same among the weights whose code ever changed, in either run',
     'moved_fraction': 'share of the weights whose code ever changed, in either run',
@@ -63,7 +63,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters['number'] = _number
+    environment.filters['number'] = number
     page = environment.from_string(_TEMPLATE.read_text()).render(
         result=result,
         config=config.to_dict(),
@@ -105,7 +105,7 @@ def _theory(settings: Settings) -> dict[str, str]:
     }
 
 
-def _number(value) -> str:
+def number(value) -> str:
     """A metric for reading: four significant digits, a dash where it does not exist."""
     if value is None:
         return '–'

@@ -77,11 +77,12 @@ class Trainer:
                     checkpoints.save(state)
                 if step == self.steps or stop.is_set():
                     break
-                state = self._timed_step(state, step)
+                state = self.advance(state, step)
                 bar.update()
         return state, TERMINATED if step < self.steps else FINISHED
 
-    def _timed_step(self, state: State, step: int) -> State:
+    def advance(self, state: State, step: int) -> State:
+        """One update of every run; the time it takes counts as training."""
         batch = self._sharded(self.batches.train(step, self.steps_per_epoch))
         start = time.perf_counter()
         state = self._step(state, *batch)

@@ -50,7 +50,8 @@ def _adamw(learning_rate, decay, *, b1=0.9, b2=0.999, eps=1e-8):
 
 
 def _rmsprop(learning_rate, decay_, *, decay=0.9, eps=1e-8, momentum=0.0, centered=False):
-    return optax.rmsprop(learning_rate, decay, eps, centered=centered, momentum=momentum or None)
+    # eps outside the root, as in Adam: inside, the default would outweigh gradients of 1e-4, and the slope with them.
+    return optax.rmsprop(learning_rate, decay, eps, eps_in_sqrt=False, centered=centered, momentum=momentum or None)
 
 
 def _lion(learning_rate, decay, *, b1=0.9, b2=0.99):

@@ -53,7 +53,7 @@ def test_the_library_is_pure(name):
 def test_the_library_is_ordered():
     for position, name in enumerate(QAT_ORDER):
         for module in imports(ROOT / f'qat/{name}.py'):
-            later = QAT_ORDER[position + 1 :] + ['layers', 'convnet', 'optimizers', 'trajectory']
+            later = [*QAT_ORDER[position + 1 :], 'layers', 'convnet', 'optimizers', 'trajectory']
             assert not any(f'qat.{other}' in f'{module}.' for other in later), f'{name} imports {module}'
     assert not any(module.startswith('qat') for module in imports(ROOT / 'qat/convnet.py')), 'models use no sibling'
 

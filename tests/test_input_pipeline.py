@@ -1,0 +1,148 @@
+"""Batches are a pure function of (seed, step), and every validation example comes once."""
+
+import gzip
+import struct
+
+import ml_collections
+import numpy as np
+import pytest
+
+from experiments import input_pipeline
+from experiments.errors import UserError
+from experiments.input_pipeline import Arrays, Batches
+from scripts import prepare_mnist
+
+
+def config(**values):
+    return ml_collections.ConfigDict({'dataset': 'digits', 'data_dir': '', 'seed': 0, 'batch_size': 100, **values})
+
+
+def numbered(size: int, seed: int = 0, batch_size: int = 10, reshuffle: bool = True) -> Batches:
+    """Images that carry their own number."""
+    images = np.arange(size, dtype=np.float32).reshape(-1, 1, 1, 1)
+    labels = np.arange(size, dtype=np.int32)
+    return Batches(
+        Arrays(dict.fromkeys(input_pipeline.SPLITS, images), dict.fromkeys(input_pipeline.SPLITS, labels), reshuffle),
+        seed,
+        batch_size,
+    )
+
+
+def epoch(batches: Batches, number: int) -> list[int]:
+    count = batches.steps_in_data
+    return [int(label) for step in range(count) for label in batches.train(number * count + step, count)[1]]
+
+
+def test_digits():
+    batches = input_pipeline.load(config())
+    assert batches.steps_in_data == 15 and batches.arrays.image_shape == (8, 8, 1) and batches.arrays.classes == 10
+    assert [len(labels) for labels in batches.arrays.labels.values()] == [1500, 297]
+    images, labels = batches.train(3, 15)
+    assert images.shape == (100, 8, 8, 1) and images.dtype == np.float32 and labels.dtype == np.int32
+    assert images.min() >= 0 and images.max() == 1
+    assert set(np.unique(images * 16)) <= set(range(17))
+    assert epoch(batches, 0) == epoch(batches, 5)  # a fixed permutation
+
+
+def test_an_epoch_shows_every_example_once_and_each_epoch_anew():
+    batches = numbered(100)
+    assert sorted(epoch(batches, 0)) == sorted(epoch(batches, 1)) == list(range(100))
+    assert epoch(batches, 0) != epoch(batches, 1)
+    assert epoch(batches, 1) == epoch(numbered(100), 1)
+    assert epoch(batches, 1) != epoch(numbered(100, seed=1), 1)
+
+
+def test_any_step_by_itself_equals_the_step_in_the_stream():
+    stream = [numbered(95).train(step, 9)[1].tolist() for step in range(40)]
+    for step in (39, 0, 17, 18, 8, 9):
+        assert numbered(95).train(step, 9)[1].tolist() == stream[step]
+
+
+@pytest.mark.parametrize('size', [1, 9, 10, 11, 25])
+def test_validation_counts_every_example_once(size):
+    seen = []
+    for images, labels, mask in numbered(size).validation():
+        assert len(images) == len(labels) == len(mask) == 10
+        seen += labels[mask].tolist()
+    assert seen == list(range(size))
+
+
+def test_uint8_is_scaled_and_float_is_left_alone(tmp_path):
+    arrays = {'train_images': np.full((4, 2, 2, 1), 51, np.uint8), 'train_labels': np.arange(4)}
+    arrays |= {key.replace('train', 'validation'): value for key, value in arrays.items()}
+    np.savez(tmp_path / 'bytes.npz', **arrays)
+    images, _ = input_pipeline.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2)
+    np.testing.assert_allclose(images, 0.2, rtol=1e-6)
+    np.savez(tmp_path / 'floats.npz', **{k: v.astype(np.float64) if 'images' in k else v for k, v in arrays.items()})
+    images, _ = input_pipeline.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2)
+    assert images.dtype == np.float32 and (images == 51).all()
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'train_labels': None}, 'no array'),
+        ({'train_labels': np.arange(3)}, 'n integer labels'),
+        ({'train_labels': np.arange(4) - 1}, 'negative labels'),
+        ({'validation_images': np.zeros((4, 3, 3, 1))}, 'another shape'),
+        ({'train_images': np.array([{}] * 4)}, 'cannot read'),
+    ],
+)
+def test_bad_arrays_are_refused(change, message, tmp_path):
+    arrays = {
+        f'{split}_{kind}': np.zeros((4, 2, 2, 1)) if kind == 'images' else np.arange(4)
+        for split in input_pipeline.SPLITS
+        for kind in ('images', 'labels')
+    }
+    np.savez(tmp_path / 'bad.npz', **{key: value for key, value in {**arrays, **change}.items() if value is not None})
+    with pytest.raises(UserError, match=message):
+        input_pipeline.load(config(dataset=str(tmp_path / 'bad.npz'), batch_size=2))
+
+
+def write_idx(directory, counts, compress):
+    random = np.random.default_rng(0)
+    written = {}
+    for split, (image_file, label_file) in prepare_mnist.FILES.items():
+        images = random.integers(0, 256, (counts[split], 28, 28), np.uint8)
+        labels = random.integers(0, 10, counts[split]).astype(np.uint8)
+        for name, array in ((image_file, images), (label_file, labels)):
+            raw = b'\0\0\x08' + bytes([array.ndim]) + struct.pack(f'>{array.ndim}i', *array.shape) + array.tobytes()
+            path = directory / (f'{name}.gz' if compress else name)
+            path.write_bytes(gzip.compress(raw) if compress else raw)
+        written[split] = (images, labels)
+    return written
+
+
+@pytest.mark.parametrize('compress', [True, False])
+def test_idx_files_are_read_back(compress, tmp_path):
+    written = write_idx(tmp_path, {'train': 12, 'test': 5}, compress)
+    for split, examples in prepare_mnist.read_splits(tmp_path).items():
+        images, labels = written[split]
+        assert np.array_equal([example['image'][..., 0] for _, example in examples], images)
+        assert [example['label'] for _, example in examples] == labels.tolist()
+
+
+def test_damaged_idx_files_are_refused(tmp_path, capsys):
+    assert prepare_mnist.main(['--idx-dir', str(tmp_path)]) == 2
+    assert 'no train-images-idx3-ubyte' in capsys.readouterr().err
+    write_idx(tmp_path, {'train': 12, 'test': 5}, compress=False)
+    path = tmp_path / 'train-images-idx3-ubyte'
+    path.write_bytes(path.read_bytes()[:-1])
+    assert prepare_mnist.main(['--idx-dir', str(tmp_path)]) == 2
+    assert 'cut off' in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings('ignore')  # TensorFlow's own
+def test_prepared_idx_files_come_back_through_tfds(tmp_path, capsys):
+    written = write_idx(tmp_path, {'train': 12, 'test': 5}, compress=True)
+    command = ['--idx-dir', str(tmp_path), '--data-dir', str(tmp_path / 'data'), '--name', 'fashion_mnist']
+    assert prepare_mnist.main(command) == 0
+    assert prepare_mnist.main(command) == 0 and 'already prepared' in capsys.readouterr().out
+    arrays = input_pipeline.load(config(dataset='fashion_mnist', data_dir=str(tmp_path / 'data'), batch_size=4)).arrays
+    for split, name in (('train', 'train'), ('validation', 'test')):
+        images, labels = written[name]
+        expected = sorted((label, image.tobytes()) for image, label in zip(images, labels))
+        assert (
+            sorted((label, image.tobytes()) for image, label in zip(arrays.images[split], arrays.labels[split]))
+            == expected
+        )

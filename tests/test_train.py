@@ -1,0 +1,349 @@
+"""Whole runs through the command line: the files of the contract, byte equality, resume, refusals."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import report, train, trainer
+from experiments.command_line import load
+from experiments.records import read_rows
+
+DIGITS = '--config=configs/digits.py'
+SHORT = [
+    '--config.num_epochs=2',
+    '--config.eval_every_epochs=1',
+    '--config.checkpoint_every_steps=10',
+    '--config.learning_rate=0.1',
+]
+TWIN_KEYS = [
+    'accuracy',
+    'loss',
+    'weight_alignment_error',
+    'weight_alignment_error_displacement',
+    'quantized_weight_agreement',
+    'quantized_weight_agreement_moved',
+    'moved_fraction',
+    'change_point_sequence_agreement',
+    'change_point_sequence_agreement_moved',
+    'compressed_change_point_sequence_agreement',
+    'average_change_point_error',
+    'oscillations_reference',
+    'oscillations_twin',
+    'validation_accuracy_correlation',
+    'validation_loss_correlation',
+    'inference_agreement',
+    'incorrect_inference_agreement',
+]
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp('run') / 'work dir'
+    assert train.main([DIGITS, *SHORT, f'--workdir={workdir}']) == 0
+    return workdir
+
+
+def test_the_contract_of_files(finished):
+    for name in (
+        'config.json',
+        'metrics.jsonl',
+        'timing.json',
+        'summary.json',
+        'report.html',
+        'figures',
+        'checkpoints/30',
+    ):
+        assert (finished / name).exists(), name
+    result = json.loads((finished / 'summary.json').read_text())
+    assert list(result) == ['config', 'steps', 'verdict', 'reference', 'twins']
+    assert result['config'] == 'digits' and result['steps'] == 30
+    assert list(result['twins']) == ['ste', 'naive_ste', 'jitter', 'self']
+    for twin in result['twins'].values():
+        assert sorted(twin) == sorted(TWIN_KEYS)
+    assert result['twins']['self']['weight_alignment_error'] == 0
+    assert result['twins']['self']['inference_agreement'] == 1
+    assert set(json.loads((finished / 'timing.json').read_text())) >= {
+        'steps_per_second',
+        'compile_seconds',
+        'peak_memory_bytes',
+    }
+    events = list((finished / 'tensorboard').glob('events*'))
+    assert events and events[0].stat().st_size > 1000
+
+
+def test_rows_of_metrics(finished):
+    rows = read_rows(finished)
+    assert [row['step'] for row in rows] == [0, 15, 30]
+    assert rows[0]['train/loss'] is None and rows[0]['ste/weight_alignment_error'] is None
+    for key in (
+        'train/loss',
+        'eval/accuracy',
+        'eval/loss',
+        'ste/train_loss',
+        'ste/eval_accuracy',
+        'ste/eval_loss',
+        'jitter/weight_alignment_error',
+        'naive_ste/conv1/weight_alignment_error',
+        'ste/conv2/quantized_weight_agreement',
+    ):
+        assert isinstance(rows[-1][key], float), key
+    assert rows[-1]['eval/loss'] < rows[0]['eval/loss']
+    assert rows[-1]['self/train_loss'] == rows[-1]['train/loss']
+    accuracies = [[row[key] for row in rows] for key in ('eval/accuracy', 'naive_ste/eval_accuracy')]
+    expected = np.corrcoef(*accuracies)[0, 1]
+    assert rows[-1]['naive_ste/validation_accuracy_correlation'] == pytest.approx(expected)
+
+
+def test_accuracy_counts_every_example_once(finished):
+    for row in read_rows(finished):
+        assert row['eval/accuracy'] * 297 == pytest.approx(round(row['eval/accuracy'] * 297), abs=1e-9)
+
+
+def interrupt_at(monkeypatch, at: int) -> None:
+    step = trainer.Trainer.advance
+
+    def interrupted(self, state, number):
+        if number == at:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, state, number)
+
+    monkeypatch.setattr(trainer.Trainer, 'advance', interrupted)
+
+
+def same_bytes(one: pathlib.Path, other: pathlib.Path) -> None:
+    for name in ('summary.json', 'metrics.jsonl', 'config.json'):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    with np.load(one / 'weights.npz') as a, np.load(other / 'weights.npz') as b:
+        assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_an_interrupted_run_ends_as_the_unbroken_one(finished, tmp_path, monkeypatch, capsys):
+    command = [DIGITS, *SHORT, f'--workdir={tmp_path}']
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 17)
+        assert train.main(command) == 143
+    assert not (tmp_path / 'summary.json').exists() and (tmp_path / 'checkpoints/18').is_dir()
+    assert train.main(command) == 0
+    same_bytes(finished, tmp_path)
+    out = capsys.readouterr().out
+    assert 'jitter' in out and 'report.html' in out
+
+
+def test_starting_a_finished_run_again_changes_nothing(finished, capsys):
+    before = {
+        name: (finished / name).read_bytes() for name in ('summary.json', 'metrics.jsonl', 'report.html', 'timing.json')
+    }
+    assert train.main([f'--config={finished / "config.json"}', f'--workdir={finished}']) == 0
+    for name in ('summary.json', 'metrics.jsonl', 'timing.json'):
+        assert (finished / name).read_bytes() == before[name]
+
+
+def test_the_report_opens_offline(finished):
+    page = (finished / 'report.html').read_text()
+    assert 'http://' not in page and 'https://' not in page and '<script' not in page
+    assert page.count('data:image/png;base64,') == 5 == len(list((finished / 'figures').glob('*.png')))
+    result = json.loads((finished / 'summary.json').read_text())
+    assert result['verdict'].split("'")[0] in page
+    for key in TWIN_KEYS:
+        assert f'<td>{key}</td>' in page and len(report.EXPLANATIONS[key]) > 10
+    assert 'python -m experiments.train' in page
+    assert report.main([str(finished)]) == 0
+
+
+def test_not_finite_stops_with_3(tmp_path, capsys):
+    command = [
+        DIGITS,
+        '--config.learning_rate=1e30',
+        '--config.num_epochs=1',
+        '--config.twins=self',
+        f'--workdir={tmp_path}',
+    ]
+    assert train.main(command) == 3
+    assert 'not finite' in capsys.readouterr().err
+    assert not (tmp_path / 'summary.json').exists()
+    assert read_rows(tmp_path)[-1]['eval/loss'] is None
+
+
+REFUSED = {
+    'no config': ([], None),
+    'unknown config': (['--config=configs/digit.py'], 'there is no file'),
+    'unknown key': ([DIGITS, '--config.learning_rat=1'], "did you mean 'learning_rate'"),
+    'unknown flag': ([DIGITS, '--wokdir=x'], "did you mean '--workdir'"),
+    'no value': ([DIGITS, '--config.seed'], 'needs a value'),
+    'wrong type': ([DIGITS, '--config.seed=one'], 'seed'),
+    'stray word': ([DIGITS, 'digits'], 'not a flag'),
+    'unknown estimator': ([DIGITS, '--config.estimator=sinus'], "did you mean 'sine'"),
+    'unknown optimizer': ([DIGITS, '--config.optimizer=adm'], "did you mean 'adam'"),
+    'unknown twin': ([DIGITS, '--config.twins=ste,jiter'], "did you mean 'jitter'"),
+    'twice a twin': ([DIGITS, '--config.twins=ste,ste'], 'listed twice'),
+    'unknown placement': ([DIGITS, '--config.placement=updates'], "did you mean 'update'"),
+    'unknown range': ([DIGITS, '--config.range=maxabs'], "did you mean 'max_abs'"),
+    'unknown model': ([DIGITS, '--config.model=conv'], "did you mean 'convnet'"),
+    'unknown dataset': ([DIGITS, '--config.dataset=mnst'], "did you mean 'mnist'"),
+    'bits 0': ([DIGITS, '--config.bits=0'], '1..8'),
+    'bits 9': ([DIGITS, '--config.bits=9'], '1..8'),
+    'outside a domain': ([DIGITS, '--config.estimator=sine(lam=1.5)'], 'lam must be a number in [0, 1)'),
+    'argument not taken': ([DIGITS, '--config.estimator=dsq(q=1)'], "unknown argument of estimator 'dsq' 'q'"),
+    'code in a call': ([DIGITS, '--config.estimator=dsq(k=__import__("os"))'], 'cannot read'),
+    'optimizer domain': ([DIGITS, '--config.optimizer=sgd(momentum=2)'], 'momentum must be a number in [0, 1)'),
+    'learning rate': ([DIGITS, '--config.learning_rate=-1'], 'learning_rate must be in (0, inf)'),
+    'nan': ([DIGITS, '--config.learning_rate=nan'], 'learning_rate'),
+    'zero epochs': ([DIGITS, '--config.num_epochs=0'], 'num_epochs'),
+    'too many steps an epoch': ([DIGITS, '--config.steps_per_epoch=16'], 'only 15 batches of 100'),
+    'too large a batch': ([DIGITS, '--config.batch_size=1501'], 'only 1500 training images'),
+    'ste under muon': ([DIGITS, '--config.optimizer=muon'], 'no recipe is known: muon mixes'),
+    'ste with decay': ([DIGITS, '--config.weight_decay=1e-4'], 'weight decay'),
+    'ste of ewgs': ([DIGITS, '--config.estimator=ewgs'], 'depends on the incoming gradient'),
+    'ewgs on updates': (
+        [DIGITS, '--config.estimator=ewgs', '--config.twins=jitter', '--config.placement=update'],
+        "use placement 'gradient'",
+    ),
+    'no such slope file': ([DIGITS, '--config.estimator=none.py:f'], "there is no file 'none.py'"),
+    'no weights there': ([DIGITS, '--config.init_from=/nowhere'], 'init_from'),
+    'no such npz': ([DIGITS, '--config.dataset=none.npz'], 'cannot read none.npz'),
+}
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_a_users_error_is_one_line(case, tmp_path, monkeypatch, capsys):
+    argv, message = REFUSED[case]
+    if not argv:
+        argv = ['--config.seed=1']
+        message = 'give one --config=FILE'
+    workdir = tmp_path / 'run'
+    assert train.main([*argv, f'--workdir={workdir}']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and error.count('\n') == 1 and len(error) <= 301
+    assert message in error
+    assert not workdir.exists()
+
+
+def test_another_config_in_the_workdir_is_refused_with_the_keys(finished, capsys):
+    before = (finished / 'config.json').read_bytes()
+    assert (
+        train.main(
+            [DIGITS, *SHORT, '--config.seed=7', '--config.bits=4', '--config.estimator=sine', f'--workdir={finished}']
+        )
+        == 2
+    )
+    assert 'differ: bits, estimator, seed' in capsys.readouterr().err
+    assert (finished / 'config.json').read_bytes() == before
+
+
+def test_a_missing_dataset_is_refused_with_the_two_ways_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('experiments.input_pipeline._can_fetch', lambda url: False)
+    monkeypatch.setattr('experiments.input_pipeline.import_tfds', lambda: pytest.fail('seconds for nothing'))
+    assert (
+        train.main(
+            ['--config=configs/mnist.py', f'--config.data_dir={tmp_path / "none"}', f'--workdir={tmp_path / "run"}']
+        )
+        == 2
+    )
+    error = capsys.readouterr().err
+    assert 'connect to the internet' in error and 'scripts.prepare_mnist' in error
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_users_estimator_from_a_file(tmp_path):
+    slope = tmp_path / 'mine.py'
+    slope.write_text('def tent(r, *, top=1.5):\n    return top - abs(r)\n')
+    command = [DIGITS, '--config.max_steps=2', '--config.twins=ste,jitter', f'--workdir={tmp_path / "run"}']
+    assert train.main([*command, f'--config.estimator={slope}:tent(top=2.0)']) == 0
+    config = json.loads((tmp_path / 'run/config.json').read_text())
+    assert config['estimator'] == f'{slope}:tent(top=2.0)'
+
+
+def test_arrays_of_the_users_own_and_init_from(finished, tmp_path):
+    random = np.random.default_rng(0)
+    arrays = {}
+    for split, size in (('train', 120), ('validation', 35)):
+        arrays[f'{split}_images'] = random.integers(0, 256, (size, 8, 8, 1), np.uint8)
+        arrays[f'{split}_labels'] = random.integers(0, 10, size)
+    np.savez(tmp_path / 'mine.npz', **arrays)
+    command = [
+        DIGITS,
+        f'--config.dataset={tmp_path / "mine.npz"}',
+        f'--config.init_from={finished}',
+        '--config.batch_size=40',
+    ]
+    assert (
+        train.main([*command, '--config.num_epochs=1', '--config.twins=ste,self', f'--workdir={tmp_path / "run"}']) == 0
+    )
+    with np.load(tmp_path / 'run/weights.npz') as weights, np.load(finished / 'weights.npz') as start:
+        assert np.abs(weights['reference/conv1'] - start['reference/conv1']).max() < 0.2
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['--config.optimizer=muon', '--config.twins=naive_ste,map_ste,jitter', '--config.learning_rate=2e-3'],
+        [
+            '--config.optimizer=adafactor(multiply_by_parameter_scale=False)',
+            '--config.placement=update',
+            '--config.twins=ste,jitter',
+        ],
+        [
+            '--config.estimator=ede',
+            '--config.bits=1',
+            '--config.twins=naive_ste,jitter',
+            '--config.track_change_points=False',
+        ],
+        [
+            '--config.estimator=mad',
+            '--config.range=channel_max_abs',
+            '--config.optimizer=adamw',
+            '--config.weight_decay=0.1',
+        ],
+    ],
+    ids=['muon', 'update', 'ede', 'mad'],
+)
+def test_other_settings_run(options, tmp_path):
+    assert train.main([DIGITS, '--config.max_steps=3', *options, f'--workdir={tmp_path}']) == 0
+    twins = json.loads((tmp_path / 'summary.json').read_text())['twins']
+    assert all(0 < twin['weight_alignment_error'] < 2 for name, twin in twins.items() if name != 'self')
+
+
+def test_every_config_loads():
+    for path in pathlib.Path('configs').glob('*.py'):
+        if path.stem != '__init__':
+            assert load(str(path)).name == path.stem
+
+
+def process(*argv, timeout=60):
+    environment = {**os.environ, 'XLA_FLAGS': ''}
+    return subprocess.run(
+        [sys.executable, '-m', 'experiments.train', *argv],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+    )
+
+
+def test_the_real_process(tmp_path):
+    shown = process('--help')
+    assert shown.returncode == 0 and 'learning_rate = 0.01' in shown.stdout and 'at its peak' in shown.stdout
+    refused = process(DIGITS, '--config.bits=77')
+    assert refused.returncode == 2 and refused.stderr.count('\n') == 1 and 'Traceback' not in refused.stderr
+
+
+def test_help_and_digits_import_nothing_heavy():
+    code = """
+import sys
+from experiments import train
+train.main(['--help'])
+heavy = {'jax', 'tensorflow'} & set(sys.modules)
+from configs import digits
+from experiments import input_pipeline, trainer
+input_pipeline.load(digits.get_config())
+heavy |= {'tensorflow'} & set(sys.modules)
+sys.exit(f'imported {heavy}' if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
