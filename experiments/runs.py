@@ -15,8 +15,8 @@ from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments.settings import Settings
+from experiments.tracking import Kernels, Tracker, Tracking
 from experiments.twins import Twin, computed_by
-from qat import trajectory
 from qat.equivalence import WeightMap
 from qat.estimators import Estimator, ste_with_clip_of
 
@@ -41,17 +41,13 @@ class State:
       step: updates made so far, int32.
       ranges: R of every quantized kernel, shared by all runs.
       runs: by name, 'reference' and the twins that are computed.
-      histories: by run and layer; empty where change points are not tracked.
-      paths: by twin and layer.
-      lags: by twin and layer, uint32 shaped like the kernel; empty like the histories.
+      tracking: what is remembered of their trajectories.
     """
 
     step: jax.Array
     ranges: dict
     runs: dict[str, RunState]
-    histories: dict[str, dict[str, trajectory.History]]
-    paths: dict[str, dict[str, trajectory.Path]]
-    lags: dict[str, dict[str, jax.Array]]
+    tracking: Tracking
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,16 +92,16 @@ class Lockstep:
         self.record_every = record_every
         self.twins = settings.twins
         self.computed_by = computed_by(settings.twins)
-        self._quantizer = settings.quantizer
-        self._track = settings.config.track_change_points
         self._schedule = settings.schedule(steps)
         specs = {REFERENCE: Twin(settings.estimator)}
         specs |= {name: settings.twins[name] for name in dict.fromkeys(self.computed_by.values())}
         self._runs = {name: self._run(settings, spec, classes) for name, spec in specs.items()}
-        self._map = {
+        self._maps = {
             name: WeightMap(settings.estimator) if spec.recipe.remaps_initialization else _no_map
             for name, spec in specs.items()
         }
+        maps = {name: weight_map for name, weight_map in self._maps.items() if name != REFERENCE}
+        self.tracker = Tracker(settings.quantizer, REFERENCE, maps, settings.config.track_change_points)
 
     def _run(self, settings: Settings, spec: Twin, classes: int) -> Run:
         update = settings.config.placement == 'update'
@@ -134,32 +130,23 @@ class Lockstep:
             variables = {'params': params, **collections}
         ranges, runs = variables['ranges'], {}
         for name, run in self._runs.items():
-            start = map_kernels(self._map[name], ranges, variables['params'])
+            start = map_kernels(self._maps[name], ranges, variables['params'])
             start = jax.tree.map(jnp.copy, start)  # no two runs share a buffer, so that all may be donated
             runs[name] = RunState(start, run.optimizer.init(start), jnp.float32(0))
-        state = State(jnp.int32(0), ranges, runs, {}, {}, {})
-        codes = {name: self._codes(state, name) for name in runs}
-        twins = [name for name in runs if name != REFERENCE]
-        paths = {name: jax.tree.map(trajectory.begin_path, kernels(ranges, runs[name].params)) for name in twins}
-        if not self._track:
-            return state.replace(paths=paths)
-        return state.replace(
-            paths=paths,
-            histories={name: jax.tree.map(trajectory.begin, codes[name]) for name in runs},
-            lags={name: jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.uint32), codes[name]) for name in twins},
-        )
+        return State(jnp.int32(0), ranges, runs, self.tracker.begin(*self._followed(ranges, runs)))
 
-    def _codes(self, state: State, name: str) -> dict[str, jax.Array]:
-        ranges = kernels(state.ranges, state.ranges)
-        return jax.tree.map(self._quantizer.codes, kernels(state.ranges, state.runs[name].params), ranges)
+    def _followed(self, ranges: dict, runs: dict[str, RunState]) -> tuple[dict[str, Kernels], Kernels]:
+        """The quantized kernels by run and layer, and their ranges by layer."""
+        return {name: kernels(ranges, run.params) for name, run in runs.items()}, kernels(ranges, ranges)
 
     def step(self, state: State, images: jax.Array, labels: jax.Array) -> State:
         """One update of every run on this device's share of a batch; call it under the axis AXIS."""
         runs = {name: self._update(run, state, state.runs[name], images, labels) for name, run in self._runs.items()}
         # Tracking reads the weights as they are stored: what reads them must not change how they are computed.
         runs = jax.lax.optimization_barrier(runs)
-        after = state.replace(step=state.step + 1, runs=runs)
-        return self._track_step(state, after)
+        before, _ = self._followed(state.ranges, state.runs)
+        tracking = self.tracker.advance(state.tracking, before, *self._followed(state.ranges, runs))
+        return state.replace(step=state.step + 1, runs=runs, tracking=tracking)
 
     def _update(self, run: Run, state: State, before: RunState, images, labels) -> RunState:
         def loss_of(params):
@@ -184,28 +171,6 @@ class Lockstep:
     def _variables(self, state: State, params: dict) -> dict:
         progress = jax.tree.map(lambda _: self._progress(state), state.ranges)
         return {'params': params, 'ranges': state.ranges, 'progress': progress}
-
-    def _track_step(self, before: State, after: State) -> State:
-        ranges = kernels(before.ranges, before.ranges)
-        paths = {
-            name: {layer: trajectory.advance_path(path[layer], old[layer], new[layer], ranges[layer]) for layer in path}
-            for name, path in before.paths.items()
-            for old in [kernels(before.ranges, before.runs[name].params)]
-            for new in [kernels(after.ranges, after.runs[name].params)]
-        }
-        histories = {
-            name: {layer: trajectory.advance(history[layer], codes[layer]) for layer in history}
-            for name, history in before.histories.items()
-            for codes in [self._codes(after, name)]
-        }
-        lags = {
-            name: {
-                layer: trajectory.advance_lag(lag[layer], histories[REFERENCE][layer], histories[name][layer])
-                for layer in lag
-            }
-            for name, lag in before.lags.items()
-        }
-        return after.replace(paths=paths, histories=histories, lags=lags)
 
     def evaluate(self, state: State, images: jax.Array, labels: jax.Array, mask: jax.Array) -> dict:
         """Sums over this device's share of a validation batch, over all devices; call it under AXIS.
@@ -235,31 +200,7 @@ class Lockstep:
 
     def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By computed twin and layer: the sums that `trajectory.summarize` turns into metrics."""
-        ranges = kernels(state.ranges, state.ranges)
-        reference, reference_codes = kernels(state.ranges, state.runs[REFERENCE].params), self._codes(state, REFERENCE)
-        measured = {}
-        for name in state.paths:
-            twin, codes = kernels(state.ranges, state.runs[name].params), self._codes(state, name)
-            measured[name] = {}
-            for layer, range in ranges.items():
-                sums = trajectory.measure_weights(
-                    self._map[name](reference[layer], range),
-                    reference_codes[layer],
-                    twin[layer],
-                    codes[layer],
-                    state.paths[name][layer],
-                    range,
-                )
-                if self._track:
-                    histories = state.histories[REFERENCE][layer], state.histories[name][layer]
-                    sums |= trajectory.measure_histories(*histories, state.lags[name][layer])
-                measured[name][layer] = sums
-        return measured
-
-    def mapped_reference(self, state: State, name: str) -> dict[str, jax.Array]:
-        """M(w) by layer, through the map of this twin."""
-        reference, ranges = kernels(state.ranges, state.runs[REFERENCE].params), kernels(state.ranges, state.ranges)
-        return jax.tree.map(self._map[self.computed_by[name]], reference, ranges)
+        return self.tracker.measure(state.tracking, *self._followed(state.ranges, state.runs))
 
 
 def _no_map(weights: jax.Array, range: jax.Array) -> jax.Array:

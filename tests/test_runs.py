@@ -68,8 +68,8 @@ def test_eight_devices_give_what_one_gives(monkeypatch):
     for name in (REFERENCE, 'ste', 'naive_ste'):
         for a, b in zip(*(jax.tree.leaves(weights(state, name)) for state in (state_one, state_eight))):
             np.testing.assert_allclose(a, b, atol=1e-6)
-    for name in state_one.histories:
-        for a, b in zip(*(jax.tree.leaves(state.histories[name]) for state in (state_one, state_eight))):
+    for name in state_one.tracking.histories:
+        for a, b in zip(*(jax.tree.leaves(state.tracking.histories[name]) for state in (state_one, state_eight))):
             assert np.array_equal(a, b)  # integers: the same codes at the same times
     for twin, found in metrics(one, state_one).items():
         for key, value in metrics(eight, state_eight)[twin].items():
@@ -100,7 +100,7 @@ def test_tracking_equals_the_oracle_on_a_real_run():
         expected = oracle.metrics(codes(REFERENCE).T.tolist(), codes(name).T.tolist())
         assert {key: found[name][key] for key in expected} == expected
         assert expected['oscillations_twin'] > 0 and expected['moved_fraction'] > 0.05
-        mapped = jax.device_get(run.lockstep.mapped_reference(state, name))
+        mapped = jax.tree.map(run.lockstep.tracker.maps[name], story[REFERENCE][-1], ranges)
         distance = sum(np.abs(mapped[k] - story[name][-1][k].astype(np.float64)).sum() / ranges[k] for k in ranges)
         assert found[name]['weight_alignment_error'] == pytest.approx(distance / path[name], rel=1e-4)
 
@@ -151,9 +151,9 @@ def test_bytes_of_tracking():
     def bytes_of(tree):
         return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
-    tracked = bytes_of(state.histories) + bytes_of(state.lags)
+    tracked = bytes_of(state.tracking.histories) + bytes_of(state.tracking.lags)
     starts = bytes_of(
-        jax.tree.map(lambda path: path.start, state.paths, is_leaf=lambda x: isinstance(x, trajectory.Path))
+        jax.tree.map(lambda path: path.start, state.tracking.paths, is_leaf=lambda x: isinstance(x, trajectory.Path))
     )
     assert tracked <= 24 * size * 3 and starts == 4 * size * 2
 

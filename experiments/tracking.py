@@ -1,0 +1,109 @@
+"""Every twin's weights compared with the reference's, run by run and layer by layer, on the device."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from qat import trajectory
+from qat.quantizers import UniformQuantizer
+
+Kernels = dict[str, jax.Array]  # by layer
+
+
+@struct.dataclass
+class Tracking:
+    """What is remembered of the trajectories.
+
+    Attributes:
+      histories: by run and layer; empty where change points are not tracked.
+      paths: by twin and layer.
+      lags: by twin and layer, uint32 shaped like the kernel; empty like the histories.
+    """
+
+    histories: dict[str, dict[str, trajectory.History]]
+    paths: dict[str, dict[str, trajectory.Path]]
+    lags: dict[str, dict[str, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracker:
+    """Follows the quantized kernels of all runs.
+
+    Attributes:
+      quantizer: gives the codes.
+      reference: the name of the run that the others are compared with.
+      maps: by twin, what the reference's weights go through before they are compared.
+      change_points: whether they are tracked; without them only weights and codes are compared.
+    """
+
+    quantizer: UniformQuantizer
+    reference: str
+    maps: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]
+    change_points: bool
+
+    def begin(self, kernels: dict[str, Kernels], ranges: Kernels) -> Tracking:
+        """Before the first step; `kernels` by run and layer."""
+        paths = {twin: jax.tree.map(trajectory.begin_path, kernels[twin]) for twin in self.maps}
+        if not self.change_points:
+            return Tracking({}, paths, {})
+        histories = {
+            run: jax.tree.map(trajectory.begin, self._codes(of_run, ranges)) for run, of_run in kernels.items()
+        }
+        lags = {twin: jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.uint32), kernels[twin]) for twin in self.maps}
+        return Tracking(histories, paths, lags)
+
+    def advance(
+        self, tracking: Tracking, before: dict[str, Kernels], after: dict[str, Kernels], ranges: Kernels
+    ) -> Tracking:
+        """One update later."""
+        paths = {
+            twin: {
+                layer: trajectory.advance_path(path, before[twin][layer], after[twin][layer], ranges[layer])
+                for layer, path in layers.items()
+            }
+            for twin, layers in tracking.paths.items()
+        }
+        codes = {run: self._codes(after[run], ranges) for run in tracking.histories}
+        histories = {
+            run: {layer: trajectory.advance(history, codes[run][layer]) for layer, history in layers.items()}
+            for run, layers in tracking.histories.items()
+        }
+        lags = {
+            twin: {
+                layer: trajectory.advance_lag(lag, histories[self.reference][layer], histories[twin][layer])
+                for layer, lag in layers.items()
+            }
+            for twin, layers in tracking.lags.items()
+        }
+        return Tracking(histories, paths, lags)
+
+    def measure(
+        self, tracking: Tracking, kernels: dict[str, Kernels], ranges: Kernels
+    ) -> dict[str, dict[str, dict[str, jax.Array]]]:
+        """By twin and layer: the sums that `trajectory.summarize` turns into metrics."""
+        return {
+            twin: {layer: self._measure_layer(tracking, kernels, ranges, twin, layer) for layer in ranges}
+            for twin in self.maps
+        }
+
+    def _measure_layer(self, tracking, kernels, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
+        weights = {run: kernels[run][layer] for run in (self.reference, twin)}
+        codes = {run: self.quantizer.codes(kernel, ranges[layer]) for run, kernel in weights.items()}
+        sums = trajectory.measure_weights(
+            self.maps[twin](weights[self.reference], ranges[layer]),
+            codes[self.reference],
+            weights[twin],
+            codes[twin],
+            tracking.paths[twin][layer],
+            ranges[layer],
+        )
+        if self.change_points:
+            histories = tracking.histories[self.reference][layer], tracking.histories[twin][layer]
+            sums |= trajectory.measure_histories(*histories, tracking.lags[twin][layer])
+        return sums
+
+    def _codes(self, kernels: Kernels, ranges: Kernels) -> Kernels:
+        return jax.tree.map(self.quantizer.codes, kernels, ranges)
