@@ -63,11 +63,22 @@ class Records:
     """metrics.jsonl and its copy for TensorBoard, one row an evaluation.
 
     A run that continues from a step forgets the rows after it: it will write them again.
+
+    Args:
+      workdir: of the run.
+      step: updates made so far.
+      every: steps between rows.
+
+    Raises:
+      UserError: a row of an earlier step is missing, so that the run could not end whole.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int):
+    def __init__(self, workdir: pathlib.Path, step: int, every: int):
         self.path = workdir / 'metrics.jsonl'
         self.rows = [row for row in read_rows(workdir) if row['step'] <= step]
+        lost = set(range(0, step, every)) - {row['step'] for row in self.rows}
+        if lost:
+            raise UserError(f'{self.path} has no row of step {min(lost)}, but a checkpoint of step {step} is there')
         self.path.write_text(''.join(map(_line, self.rows)))
         self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
 

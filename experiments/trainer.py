@@ -66,6 +66,7 @@ class Trainer:
         every = self.settings.config.checkpoint_every_steps
         first = int(state.step)
         with tqdm(initial=first, total=self.steps, unit='step', mininterval=_progress_interval()) as bar:
+            bar.set_postfix_str('compiling')
             for step in range(first, self.steps + 1):
                 if step % self.record_every == 0 or step == self.steps:
                     row = self._record(state, step, log)
@@ -157,7 +158,10 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str]) -> int:
     state = trainer.initial_state()
     for message in settings.warnings(kernels(state.ranges, state.ranges)):
         print(f'warning: {message}', file=sys.stderr)
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'workdir {workdir}: {error.strerror}; choose another --workdir') from None
     records.write_json(workdir / 'config.json', config)
     records.write_json(workdir / 'environment.json', environment.describe(argv, trainer.devices))
     print(
@@ -166,7 +170,7 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str]) -> int:
     )
     with _termination() as stop, Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(state)
-        with records.Records(workdir, int(state.step)) as log:
+        with records.Records(workdir, int(state.step), trainer.record_every) as log:
             state, code = trainer.train(state, log, checkpoints, stop)
     if code == FINISHED:
         _finish(trainer, state, log.rows, workdir)

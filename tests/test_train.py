@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,15 @@ def test_an_interrupted_run_ends_as_the_unbroken_one(finished, tmp_path, monkeyp
     same_bytes(finished, tmp_path)
     out = capsys.readouterr().out
     assert 'jitter' in out and 'report.html' in out
+
+
+def test_a_lost_row_is_not_passed_over(finished, tmp_path, capsys):
+    workdir = tmp_path / 'copy'
+    shutil.copytree(finished, workdir)
+    rows = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
+    (workdir / 'metrics.jsonl').write_text(''.join(rows[1:]))
+    assert train.main([f'--config={finished / "config.json"}', f'--workdir={workdir}']) == 2
+    assert 'has no row of step 0' in capsys.readouterr().err
 
 
 def test_starting_a_finished_run_again_changes_nothing(finished, capsys):
