@@ -14,12 +14,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # initial weights and the order of the data
 
     # Data.
-    config.dataset = 'digits'  # digits | mnist | fashion_mnist | synthetic | path to an .npz file of arrays
+    config.dataset = 'digits'  # digits | mnist | fashion_mnist | imagenet2012 | synthetic | path to an .npz of arrays
     config.data_dir = ''  # where tensorflow-datasets keeps its data; '': its own default
     config.batch_size = 100  # images an update, over all devices
+    config.image_size = 224  # pixels a side, of imagenet2012
 
     # Model and quantization.
-    config.model = 'convnet'
+    config.model = 'convnet'  # convnet | resnet50
+    config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
+    config.sync_batch_norm = True  # batch statistics over all devices, or each device its own
     config.init_from = ''  # workdir of a run whose reference weights to start from; '': from scratch
     config.bits = 2  # of the quantized kernels, 1..8
     config.range = 'he_uniform'  # he_uniform | max_abs | channel_max_abs, from the initial weights
@@ -31,6 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Optimizer.
     config.optimizer = 'sgd(momentum=0.9)'  # qat/optimizers.py
     config.learning_rate = 0.01  # at its peak: linear warm-up, then cosine to 0 over the steps of the run
+    config.learning_rate_images = -1  # learning_rate is for a batch of so many and scales with batch_size; -1: as it is
     config.weight_decay = 0.0  # coupled for sgd, signsgd, adam, rmsprop; decoupled for adamw, lion, muon
     config.warmup_fraction = 0.02  # of the steps
 
@@ -46,6 +50,9 @@ def get_config() -> ml_collections.ConfigDict:
     # What the reference is compared with: ste, naive_ste, map_ste, jitter, self.
     config.twins = 'ste,naive_ste,jitter,self'
     config.track_change_points = True  # 20 bytes a quantized weight and run
+
+    # Several processes: off | auto (TPU slices, Slurm) | HOST:PORT,COUNT,INDEX of process 0, all and this one
+    config.distributed = 'off'
 
     # When to look and when to save.
     config.eval_every_epochs = 1  # evaluations, each a line of metrics.jsonl; also before the first step

@@ -40,8 +40,8 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.StandardRestore(template))
 
 
-def read_params(workdir: str) -> dict:
-    """The reference's weights in the newest checkpoint of a run.
+def read_weights(workdir: str) -> dict:
+    """The reference's 'params' and 'batch_stats' in the newest checkpoint of a run.
 
     Raises:
       UserError: there is none.
@@ -53,4 +53,5 @@ def read_params(workdir: str) -> dict:
         if manager.latest_step() is None:
             raise UserError(f'init_from: {workdir!r} holds no finished checkpoint')
         state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
-    return state['runs'][REFERENCE]['params']
+    reference = state['runs'][REFERENCE]
+    return {'params': reference['params'], 'batch_stats': reference.get('batch_stats') or {}}

@@ -15,6 +15,7 @@ def describe(argv: list[str], devices: list) -> dict:
         'command': shlex.join(['python', '-m', 'experiments.train', *argv]),
         'python': platform.python_version(),
         'platform': f'{platform.system()} {platform.machine()}',
+        'processes': jax.process_count(),
         'devices': f'{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})',
         'versions': {package: metadata.version(package) for package in PACKAGES},
     }

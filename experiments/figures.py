@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
@@ -82,16 +83,17 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
     layers = [name.removeprefix('reference/') for name in weights if name.startswith('reference/')]
     pooled = {run: np.concatenate([weights[f'{run}/{layer}'] for layer in layers]) for run in ['reference', *twins]}
     weight_map = _weight_map(settings)
-    views = [('raw', 'w / R', lambda w: w)]
+    views = [('raw', 'w / R', pooled['reference'])]
     if weight_map is not None:
-        views.append(('through M', 'M(w) / R', lambda w: weight_map(jnp.asarray(w), jnp.float32(1))))
+        through = np.asarray(jax.jit(weight_map)(pooled['reference'], jnp.float32(1)))
+        views.append(('through M', 'M(w) / R', through))
     figure = Figure(figsize=(3.1 * len(twins), 3.2 * len(views)), layout='constrained', dpi=_RESOLUTION)
     axes = figure.subplots(len(views), len(twins), squeeze=False, sharex=True, sharey=True)
     limit = 1.15 * max(1.0, min(2.0, np.abs(pooled['reference']).max()))
-    for line, (title, x, transform) in zip(axes, views):
+    for line, (title, x, reference) in zip(axes, views):
         for axis, twin in zip(line, twins):
             axis.plot([-limit, limit], [-limit, limit], color='#bbbbbb', lw=0.8)
-            axis.scatter(transform(pooled['reference']), pooled[twin], s=2, alpha=0.35, color=COLOURS[twin], lw=0)
+            axis.scatter(reference, pooled[twin], s=2, alpha=0.35, color=COLOURS[twin], lw=0)
             for threshold in _thresholds(settings.quantizer):
                 axis.axvline(threshold, color='#dddddd', lw=0.6, zorder=0)
             _styled(axis, f'{twin}, {title}', f'reference: {x}', 'twin: v / R')
@@ -109,7 +111,7 @@ def estimator(settings: Settings) -> Figure:
     for progress in (0.0, 0.5, 1.0) if settings.estimator.needs('progress') else (0.0,):
         for sign in (1.0, -1.0) if settings.estimator.needs('gradient') else (1.0,):
             slope = settings.estimator(jnp.asarray(r), jnp.full(r.shape, sign), jnp.float32(progress))
-            left.plot(x, slope, lw=1.8, label=f'progress {progress:g}, gradient {sign:+g}')
+            left.plot(x, np.asarray(slope), lw=1.8, label=f'progress {progress:g}, gradient {sign:+g}')
     if len(left.lines) > 1:
         left.legend(frameon=False, fontsize=8)
     left.axhline(1, color='#bbbbbb', lw=0.8)

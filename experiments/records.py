@@ -59,7 +59,36 @@ def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
         )
 
 
-class Records:
+def check_same_processes(workdir: pathlib.Path, processes: int) -> None:
+    """Refuses to continue with another number of processes: the order of streamed data depends on it.
+
+    Raises:
+      UserError: with both numbers.
+    """
+    path = workdir / 'environment.json'
+    before = read_json(path).get('processes', processes) if path.exists() else processes
+    if before != processes:
+        raise UserError(f'workdir {workdir} was begun by {before} process(es), not {processes}: start as many again')
+
+
+class NoRecords:
+    """What the processes that write no files have in place of `Records`."""
+
+    def __init__(self):
+        self.rows = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def append(self, row: Mapping) -> None:
+        """Keeps a row."""
+        self.rows.append(dict(row))
+
+
+class Records(NoRecords):
     """metrics.jsonl and its copy for TensorBoard, one row an evaluation.
 
     A run that continues from a step forgets the rows after it: it will write them again.
@@ -76,23 +105,18 @@ class Records:
     def __init__(self, workdir: pathlib.Path, step: int, every: int):
         self.path = workdir / 'metrics.jsonl'
         self.rows = [row for row in read_rows(workdir) if row['step'] <= step]
-        lost = set(range(0, step, every)) - {row['step'] for row in self.rows}
+        lost = set(range(0, step + 1 if step else 0, every)) - {row['step'] for row in self.rows}
         if lost:
             raise UserError(f'{self.path} has no row of step {min(lost)}, but a checkpoint of step {step} is there')
         self.path.write_text(''.join(map(_line, self.rows)))
         self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *_):
         self._tensorboard.close()
 
     def append(self, row: Mapping) -> None:
-        """Writes a row; a row of a step that is already there is the same, and left alone."""
-        if self.rows and self.rows[-1]['step'] == row['step']:
-            return
-        self.rows.append(dict(row))
+        """Writes a row."""
+        super().append(row)
         with self.path.open('a') as file:
             file.write(_line(row))
         for key, value in row.items():

@@ -14,21 +14,30 @@ import optax
 from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments.settings import Settings
+from experiments.settings import AXIS, Settings
 from experiments.tracking import Kernels, Tracker, Tracking
 from experiments.twins import Twin, computed_by
 from qat.equivalence import WeightMap
 from qat.estimators import Estimator, ste_with_clip_of
 
 REFERENCE = 'reference'
-AXIS = 'batch'
+_PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, by channel, for uint8 images
+_PIXEL_DEVIATION = (58.395, 57.12, 57.375)
 
 
 @struct.dataclass
 class RunState:
-    """One run: its weights, its optimizer's state, and its training losses summed since the last record."""
+    """One run.
+
+    Attributes:
+      params: its weights.
+      batch_stats: of its batch norms; empty for a model without.
+      opt_state: its optimizer's.
+      loss: its training losses, summed since the last record.
+    """
 
     params: dict
+    batch_stats: dict
     opt_state: optax.OptState
     loss: jax.Array
 
@@ -112,27 +121,26 @@ class Lockstep:
             kernel_factor=spec.recipe.learning_rate_factor,
         )
 
-    def init(self, key: jax.Array, image_shape: tuple[int, ...], params: dict | None = None) -> State:
+    def init(self, key: jax.Array, image_shape: tuple[int, ...], given: dict | None = None) -> State:
         """The state before the first step: every run from the same weights, or M of them.
 
         Args:
           key: of the random initial weights.
           image_shape: (height, width, channels).
-          params: initial weights instead of random ones.
+          given: 'params' and 'batch_stats' to start from instead of random ones.
         """
-        model = self._runs[REFERENCE].model
-        variables = model.init(key, jnp.zeros((1, *image_shape)))
-        if params is not None:
+        model, image = self._runs[REFERENCE].model, jnp.zeros((1, *image_shape))
+        variables = {'batch_stats': {}, **model.init(key, image, train=False)}
+        if given is not None:
             # The ranges follow from the given weights, as they do from random ones.
-            _, collections = model.apply(
-                {'params': params}, jnp.zeros((1, *image_shape)), mutable=['ranges', 'progress']
-            )
-            variables = {'params': params, **collections}
+            _, ranges = model.apply(given, image, train=False, mutable=['ranges', 'progress'])
+            variables = {**given, **ranges}
         ranges, runs = variables['ranges'], {}
         for name, run in self._runs.items():
             start = map_kernels(self._maps[name], ranges, variables['params'])
             start = jax.tree.map(jnp.copy, start)  # no two runs share a buffer, so that all may be donated
-            runs[name] = RunState(start, run.optimizer.init(start), jnp.float32(0))
+            statistics = jax.tree.map(jnp.copy, variables['batch_stats'])
+            runs[name] = RunState(start, statistics, run.optimizer.init(start), jnp.float32(0))
         return State(jnp.int32(0), ranges, runs, self.tracker.begin(*self._followed(ranges, runs)))
 
     def _followed(self, ranges: dict, runs: dict[str, RunState]) -> tuple[dict[str, Kernels], Kernels]:
@@ -141,6 +149,7 @@ class Lockstep:
 
     def step(self, state: State, images: jax.Array, labels: jax.Array) -> State:
         """One update of every run on this device's share of a batch; call it under the axis AXIS."""
+        images = _normalized(images)
         runs = {name: self._update(run, state, state.runs[name], images, labels) for name, run in self._runs.items()}
         # Tracking reads the weights as they are stored: what reads them must not change how they are computed.
         runs = jax.lax.optimization_barrier(runs)
@@ -150,10 +159,13 @@ class Lockstep:
 
     def _update(self, run: Run, state: State, before: RunState, images, labels) -> RunState:
         def loss_of(params):
-            logits = run.model.apply(self._variables(state, params), images, train=True)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+            variables = self._variables(state, before.replace(params=params))
+            logits, updated = run.model.apply(variables, images, train=True, mutable=['batch_stats'])
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), updated.get('batch_stats', {})
 
-        loss, gradients = jax.lax.pmean(jax.value_and_grad(loss_of)(before.params), AXIS)
+        results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
+        (loss, statistics), gradients = jax.lax.pmean(results, AXIS)
         updates, opt_state = run.optimizer.update(gradients, before.opt_state, before.params)
 
         def adjust(update, range, kernel):
@@ -163,14 +175,14 @@ class Lockstep:
 
         updates = map_kernels(adjust, state.ranges, updates, before.params)
         losses = jnp.where(state.step % self.record_every == 0, 0, before.loss) + loss
-        return RunState(optax.apply_updates(before.params, updates), opt_state, losses)
+        return RunState(optax.apply_updates(before.params, updates), statistics, opt_state, losses)
 
     def _progress(self, state: State) -> jax.Array:
         return state.step / jnp.float32(self.steps)
 
-    def _variables(self, state: State, params: dict) -> dict:
+    def _variables(self, state: State, run: RunState) -> dict:
         progress = jax.tree.map(lambda _: self._progress(state), state.ranges)
-        return {'params': params, 'ranges': state.ranges, 'progress': progress}
+        return {'params': run.params, 'batch_stats': run.batch_stats, 'ranges': state.ranges, 'progress': progress}
 
     def evaluate(self, state: State, images: jax.Array, labels: jax.Array, mask: jax.Array) -> dict:
         """Sums over this device's share of a validation batch, over all devices; call it under AXIS.
@@ -179,12 +191,13 @@ class Lockstep:
           mask: (batch,) 1 for an example, 0 for padding.
 
         Returns:
-          'loss' and 'correct' by run; 'agreeing', 'both_wrong' and 'both_wrong_agreeing' by twin.
+          'examples'; 'loss' and 'correct' by run; 'agreeing', 'both_wrong' and 'both_wrong_agreeing' by twin.
         """
         sums = {key: {} for key in ('loss', 'correct', 'agreeing', 'both_wrong', 'both_wrong_agreeing')}
-        predictions = {}
+        sums['examples'] = jnp.sum(mask)
+        predictions, images = {}, _normalized(images)
         for name, run in self._runs.items():
-            logits = run.model.apply(self._variables(state, state.runs[name].params), images, train=False)
+            logits = run.model.apply(self._variables(state, state.runs[name]), images, train=False)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             predictions[name] = jnp.argmax(logits, axis=-1)
             sums['loss'][name] = jnp.sum(jnp.where(mask, losses, 0))
@@ -201,6 +214,13 @@ class Lockstep:
     def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By computed twin and layer: the sums that `trajectory.summarize` turns into metrics."""
         return self.tracker.measure(state.tracking, *self._followed(state.ranges, state.runs))
+
+
+def _normalized(images: jax.Array) -> jax.Array:
+    """uint8 colour images travel to the device as they are and are normalised there, by channel."""
+    if images.dtype != jnp.uint8:
+        return images
+    return (images.astype(jnp.float32) - jnp.array(_PIXEL_MEAN)) / jnp.array(_PIXEL_DEVIATION)
 
 
 def _no_map(weights: jax.Array, range: jax.Array) -> jax.Array:

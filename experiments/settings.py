@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
@@ -19,8 +20,17 @@ from qat.calls import Interval
 from qat.convnet import ConvNet
 from qat.layers import QuantConv
 from qat.quantizers import RANGE_RULES, UniformQuantizer
+from qat.resnet import ResNet50
 
-MODELS = {'convnet': ConvNet}
+AXIS = 'batch'  # of the devices that share a batch
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+def _resnet50(config) -> Callable[..., nn.Module]:
+    return functools.partial(ResNet50, axis_name=AXIS if config.sync_batch_norm else None)
+
+
+MODELS = {'convnet': lambda config: ConvNet, 'resnet50': _resnet50}
 KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
 
 _POSITIVE = Interval(0, math.inf)
@@ -28,6 +38,7 @@ _COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
 _DOMAINS = {
     'seed': Interval(0, 2**32 - 1, low_included=True, high_included=True),
     'batch_size': _COUNT,
+    'image_size': _COUNT,
     'learning_rate': _POSITIVE,
     'weight_decay': Interval(0, math.inf, low_included=True),
     'warmup_fraction': Interval(0, 1, low_included=True, high_included=True),
@@ -37,7 +48,7 @@ _DOMAINS = {
     'eval_every_epochs': _COUNT,
     'checkpoint_every_steps': _COUNT,
 }
-_COUNT_OR_ALL = ('steps_per_epoch', 'max_steps')
+_COUNT_OR_ALL = ('steps_per_epoch', 'max_steps', 'learning_rate_images')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +65,14 @@ class Settings:
     def model(self, estimator: estimators.Estimator, classes: int) -> nn.Module:
         """The model with this estimator in its quantized layers and so many logits."""
         conv = functools.partial(QuantConv, quantizer=self.quantizer, estimator=estimator)
-        return MODELS[self.config.model](conv=conv, classes=classes)
+        build = MODELS[self.config.model](self.config)
+        return build(conv=conv, classes=classes, dtype=DTYPES[self.config.compute_dtype])
 
     @property
     def peak_learning_rate(self) -> float:
-        return self.config.learning_rate * self.config.learning_rate_scale
+        config = self.config
+        per_batch = 1 if config.learning_rate_images == -1 else config.batch_size / config.learning_rate_images
+        return config.learning_rate * config.learning_rate_scale * per_batch
 
     def schedule(self, steps: int) -> Callable:
         """Linear warm-up, then cosine to 0 over this many steps."""
@@ -111,10 +125,9 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
       UserError: a value that names nothing, or lies outside its domain.
     """
     _check_numbers(config)
-    if config.model not in MODELS:
-        raise UserError(f'model: {calls.unknown("model", config.model, MODELS)}')
-    if config.range not in RANGE_RULES:
-        raise UserError(f'range: {calls.unknown("range", config.range, RANGE_RULES)}')
+    for key, valid in {'model': MODELS, 'range': RANGE_RULES, 'compute_dtype': DTYPES}.items():
+        if config[key] not in valid:
+            raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
     with blame('bits'):
         quantizer = UniformQuantizer(config.bits, RANGE_RULES[config.range])
     with blame('estimator'):

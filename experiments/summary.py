@@ -15,13 +15,12 @@ from qat import trajectory
 PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
 
-def row(lockstep, step: int, examples: int, losses: dict, evaluated: dict, measured: dict, rows: list[dict]) -> dict:
+def row(lockstep, step: int, losses: dict, evaluated: dict, measured: dict, rows: list[dict]) -> dict:
     """The metrics of all runs at a step.
 
     Args:
       lockstep: the runs.
       step: updates made.
-      examples: validation examples behind the sums in `evaluated`.
       losses: mean training loss since the last row, by computed run; None before the first step.
       evaluated: sums of `Lockstep.evaluate`.
       measured: the result of `Lockstep.measure`.
@@ -30,6 +29,7 @@ def row(lockstep, step: int, examples: int, losses: dict, evaluated: dict, measu
     Returns:
       A flat dict; what does not exist, or is not finite, is None.
     """
+    examples = evaluated['examples']
     line = {
         'step': step,
         'train/loss': losses[REFERENCE],

@@ -25,11 +25,12 @@ def main(argv: list[str]) -> int:
     try:
         config, workdir = command_line.parse(argv)
         # Imported late: a wrong command line and --help are answered without jax.
-        from experiments import settings, trainer
+        from experiments import distributed, settings, trainer
 
+        distributed.start(config.distributed)
         resolved = settings.resolve(config)
         workdir = pathlib.Path(workdir or f'runs/{config.name}/{time.strftime("%Y%m%d-%H%M%S")}')
-        print(f'Workdir: {workdir}', flush=True)
+        trainer.say(f'Workdir: {workdir}')
         return trainer.run(resolved, workdir, argv)
     except UserError as error:
         message = ' '.join(f'error: {error}'.split())

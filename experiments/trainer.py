@@ -11,14 +11,16 @@ import time
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from experiments import environment, records, report, summary
-from experiments.checkpoints import Checkpoints, read_params
+from experiments import distributed, environment, records, report, summary
+from experiments.checkpoints import Checkpoints, read_weights
+from experiments.datasets import Batches
 from experiments.errors import UserError
-from experiments.input_pipeline import Batches, load
-from experiments.runs import AXIS, Lockstep, State, kernels
-from experiments.settings import Settings
+from experiments.input_pipeline import load
+from experiments.runs import REFERENCE, Lockstep, State, kernels
+from experiments.settings import AXIS, Settings
 
 FINISHED, NOT_FINITE, TERMINATED = 0, 3, 143  # exit codes
 _STEPS_IN_FLIGHT = 10  # the host waits for the devices that often
@@ -33,13 +35,16 @@ class Trainer:
         self.settings, self.batches = settings, batches
         self.steps_per_epoch, self.steps = settings.steps(batches.steps_in_data)
         self.record_every = config.eval_every_epochs * self.steps_per_epoch
-        self.devices = _most_devices_that_divide(config.batch_size)
-        self.lockstep = Lockstep(settings, batches.arrays.classes, self.steps, self.record_every)
+        self.devices = _local_devices(config.batch_size)
+        self.lockstep = Lockstep(settings, batches.classes, self.steps, self.record_every)
         # The state is replicated on the way in and comes back as one copy: what a checkpoint holds.
-        pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=self.devices, out_axes=None)
+        devices = self.devices if jax.process_count() == 1 else None  # None: those of all processes
+        pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=devices, out_axes=None)
         self._step = pmap(self.lockstep.step, in_axes=(None, 0, 0), donate_argnums=0)
         self._evaluate = pmap(self.lockstep.evaluate, in_axes=(None, 0, 0, 0))
         self._measure = jax.jit(self.lockstep.measure)
+        # Where the step leaves the state; a state that starts elsewhere would be compiled for twice.
+        self._replicated = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
         self._train_seconds, self._steps_timed, self._compile_seconds = 0.0, 0, None
 
     def initial_state(self) -> State:
@@ -49,44 +54,51 @@ class Trainer:
           UserError: `init_from` names weights of another architecture.
         """
         init = functools.partial(
-            self.lockstep.init, jax.random.key(self.settings.config.seed), self.batches.arrays.image_shape
+            self.lockstep.init, jax.random.key(self.settings.config.seed), self.batches.image_shape
         )
         if not self.settings.config.init_from:
-            return jax.jit(init)()
-        given = read_params(self.settings.config.init_from)
-        expected = jax.eval_shape(init).runs['reference'].params
+            return self.placed(jax.jit(init)())
+        given = read_weights(self.settings.config.init_from)
+        reference = jax.eval_shape(init).runs[REFERENCE]
+        expected = {'params': reference.params, 'batch_stats': reference.batch_stats}
         if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
             raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
-        return jax.jit(init)(given)
+        return self.placed(jax.jit(init)(given))
+
+    def placed(self, state: State) -> State:
+        """A state on the devices, a copy on each."""
+        return jax.device_put(state, self._replicated)
 
     def train(
-        self, state: State, log: records.Records, checkpoints: Checkpoints, stop: threading.Event
+        self, state: State, log: records.NoRecords, checkpoints: Checkpoints, stop: threading.Event
     ) -> tuple[State, int]:
         """Runs to the end, to a signal, or to a number that is not finite; returns the exit code too."""
         every = self.settings.config.checkpoint_every_steps
         first = int(state.step)
-        with tqdm(initial=first, total=self.steps, unit='step', mininterval=_progress_interval()) as bar:
+        quiet = jax.process_index() > 0
+        with tqdm(initial=first, total=self.steps, unit='step', mininterval=_progress_interval(), disable=quiet) as bar:
             bar.set_postfix_str('compiling')
+            batches = self.batches.train(first, self.steps_per_epoch)
             for step in range(first, self.steps + 1):
-                if step % self.record_every == 0 or step == self.steps:
+                recorded_before = step == first > 0
+                if not recorded_before and (step % self.record_every == 0 or step == self.steps):
                     row = self._record(state, step, log)
                     if any(row[key] is None for key in row if key.endswith(('eval/loss', 'eval_loss'))):
-                        print(f'not finite: a loss at step {step}, see {log.path}', file=sys.stderr)
+                        say(f'not finite: a loss at step {step}, see the last row of metrics.jsonl', file=sys.stderr)
                         return state, NOT_FINITE
                     bar.set_postfix_str(_postfix(row))
                 if (step and step % every == 0) or step == self.steps or stop.is_set():
                     checkpoints.save(state)
                 if step == self.steps or stop.is_set():
                     break
-                state = self.advance(state, step)
+                state = self.advance(state, step, next(batches))
                 bar.update()
         return state, TERMINATED if step < self.steps else FINISHED
 
-    def advance(self, state: State, step: int) -> State:
+    def advance(self, state: State, step: int, batch: tuple[np.ndarray, np.ndarray]) -> State:
         """One update of every run; the time it takes counts as training."""
-        batch = self._sharded(self.batches.train(step, self.steps_per_epoch))
         start = time.perf_counter()
-        state = self._step(state, *batch)
+        state = self._step(state, *self._sharded(batch))
         if self._compile_seconds is None:
             jax.block_until_ready(state)
             self._compile_seconds = time.perf_counter() - start
@@ -100,26 +112,22 @@ class Trainer:
     def _sharded(self, batch: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         return [array.reshape(len(self.devices), -1, *array.shape[1:]) for array in batch]
 
-    def _record(self, state: State, step: int, log: records.Records) -> dict:
-        if log.rows and log.rows[-1]['step'] == step:
-            return log.rows[-1]
+    def _record(self, state: State, step: int, log: records.NoRecords) -> dict:
         start = time.perf_counter()
         jax.block_until_ready(state)
         self._train_seconds += time.perf_counter() - start
         since = (step - 1) % self.record_every + 1
         losses = {name: run.loss.item() / since if step else None for name, run in state.runs.items()}
-        examples, evaluated = self._evaluate_all(state)
+        evaluated = self.evaluate(state)
         measured = jax.device_get(self._measure(state))
-        row = summary.row(self.lockstep, step, examples, losses, evaluated, measured, log.rows)
+        row = summary.row(self.lockstep, step, losses, evaluated, measured, log.rows)
         log.append(row)
         return row
 
-    def _evaluate_all(self, state: State) -> tuple[int, dict]:
-        sums, examples = [], 0
-        for images, labels, mask in self.batches.validation():
-            sums.append(self._evaluate(state, *self._sharded((images, labels, mask))))
-            examples += int(mask.sum())
-        return examples, jax.tree.map(lambda *parts: math.fsum(map(float, parts)), *jax.device_get(sums))
+    def evaluate(self, state: State) -> dict:
+        """The sums of `Lockstep.evaluate` over all validation examples."""
+        sums = [self._evaluate(state, *self._sharded(batch)) for batch in self.batches.validation()]
+        return jax.tree.map(lambda *parts: math.fsum(map(float, parts)), *jax.device_get(sums))
 
     def timing(self) -> dict:
         """The content of timing.json; None where nothing was measured."""
@@ -135,7 +143,7 @@ class Trainer:
         """w / R of evenly spaced weights of every layer: 'reference/conv1', 'ste/conv1', ..."""
         sampled = {}
         ranges = kernels(state.ranges, state.ranges)
-        computed = {'reference': 'reference', **self.lockstep.computed_by}
+        computed = {REFERENCE: REFERENCE, **self.lockstep.computed_by}
         for name, run in computed.items():
             for layer, kernel in kernels(state.ranges, state.runs[run].params).items():
                 relative = np.ravel(kernel / ranges[layer])
@@ -154,27 +162,45 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str]) -> int:
     """
     config = settings.config.to_dict()
     records.check_same_run(workdir, config)
-    trainer = Trainer(settings, load(settings.config))
+    records.check_same_processes(workdir, jax.process_count())
+    trainer = Trainer(settings, load(settings.config, distributed.share()))
     state = trainer.initial_state()
     for message in settings.warnings(kernels(state.ranges, state.ranges)):
-        print(f'warning: {message}', file=sys.stderr)
+        say(f'warning: {message}', file=sys.stderr)
+    environment_now = environment.describe(argv, trainer.devices)
+    if is_primary():
+        _open(workdir, config, environment_now)
+    devices = f'{len(trainer.devices)} of {jax.local_device_count()} devices'
+    say(f'{devices}, {jax.process_count()} process(es), {trainer.steps} steps of {config["batch_size"]} images')
+    with _termination() as stop, Checkpoints(workdir) as checkpoints:
+        state = trainer.placed(checkpoints.restore(state))
+        step, every = int(state.step), trainer.record_every
+        with records.Records(workdir, step, every) if is_primary() else records.NoRecords() as log:
+            state, code = trainer.train(state, log, checkpoints, stop)
+    if code == FINISHED and is_primary():
+        _finish(trainer, state, log.rows, workdir)
+    return code
+
+
+def is_primary() -> bool:
+    """Whether this process writes the files and talks to people."""
+    return jax.process_index() == 0
+
+
+def say(message: str, file=None) -> None:
+    """Prints, once for all processes."""
+    if is_primary():
+        print(message, file=file or sys.stdout, flush=True)
+
+
+def _open(workdir: pathlib.Path, config: dict, environment_now: dict) -> None:
+    """Makes the workdir and writes what is known before the first step."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'workdir {workdir}: {error.strerror}; choose another --workdir') from None
     records.write_json(workdir / 'config.json', config)
-    records.write_json(workdir / 'environment.json', environment.describe(argv, trainer.devices))
-    print(
-        f'{len(trainer.devices)} of {jax.local_device_count()} devices, '
-        f'{trainer.steps} steps of {config["batch_size"]} images'
-    )
-    with _termination() as stop, Checkpoints(workdir) as checkpoints:
-        state = checkpoints.restore(state)
-        with records.Records(workdir, int(state.step), trainer.record_every) as log:
-            state, code = trainer.train(state, log, checkpoints, stop)
-    if code == FINISHED:
-        _finish(trainer, state, log.rows, workdir)
-    return code
+    records.write_json(workdir / 'environment.json', environment_now)
 
 
 def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path) -> None:
@@ -184,8 +210,8 @@ def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.P
     result = summary.summarize(trainer.settings, rows)
     records.write_json(workdir / 'summary.json', result)
     report.write(workdir)
-    print(summary.table(result))
-    print(f'\n{result["verdict"]}\n\nReport: {workdir / "report.html"}')
+    say(summary.table(result))
+    say(f'\n{result["verdict"]}\n\nReport: {workdir / "report.html"}')
 
 
 @contextlib.contextmanager
@@ -199,9 +225,16 @@ def _termination():
         signal.signal(signal.SIGTERM, before)
 
 
-def _most_devices_that_divide(batch_size: int) -> list:
+def _local_devices(batch_size: int) -> list:
+    """This process's devices: alone, the most that divide the batch; with others, all."""
     devices = jax.local_devices()
-    return devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
+    if jax.process_count() == 1:
+        return devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
+    if batch_size % jax.device_count():
+        raise UserError(
+            f'batch_size={batch_size} must be a multiple of the {jax.device_count()} devices of all processes'
+        )
+    return devices
 
 
 def _progress_interval() -> float:

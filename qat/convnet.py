@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 class ConvNet(nn.Module):
@@ -12,18 +13,20 @@ class ConvNet(nn.Module):
     Attributes:
       conv: constructor of the convolutions, `nn.Conv` or another of its signature.
       classes: number of logits.
+      dtype: of the computation; parameters and logits are float32.
     """
 
     conv: Callable[..., nn.Module]
     classes: int = 10
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = True) -> jax.Array:
         """images (batch, height, width, channels) float -> logits (batch, classes)."""
-        x = images
+        x = images.astype(self.dtype)
         for name, features in (('conv1', 32), ('conv2', 64)):
-            x = nn.relu(self.conv(features, (3, 3), padding='SAME', name=name)(x))
+            x = nn.relu(self.conv(features, (3, 3), padding='SAME', dtype=self.dtype, name=name)(x))
             x = nn.avg_pool(x, (2, 2), strides=(2, 2))
         x = x.reshape(len(x), -1)
-        x = nn.relu(nn.Dense(256)(x))
-        return nn.Dense(self.classes)(x)
+        x = nn.relu(nn.Dense(256, dtype=self.dtype)(x))
+        return nn.Dense(self.classes, dtype=self.dtype)(x).astype(jnp.float32)

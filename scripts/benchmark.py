@@ -5,6 +5,7 @@ python -m scripts.benchmark [--rounds N] [--json FILE]
 
 import argparse
 import dataclasses
+import itertools
 import json
 import pathlib
 import statistics
@@ -39,12 +40,13 @@ def mnist_steps(count: int, **overrides) -> Callable[[], None]:
     config.update({'dataset': 'synthetic', 'steps_per_epoch': -1, 'twins': 'ste', **overrides})
     settings = resolve(config)
     trainer = Trainer(settings, input_pipeline.load(settings.config))
-    state = trainer.advance(trainer.initial_state(), 0)
+    batches = list(itertools.islice(trainer.batches.train(0, trainer.steps_per_epoch), count))
+    state = trainer.advance(trainer.initial_state(), 0, batches[0])
 
     def run():
         nonlocal state
-        for step in range(count):
-            state = trainer.advance(state, step)
+        for step, batch in enumerate(batches):
+            state = trainer.advance(state, step, batch)
         jax.block_until_ready(state)
 
     return run

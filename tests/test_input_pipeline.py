@@ -8,36 +8,37 @@ import numpy as np
 import pytest
 
 from experiments import input_pipeline
+from experiments.datasets import SPLITS, ArrayBatches, Arrays
 from experiments.errors import UserError
-from experiments.input_pipeline import Arrays, Batches
-from scripts import prepare_mnist
+from scripts import make_tiny_imagenet, prepare_mnist
 
 
 def config(**values):
     return ml_collections.ConfigDict({'dataset': 'digits', 'data_dir': '', 'seed': 0, 'batch_size': 100, **values})
 
 
-def numbered(size: int, seed: int = 0, batch_size: int = 10, reshuffle: bool = True) -> Batches:
+def numbered(size: int, seed: int = 0, batch_size: int = 10, reshuffle: bool = True) -> ArrayBatches:
     """Images that carry their own number."""
     images = np.arange(size, dtype=np.float32).reshape(-1, 1, 1, 1)
     labels = np.arange(size, dtype=np.int32)
-    return Batches(
-        Arrays(dict.fromkeys(input_pipeline.SPLITS, images), dict.fromkeys(input_pipeline.SPLITS, labels), reshuffle),
+    return ArrayBatches(
+        Arrays(dict.fromkeys(SPLITS, images), dict.fromkeys(SPLITS, labels), reshuffle),
         seed,
         batch_size,
     )
 
 
-def epoch(batches: Batches, number: int) -> list[int]:
+def epoch(batches: ArrayBatches, number: int) -> list[int]:
     count = batches.steps_in_data
-    return [int(label) for step in range(count) for label in batches.train(number * count + step, count)[1]]
+    stream = batches.train(number * count, count)
+    return [int(label) for _ in range(count) for label in next(stream)[1]]
 
 
 def test_digits():
     batches = input_pipeline.load(config())
-    assert batches.steps_in_data == 15 and batches.arrays.image_shape == (8, 8, 1) and batches.arrays.classes == 10
+    assert batches.steps_in_data == 15 and batches.image_shape == (8, 8, 1) and batches.classes == 10
     assert [len(labels) for labels in batches.arrays.labels.values()] == [1500, 297]
-    images, labels = batches.train(3, 15)
+    images, labels = next(batches.train(3, 15))
     assert images.shape == (100, 8, 8, 1) and images.dtype == np.float32 and labels.dtype == np.int32
     assert images.min() >= 0 and images.max() == 1
     assert set(np.unique(images * 16)) <= set(range(17))
@@ -53,9 +54,9 @@ def test_an_epoch_shows_every_example_once_and_each_epoch_anew():
 
 
 def test_any_step_by_itself_equals_the_step_in_the_stream():
-    stream = [numbered(95).train(step, 9)[1].tolist() for step in range(40)]
+    stream = [labels.tolist() for _, (_, labels) in zip(range(40), numbered(95).train(0, 9))]
     for step in (39, 0, 17, 18, 8, 9):
-        assert numbered(95).train(step, 9)[1].tolist() == stream[step]
+        assert next(numbered(95).train(step, 9))[1].tolist() == stream[step]
 
 
 @pytest.mark.parametrize('size', [1, 9, 10, 11, 25])
@@ -71,10 +72,10 @@ def test_uint8_is_scaled_and_float_is_left_alone(tmp_path):
     arrays = {'train_images': np.full((4, 2, 2, 1), 51, np.uint8), 'train_labels': np.arange(4)}
     arrays |= {key.replace('train', 'validation'): value for key, value in arrays.items()}
     np.savez(tmp_path / 'bytes.npz', **arrays)
-    images, _ = input_pipeline.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2)
+    images, _ = next(input_pipeline.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2))
     np.testing.assert_allclose(images, 0.2, rtol=1e-6)
     np.savez(tmp_path / 'floats.npz', **{k: v.astype(np.float64) if 'images' in k else v for k, v in arrays.items()})
-    images, _ = input_pipeline.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2)
+    images, _ = next(input_pipeline.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2))
     assert images.dtype == np.float32 and (images == 51).all()
 
 
@@ -91,7 +92,7 @@ def test_uint8_is_scaled_and_float_is_left_alone(tmp_path):
 def test_bad_arrays_are_refused(change, message, tmp_path):
     arrays = {
         f'{split}_{kind}': np.zeros((4, 2, 2, 1)) if kind == 'images' else np.arange(4)
-        for split in input_pipeline.SPLITS
+        for split in SPLITS
         for kind in ('images', 'labels')
     }
     np.savez(tmp_path / 'bad.npz', **{key: value for key, value in {**arrays, **change}.items() if value is not None})
@@ -146,3 +147,46 @@ def test_prepared_idx_files_come_back_through_tfds(tmp_path, capsys):
             sorted((label, image.tobytes()) for image, label in zip(arrays.images[split], arrays.labels[split]))
             == expected
         )
+
+
+@pytest.fixture(scope='module')
+def tiny_imagenet(tmp_path_factory) -> str:
+    """Archives in ImageNet's real layout, which tfds's real builder prepares."""
+    directory = tmp_path_factory.mktemp('imagenet')
+    assert make_tiny_imagenet.main(['--out', str(directory), '--train', '27', '--validation', '11']) == 0
+    return str(directory)
+
+
+def imagenet(data_dir: str, **values):
+    return input_pipeline.load(
+        config(dataset='imagenet2012', data_dir=data_dir, image_size=24, **{'batch_size': 4, **values})
+    )
+
+
+@pytest.mark.filterwarnings('ignore')  # TensorFlow's own
+def test_imagenet_continues_at_any_step_as_the_unbroken_stream(tiny_imagenet):
+    batches = imagenet(tiny_imagenet)
+    assert batches.steps_in_data == 6 and batches.image_shape == (24, 24, 3) and batches.classes == 1000
+    stream = [batch for _, batch in zip(range(15), batches.train(0, 6))]
+    assert all(images.shape == (4, 24, 24, 3) and images.dtype == np.uint8 for images, _ in stream)
+    for start in (1, 5, 6, 8):  # within an epoch, at its end, across it
+        for (images, labels), (expected, expected_labels) in zip(
+            imagenet(tiny_imagenet).train(start, 6), stream[start:]
+        ):
+            assert np.array_equal(images, expected) and np.array_equal(labels, expected_labels)
+    other = next(imagenet(tiny_imagenet, seed=1).train(0, 6))[0]
+    assert not np.array_equal(stream[0][0], other)
+    assert not np.array_equal(stream[0][0], stream[6][0])  # another epoch, another order and other crops
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_imagenet_validation_counts_every_image_once(tiny_imagenet):
+    seen = [(images[mask], labels[mask]) for images, labels, mask in imagenet(tiny_imagenet).validation()]
+    assert [len(labels) for _, labels in seen] == [4, 4, 3]
+    again = [images[mask] for images, _, mask in imagenet(tiny_imagenet).validation()]
+    assert all(np.array_equal(a, b) for (a, _), b in zip(seen, again))
+
+
+def test_missing_imagenet_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r'downloads/manual, or try python -m scripts\.make_tiny_imagenet'):
+        imagenet(str(tmp_path))

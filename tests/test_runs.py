@@ -1,5 +1,7 @@
 """Reference and twins in lockstep, on real digits: bit-equal copies, exact tracking, the theorem's limit."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,16 +22,16 @@ def make_trainer(devices=1, monkeypatch=None, **overrides) -> trainer.Trainer:
     config.update(overrides)
     settings = resolve(config)
     if monkeypatch is not None:
-        monkeypatch.setattr(trainer, '_most_devices_that_divide', lambda _: jax.local_devices()[:devices])
+        monkeypatch.setattr(trainer, '_local_devices', lambda _: jax.local_devices()[:devices])
     return trainer.Trainer(settings, input_pipeline.load(settings.config))
 
 
-def steps(run: trainer.Trainer, count: int):
+def steps(run: trainer.Trainer, count: int, state=None):
     """Yields the state before the first step and after each."""
-    state = run.initial_state()
+    state = run.initial_state() if state is None else state
     yield state
-    for step in range(count):
-        state = run.advance(state, step)
+    for step, batch in enumerate(itertools.islice(run.batches.train(0, run.steps_per_epoch), count)):
+        state = run.advance(state, step, batch)
         yield state
 
 
@@ -49,9 +51,8 @@ def test_self_is_bit_equal(devices, optimizer, monkeypatch):
     run = make_trainer(devices, monkeypatch, optimizer=optimizer, learning_rate=0.02, twins='self,jitter', num_epochs=1)
     assert len(run.devices) == devices
     for seed in range(4):
-        state = run.lockstep.init(jax.random.key(seed), run.batches.arrays.image_shape)
-        for step in range(15):
-            state = run.advance(state, step)
+        start = run.lockstep.init(jax.random.key(seed), run.batches.image_shape)
+        *_, state = steps(run, 15, run.placed(start))
         for reference, twin in zip(jax.tree.leaves(state.runs[REFERENCE]), jax.tree.leaves(state.runs['self'])):
             assert np.array_equal(np.asarray(reference), np.asarray(twin))
         found = metrics(run, state)
@@ -74,7 +75,7 @@ def test_eight_devices_give_what_one_gives(monkeypatch):
     for twin, found in metrics(one, state_one).items():
         for key, value in metrics(eight, state_eight)[twin].items():
             assert found[key] == pytest.approx(value, rel=1e-3), (twin, key)
-    assert one._evaluate_all(state_one)[0] == eight._evaluate_all(state_eight)[0] == 297
+    assert one.evaluate(state_one)['examples'] == eight.evaluate(state_eight)['examples'] == 297
 
 
 def test_tracking_equals_the_oracle_on_a_real_run():

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -109,10 +110,10 @@ def test_accuracy_counts_every_example_once(finished):
 def interrupt_at(monkeypatch, at: int) -> None:
     step = trainer.Trainer.advance
 
-    def interrupted(self, state, number):
+    def interrupted(self, state, number, batch):
         if number == at:
             signal.raise_signal(signal.SIGTERM)
-        return step(self, state, number)
+        return step(self, state, number, batch)
 
     monkeypatch.setattr(trainer.Trainer, 'advance', interrupted)
 
@@ -206,7 +207,7 @@ REFUSED = {
     'nan': ([DIGITS, '--config.learning_rate=nan'], 'learning_rate'),
     'zero epochs': ([DIGITS, '--config.num_epochs=0'], 'num_epochs'),
     'too many steps an epoch': ([DIGITS, '--config.steps_per_epoch=16'], 'only 15 batches of 100'),
-    'too large a batch': ([DIGITS, '--config.batch_size=1501'], 'only 1500 training images'),
+    'too large a batch': ([DIGITS, '--config.batch_size=1501'], 'fewer training images'),
     'ste under muon': ([DIGITS, '--config.optimizer=muon'], 'no recipe is known: muon mixes'),
     'ste with decay': ([DIGITS, '--config.weight_decay=1e-4'], 'weight decay'),
     'ste of ewgs': ([DIGITS, '--config.estimator=ewgs'], 'depends on the incoming gradient'),
@@ -357,3 +358,44 @@ sys.exit(f'imported {heavy}' if heavy else 0)
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return listener.getsockname()[1]
+
+
+def start(devices: int, *argv) -> subprocess.Popen:
+    environment = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    return subprocess.Popen([sys.executable, '-m', 'experiments.train', *argv], stderr=subprocess.PIPE, env=environment)
+
+
+def test_two_processes_give_what_one_gives(tmp_path):
+    command = [DIGITS, '--config.num_epochs=1', '--config.twins=ste,self']
+    address = f'127.0.0.1:{free_port()}'
+    both = [
+        start(2, *command, f'--workdir={tmp_path / "two"}', f'--config.distributed={address},2,{index}')
+        for index in (0, 1)
+    ]
+    for process_ in both:
+        _, error = process_.communicate(timeout=120)
+        assert process_.returncode == 0, error.decode()
+    alone = start(4, *command, f'--workdir={tmp_path / "one"}')
+    alone.communicate(timeout=120)
+    with np.load(tmp_path / 'one/weights.npz') as one, np.load(tmp_path / 'two/weights.npz') as two:
+        for key in one:
+            np.testing.assert_allclose(one[key], two[key], atol=1e-6)
+    last = [read_rows(tmp_path / name)[-1] for name in ('one', 'two')]
+    assert set(last[0]) == set(last[1])
+    for key, value in last[0].items():
+        if 'sequence' in key or 'oscillations' in key or 'moved' in key:
+            assert last[1][key] == value, key  # integers: identical codes
+        elif value is not None:
+            assert last[1][key] == pytest.approx(value, rel=1e-3, abs=1e-6), key
+
+
+@pytest.mark.parametrize('setting', ['on', 'host,2,0', 'host:1,2,2', 'host:1,x,0'])
+def test_a_bad_distributed_setting_is_refused(setting, tmp_path, capsys):
+    assert train.main([DIGITS, f'--config.distributed={setting}', f'--workdir={tmp_path / "run"}']) == 2
+    assert 'off, auto or HOST:PORT,COUNT,INDEX' in capsys.readouterr().err

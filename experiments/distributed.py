@@ -1,0 +1,65 @@
+"""Several processes, one run: who takes part, and which share of every batch is whose."""
+
+import dataclasses
+
+import jax
+
+from experiments.errors import UserError
+
+_TIMEOUT_SECONDS = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One process's part of every batch: the `index`-th of `count` equal ones."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, rows: int) -> slice:
+        """This process's rows of so many."""
+        local = rows // self.count
+        return slice(self.index * local, (self.index + 1) * local)
+
+
+ALONE = Share()
+
+
+def start(setting: str) -> None:
+    """Joins the other processes, before anything else touches a device.
+
+    Args:
+      setting: 'off'; 'auto' on a TPU slice or under Slurm; or 'HOST:PORT,COUNT,INDEX', the address of
+        process 0, the number of processes and which one this is.
+
+    Raises:
+      UserError: not of that form, or the others did not come.
+    """
+    if setting == 'off':
+        return
+    try:
+        jax.distributed.initialize(**_arguments(setting), initialization_timeout=_TIMEOUT_SECONDS)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(
+            f'distributed={setting}: the processes did not find each other in {_TIMEOUT_SECONDS} s; '
+            f'start the same command on every worker ({reason})'
+        ) from None
+
+
+def _arguments(setting: str) -> dict:
+    if setting == 'auto':
+        return {}
+    try:
+        address, count, index = setting.split(',')
+        arguments = {'coordinator_address': address, 'num_processes': int(count), 'process_id': int(index)}
+        if ':' not in address or not 0 <= arguments['process_id'] < arguments['num_processes']:
+            raise ValueError
+    except ValueError:
+        raise UserError(f'distributed: write off, auto or HOST:PORT,COUNT,INDEX, not {setting!r}') from None
+    return arguments
+
+
+def share() -> Share:
+    """This process's."""
+    return Share(jax.process_index(), jax.process_count())
