@@ -8,4 +8,4 @@ if [ "${1:-}" = --full ]; then
 fi
 ruff check .
 ruff format --check .
-exec python -m pytest "${selection[@]}" "$@"
+exec python -m pytest -n auto "${selection[@]}" "$@"

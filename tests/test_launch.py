@@ -5,6 +5,7 @@ Python is a stand-in there: it makes a .venv of itself, records how it is called
 the variable FATE_<worker> says.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -25,8 +26,8 @@ AWKWARD = [
     '--config.init_from=$HOME/*;`exit` \\ & # ü',
     '--config.twins=',
 ]
-HANG = 'trap "echo > saved; exit 143" TERM; while :; do sleep 0.1; done'
-DEAF = 'trap "" TERM; echo $$ > pid; while :; do sleep 0.1; done'
+HANG = 'trap "echo > saved; exit 143" TERM; for i in {1..150}; do sleep 0.1; done'  # longer than any test
+DEAF = 'trap "" TERM; echo $$ > pid; for i in {1..150}; do sleep 0.1; done'
 
 GCLOUD = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >"$FAKE/calls/$(date +%s%N)-$$"
@@ -131,19 +132,24 @@ class Sandbox:
                 command, cwd=self.repository, env=self.environment, check=True, stdin=reading, capture_output=True
             )
 
+    @contextlib.contextmanager
     def start(self, script, *arguments, **environment):
-        return subprocess.Popen(
+        with subprocess.Popen(
             ['bash', self.repository / 'scripts' / script, *arguments],
             env=self.environment | environment,
             cwd=self.fake,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def launch(self, script, *arguments, **environment):
         with self.start(script, *arguments, **environment) as process:
-            process.output, process.errors = process.communicate(timeout=10)
+            process.output, process.errors = process.communicate(timeout=9)
         return process
 
     def calls(self):
