@@ -24,6 +24,8 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         config, workdir = command_line.parse(argv)
+        if '://' in workdir:
+            raise UserError(f'workdir {workdir}: must be a folder; mount the bucket and give its path')
         # Imported late: a wrong command line and --help are answered without jax.
         from experiments import distributed, settings, trainer
 

@@ -235,6 +235,11 @@ def test_a_users_error_is_one_line(case, tmp_path, monkeypatch, capsys):
     assert not workdir.exists()
 
 
+def test_a_bucket_is_no_workdir(capsys):
+    assert train.main([DIGITS, '--workdir=gs://bucket/run']) == 2
+    assert 'must be a folder' in capsys.readouterr().err
+
+
 def test_another_config_in_the_workdir_is_refused_with_the_keys(finished, capsys):
     before = (finished / 'config.json').read_bytes()
     assert (
