@@ -71,7 +71,7 @@ def test_the_peak_learning_rate_follows_the_batch_after_overrides():
 
 
 @pytest.mark.slow
-def test_a_pair_trains_in_lockstep():
+def test_a_pair_trains_in_lockstep(monkeypatch):
     """Real code, small colour images: self is bit-equal with its batch statistics, which move and differ from ste's."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (48, 32, 32, 3), np.uint8)
@@ -80,6 +80,7 @@ def test_a_pair_trains_in_lockstep():
         {'train': images / np.float32(255), 'validation': images[:8] / np.float32(255)},
         {'train': labels, 'validation': labels[:8]},
     )
+    monkeypatch.setattr('experiments.trainer._local_devices', lambda _: jax.local_devices()[:1])  # memory
     chosen = settings(batch_size=8, num_epochs=1, learning_rate=1.0)
     run = Trainer(chosen, ArrayBatches(arrays, 0, 8))
     state = run.initial_state()
