@@ -153,9 +153,13 @@ class Lockstep:
         runs = {name: self._update(run, state, state.runs[name], images, labels) for name, run in self._runs.items()}
         # Tracking reads the weights as they are stored: what reads them must not change how they are computed.
         runs = jax.lax.optimization_barrier(runs)
-        before, _ = self._followed(state.ranges, state.runs)
-        tracking = self.tracker.advance(state.tracking, before, *self._followed(state.ranges, runs))
+        tracking = self.track(state.tracking, state.ranges, state.runs, runs)
         return state.replace(step=state.step + 1, runs=runs, tracking=tracking)
+
+    def track(self, tracking: Tracking, ranges: dict, before: dict, after: dict) -> Tracking:
+        """The tracking one update later, from the runs before and after it."""
+        kernels_before, _ = self._followed(ranges, before)
+        return self.tracker.advance(tracking, kernels_before, *self._followed(ranges, after))
 
     def _update(self, run: Run, state: State, before: RunState, images, labels) -> RunState:
         def loss_of(params):
