@@ -1,0 +1,43 @@
+"""From a config to its objects: schedule, length, and the warnings a setting deserves."""
+
+import numpy as np
+import pytest
+
+from configs import digits
+from experiments.settings import resolve
+
+
+def settings(**overrides):
+    config = digits.get_config()
+    config.update({'twins': 'ste', **overrides})
+    return resolve(config)
+
+
+def test_warm_up_then_cosine_to_zero():
+    schedule = settings(learning_rate=0.5, warmup_fraction=0.1).schedule(100)
+    rates = np.array([schedule(step) for step in range(101)])
+    np.testing.assert_allclose(rates[:11], np.linspace(0, 0.5, 11), atol=1e-6)
+    np.testing.assert_allclose(rates[10:], 0.25 * (1 + np.cos(np.pi * np.arange(91) / 90)), atol=1e-6)
+    assert settings(learning_rate=0.5, warmup_fraction=0.0).schedule(100)(0) == 0.5
+
+
+def test_scaling_down_trades_learning_rate_for_epochs():
+    scaled = settings(learning_rate_scale=0.1, epochs_scale=3.0, num_epochs=4)
+    assert scaled.peak_learning_rate == pytest.approx(0.001)
+    assert scaled.steps(15) == (15, 180)
+    assert settings(num_epochs=4, max_steps=7).steps(15) == (15, 7)
+    assert settings(num_epochs=4, steps_per_epoch=5).steps(15) == (5, 20)
+
+
+def test_a_high_kappa_is_warned_of_by_layer():
+    ranges = {'conv1': np.float32(0.8), 'conv2': np.float32(0.1)}
+    step = 2 * 0.1 / 3
+    assert 'kappa of conv2' in settings(optimizer='adam(b2=0.95)', learning_rate=0.06 * 0.05 * step).warnings(ranges)[0]
+    assert settings(optimizer='adam(b2=0.95)', learning_rate=0.04 * 0.05 * step).warnings(ranges) == []
+    assert settings(optimizer='sgd', learning_rate=10.0).warnings(ranges) == []
+
+
+def test_a_resolved_config_names_every_parameter_and_resolves_to_itself():
+    once = settings(estimator='dsq', optimizer='adam').config
+    assert (once.estimator, once.optimizer) == ('dsq(k=6.5)', 'adam(b1=0.9, b2=0.999, eps=1e-08)')
+    assert resolve(once).config.to_dict() == once.to_dict()
