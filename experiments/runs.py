@@ -59,19 +59,34 @@ class State:
     tracking: Tracking
 
 
+@struct.dataclass
+class Moment:
+    """What a step takes besides state and batch: one compiled step serves every schedule and length.
+
+    Attributes:
+      learning_rate: of the reference, float32.
+      progress: the fraction of the run that is done, float32.
+      first: whether it is the first step since losses were recorded.
+    """
+
+    learning_rate: jax.Array
+    progress: jax.Array
+    first: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """How one run is updated.
 
     Attributes:
       model: with the run's estimator in its layers, or STE where the slope multiplies the output.
-      optimizer: with the run's learning rate.
+      optimizer: the reference's learning rate -> the run's optimizer.
       output_slope: the estimator that multiplies the optimizer's output, under placement 'update'.
       kernel_factor: on the learning rate of the quantized kernels.
     """
 
     model: nn.Module
-    optimizer: optax.GradientTransformation
+    optimizer: Callable[[jax.Array], optax.GradientTransformation]
     output_slope: Estimator | None
     kernel_factor: float
 
@@ -96,12 +111,9 @@ def kernels(ranges: dict, params: dict) -> dict[str, jax.Array]:
 class Lockstep:
     """A reference run and its twins, ready to be initialised, stepped, evaluated and measured."""
 
-    def __init__(self, settings: Settings, classes: int, steps: int, record_every: int):
-        self.steps = steps
-        self.record_every = record_every
+    def __init__(self, settings: Settings, classes: int):
         self.twins = settings.twins
         self.computed_by = computed_by(settings.twins)
-        self._schedule = settings.schedule(steps)
         specs = {REFERENCE: Twin(settings.estimator)}
         specs |= {name: settings.twins[name] for name in dict.fromkeys(self.computed_by.values())}
         self._runs = {name: self._run(settings, spec, classes) for name, spec in specs.items()}
@@ -116,7 +128,7 @@ class Lockstep:
         update = settings.config.placement == 'update'
         return Run(
             model=settings.model(ste_with_clip_of(spec.estimator) if update else spec.estimator, classes),
-            optimizer=settings.optimizer.build(lambda count: spec.learning_rate_factor * self._schedule(count)),
+            optimizer=lambda learning_rate: settings.optimizer.build(spec.learning_rate_factor * learning_rate),
             output_slope=spec.estimator if update else None,
             kernel_factor=spec.recipe.learning_rate_factor,
         )
@@ -140,17 +152,20 @@ class Lockstep:
             start = map_kernels(self._maps[name], ranges, variables['params'])
             start = jax.tree.map(jnp.copy, start)  # no two runs share a buffer, so that all may be donated
             statistics = jax.tree.map(jnp.copy, variables['batch_stats'])
-            runs[name] = RunState(start, statistics, run.optimizer.init(start), jnp.float32(0))
+            runs[name] = RunState(start, statistics, run.optimizer(0.0).init(start), jnp.float32(0))
         return State(jnp.int32(0), ranges, runs, self.tracker.begin(*self._followed(ranges, runs)))
 
     def _followed(self, ranges: dict, runs: dict[str, RunState]) -> tuple[dict[str, Kernels], Kernels]:
         """The quantized kernels by run and layer, and their ranges by layer."""
         return {name: kernels(ranges, run.params) for name, run in runs.items()}, kernels(ranges, ranges)
 
-    def step(self, state: State, images: jax.Array, labels: jax.Array) -> State:
+    def step(self, state: State, moment: Moment, images: jax.Array, labels: jax.Array) -> State:
         """One update of every run on this device's share of a batch; call it under the axis AXIS."""
         images = _normalized(images)
-        runs = {name: self._update(run, state, state.runs[name], images, labels) for name, run in self._runs.items()}
+        runs = {
+            name: self._update(run, state.runs[name], state.ranges, moment, images, labels)
+            for name, run in self._runs.items()
+        }
         # Tracking reads the weights as they are stored: what reads them must not change how they are computed.
         runs = jax.lax.optimization_barrier(runs)
         tracking = self.track(state.tracking, state.ranges, state.runs, runs)
@@ -161,32 +176,26 @@ class Lockstep:
         kernels_before, _ = self._followed(ranges, before)
         return self.tracker.advance(tracking, kernels_before, *self._followed(ranges, after))
 
-    def _update(self, run: Run, state: State, before: RunState, images, labels) -> RunState:
+    def _update(self, run: Run, before: RunState, ranges: dict, moment: Moment, images, labels) -> RunState:
         def loss_of(params):
-            variables = self._variables(state, before.replace(params=params))
+            variables = _variables(before.replace(params=params), ranges, moment.progress)
             logits, updated = run.model.apply(variables, images, train=True, mutable=['batch_stats'])
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return losses.mean(), updated.get('batch_stats', {})
 
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
         (loss, statistics), gradients = jax.lax.pmean(results, AXIS)
-        updates, opt_state = run.optimizer.update(gradients, before.opt_state, before.params)
+        optimizer = run.optimizer(moment.learning_rate)
+        updates, opt_state = optimizer.update(gradients, before.opt_state, before.params)
 
         def adjust(update, range, kernel):
             if run.output_slope is not None:
-                update = update * run.output_slope.at(kernel, range, progress=self._progress(state))
+                update = update * run.output_slope.at(kernel, range, progress=moment.progress)
             return update * run.kernel_factor
 
-        updates = map_kernels(adjust, state.ranges, updates, before.params)
-        losses = jnp.where(state.step % self.record_every == 0, 0, before.loss) + loss
+        updates = map_kernels(adjust, ranges, updates, before.params)
+        losses = jnp.where(moment.first, 0, before.loss) + loss
         return RunState(optax.apply_updates(before.params, updates), statistics, opt_state, losses)
-
-    def _progress(self, state: State) -> jax.Array:
-        return state.step / jnp.float32(self.steps)
-
-    def _variables(self, state: State, run: RunState) -> dict:
-        progress = jax.tree.map(lambda _: self._progress(state), state.ranges)
-        return {'params': run.params, 'batch_stats': run.batch_stats, 'ranges': state.ranges, 'progress': progress}
 
     def evaluate(self, state: State, images: jax.Array, labels: jax.Array, mask: jax.Array) -> dict:
         """Sums over this device's share of a validation batch, over all devices; call it under AXIS.
@@ -201,7 +210,7 @@ class Lockstep:
         sums['examples'] = jnp.sum(mask)
         predictions, images = {}, _normalized(images)
         for name, run in self._runs.items():
-            logits = run.model.apply(self._variables(state, state.runs[name]), images, train=False)
+            logits = run.model.apply(_variables(state.runs[name], state.ranges), images, train=False)
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             predictions[name] = jnp.argmax(logits, axis=-1)
             sums['loss'][name] = jnp.sum(jnp.where(mask, losses, 0))
@@ -218,6 +227,12 @@ class Lockstep:
     def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By computed twin and layer: the sums that `trajectory.summarize` turns into metrics."""
         return self.tracker.measure(state.tracking, *self._followed(state.ranges, state.runs))
+
+
+def _variables(run: RunState, ranges: dict, progress: jax.Array | float = 0.0) -> dict:
+    """What a run's model reads; only backward passes depend on the progress."""
+    of_layers = jax.tree.map(lambda _: progress, ranges)
+    return {'params': run.params, 'batch_stats': run.batch_stats, 'ranges': ranges, 'progress': of_layers}
 
 
 def _normalized(images: jax.Array) -> jax.Array:

@@ -74,12 +74,13 @@ class Settings:
         per_batch = 1 if config.learning_rate_images == -1 else config.batch_size / config.learning_rate_images
         return config.learning_rate * config.learning_rate_scale * per_batch
 
-    def schedule(self, steps: int) -> Callable:
-        """Linear warm-up, then cosine to 0 over this many steps."""
+    def learning_rates(self, steps: int) -> np.ndarray:
+        """(steps,) float32: linear warm-up, then cosine to 0 over this many steps."""
         warmup = round(self.config.warmup_fraction * steps)
-        return optax.warmup_cosine_decay_schedule(
+        schedule = optax.warmup_cosine_decay_schedule(
             0 if warmup else self.peak_learning_rate, self.peak_learning_rate, warmup, max(steps, warmup + 1)
         )
+        return np.asarray(schedule(np.arange(steps)), np.float32)
 
     def steps(self, steps_in_data: int) -> tuple[int, int]:
         """(steps an epoch, steps of the run) on data that lasts this many steps."""

@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
+from flax.jax_utils import prefetch_to_device
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -19,11 +21,12 @@ from experiments.checkpoints import Checkpoints, read_weights
 from experiments.datasets import Batches
 from experiments.errors import UserError
 from experiments.input_pipeline import load
-from experiments.runs import REFERENCE, Lockstep, State, kernels
+from experiments.runs import REFERENCE, Lockstep, Moment, State, kernels
 from experiments.settings import AXIS, Settings
 
 FINISHED, NOT_FINITE, TERMINATED = 0, 3, 143  # exit codes
 _STEPS_IN_FLIGHT = 10  # the host waits for the devices that often
+_BATCHES_AHEAD = 2
 _SAMPLED_WEIGHTS = 4000  # a layer, for the report's scatter
 
 
@@ -36,11 +39,12 @@ class Trainer:
         self.steps_per_epoch, self.steps = settings.steps(batches.steps_in_data)
         self.record_every = config.eval_every_epochs * self.steps_per_epoch
         self.devices = _local_devices(config.batch_size)
-        self.lockstep = Lockstep(settings, batches.classes, self.steps, self.record_every)
+        self.lockstep = Lockstep(settings, batches.classes)
+        self._learning_rates = settings.learning_rates(self.steps)
         # The state is replicated on the way in and comes back as one copy: what a checkpoint holds.
         devices = self.devices if jax.process_count() == 1 else None  # None: those of all processes
         pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=devices, out_axes=None)
-        self._step = pmap(self.lockstep.step, in_axes=(None, 0, 0), donate_argnums=0)
+        self._step = pmap(self.lockstep.step, in_axes=(None, None, 0, 0), donate_argnums=0)
         self._evaluate = pmap(self.lockstep.evaluate, in_axes=(None, 0, 0, 0))
         self._measure = jax.jit(self.lockstep.measure)
         # Where the step leaves the state; a state that starts elsewhere would be compiled for twice.
@@ -78,7 +82,7 @@ class Trainer:
         quiet = jax.process_index() > 0
         with tqdm(initial=first, total=self.steps, unit='step', mininterval=_progress_interval(), disable=quiet) as bar:
             bar.set_postfix_str('compiling')
-            batches = self.batches.train(first, self.steps_per_epoch)
+            batches = self.batches_from(first)
             for step in range(first, self.steps + 1):
                 recorded_before = step == first > 0
                 if not recorded_before and (step % self.record_every == 0 or step == self.steps):
@@ -95,10 +99,19 @@ class Trainer:
                 bar.update()
         return state, TERMINATED if step < self.steps else FINISHED
 
-    def advance(self, state: State, step: int, batch: tuple[np.ndarray, np.ndarray]) -> State:
+    def batches_from(self, step: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+        """Batches from this step on, sharded, a few of them on the devices before they are needed."""
+        host = map(self._sharded, self.batches.train(step, self.steps_per_epoch))
+        return prefetch_to_device(host, _BATCHES_AHEAD, self.devices, AXIS)
+
+    def _moment(self, step: int) -> Moment:
+        first = np.bool_(step % self.record_every == 0)
+        return Moment(self._learning_rates[step], np.float32(step / self.steps), first)
+
+    def advance(self, state: State, step: int, batch: tuple[jax.Array, jax.Array]) -> State:
         """One update of every run; the time it takes counts as training."""
         start = time.perf_counter()
-        state = self._step(state, *self._sharded(batch))
+        state = self._step(state, self._moment(step), *batch)
         if self._compile_seconds is None:
             jax.block_until_ready(state)
             self._compile_seconds = time.perf_counter() - start
@@ -109,8 +122,8 @@ class Trainer:
         self._steps_timed += 1
         return state
 
-    def _sharded(self, batch: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-        return [array.reshape(len(self.devices), -1, *array.shape[1:]) for array in batch]
+    def _sharded(self, batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return tuple(array.reshape(len(self.devices), -1, *array.shape[1:]) for array in batch)
 
     def _record(self, state: State, step: int, log: records.NoRecords) -> dict:
         start = time.perf_counter()

@@ -46,7 +46,7 @@ def mnist_trainer(**overrides) -> Trainer:
 def training(count: int, **overrides) -> Callable[[], None]:
     """A program of so many paired steps, compiled."""
     trainer = mnist_trainer(**overrides)
-    batches = list(itertools.islice(trainer.batches.train(0, trainer.steps_per_epoch), count))
+    batches = list(itertools.islice(trainer.batches_from(0), count))
     state = trainer.advance(trainer.initial_state(), 0, batches[0])
 
     def run():

@@ -85,7 +85,7 @@ def test_a_pair_trains_in_lockstep(monkeypatch):
     run = Trainer(chosen, ArrayBatches(arrays, 0, 8))
     state = run.initial_state()
     first = jax.device_get(state.runs[REFERENCE].batch_stats)
-    for step, batch in zip(range(3), run.batches.train(0, run.steps_per_epoch)):
+    for step, batch in zip(range(3), run.batches_from(0)):
         state = run.advance(state, step, batch)
     for reference, twin in zip(jax.tree.leaves(state.runs[REFERENCE]), jax.tree.leaves(state.runs['self'])):
         assert np.array_equal(np.asarray(reference), np.asarray(twin))
