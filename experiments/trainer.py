@@ -1,4 +1,4 @@
-"""The only pmap and the only training loop: feeds batches, evaluates, records, checkpoints, resumes."""
+"""The only training loop: feeds batches, evaluates, records, checkpoints, resumes."""
 
 import contextlib
 import functools
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 from flax.jax_utils import prefetch_to_device
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from experiments import distributed, environment, records, report, summary
@@ -21,7 +20,8 @@ from experiments.checkpoints import Checkpoints, read_weights
 from experiments.datasets import Batches
 from experiments.errors import UserError
 from experiments.input_pipeline import load
-from experiments.runs import REFERENCE, Lockstep, Moment, State, kernels
+from experiments.programs import programs
+from experiments.runs import REFERENCE, Moment, State, kernels
 from experiments.settings import AXIS, Settings
 
 FINISHED, NOT_FINITE, TERMINATED = 0, 3, 143  # exit codes
@@ -38,17 +38,9 @@ class Trainer:
         self.settings, self.batches = settings, batches
         self.steps_per_epoch, self.steps = settings.steps(batches.steps_in_data)
         self.record_every = config.eval_every_epochs * self.steps_per_epoch
-        self.devices = _local_devices(config.batch_size)
-        self.lockstep = Lockstep(settings, batches.classes)
+        self.programs = programs(settings, batches.classes)
+        self.lockstep, self.devices = self.programs.lockstep, self.programs.devices
         self._learning_rates = settings.learning_rates(self.steps)
-        # The state is replicated on the way in and comes back as one copy: what a checkpoint holds.
-        devices = self.devices if jax.process_count() == 1 else None  # None: those of all processes
-        pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=devices, out_axes=None)
-        self._step = pmap(self.lockstep.step, in_axes=(None, None, 0, 0), donate_argnums=0)
-        self._evaluate = pmap(self.lockstep.evaluate, in_axes=(None, 0, 0, 0))
-        self._measure = jax.jit(self.lockstep.measure)
-        # Where the step leaves the state; a state that starts elsewhere would be compiled for twice.
-        self._replicated = NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
         self._train_seconds, self._steps_timed, self._compile_seconds = 0.0, 0, None
 
     def initial_state(self) -> State:
@@ -58,20 +50,16 @@ class Trainer:
           UserError: `init_from` names weights of another architecture.
         """
         init = functools.partial(
-            self.lockstep.init, jax.random.key(self.settings.config.seed), self.batches.image_shape
+            self.programs.init, jax.random.key(self.settings.config.seed), image_shape=self.batches.image_shape
         )
         if not self.settings.config.init_from:
-            return self.placed(jax.jit(init)())
+            return self.programs.placed(init())
         given = read_weights(self.settings.config.init_from)
         reference = jax.eval_shape(init).runs[REFERENCE]
         expected = {'params': reference.params, 'batch_stats': reference.batch_stats}
         if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
             raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
-        return self.placed(jax.jit(init)(given))
-
-    def placed(self, state: State) -> State:
-        """A state on the devices, a copy on each."""
-        return jax.device_put(state, self._replicated)
+        return self.programs.placed(init(given=given))
 
     def train(
         self, state: State, log: records.NoRecords, checkpoints: Checkpoints, stop: threading.Event
@@ -101,7 +89,7 @@ class Trainer:
 
     def batches_from(self, step: int) -> Iterator[tuple[jax.Array, jax.Array]]:
         """Batches from this step on, sharded, a few of them on the devices before they are needed."""
-        host = map(self._sharded, self.batches.train(step, self.steps_per_epoch))
+        host = map(self.programs.sharded, self.batches.train(step, self.steps_per_epoch))
         return prefetch_to_device(host, _BATCHES_AHEAD, self.devices, AXIS)
 
     def _moment(self, step: int) -> Moment:
@@ -111,7 +99,7 @@ class Trainer:
     def advance(self, state: State, step: int, batch: tuple[jax.Array, jax.Array]) -> State:
         """One update of every run; the time it takes counts as training."""
         start = time.perf_counter()
-        state = self._step(state, self._moment(step), *batch)
+        state = self.programs.step(state, self._moment(step), *batch)
         if self._compile_seconds is None:
             jax.block_until_ready(state)
             self._compile_seconds = time.perf_counter() - start
@@ -122,9 +110,6 @@ class Trainer:
         self._steps_timed += 1
         return state
 
-    def _sharded(self, batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        return tuple(array.reshape(len(self.devices), -1, *array.shape[1:]) for array in batch)
-
     def _record(self, state: State, step: int, log: records.NoRecords) -> dict:
         start = time.perf_counter()
         jax.block_until_ready(state)
@@ -132,14 +117,14 @@ class Trainer:
         since = (step - 1) % self.record_every + 1
         losses = {name: run.loss.item() / since if step else None for name, run in state.runs.items()}
         evaluated = self.evaluate(state)
-        measured = jax.device_get(self._measure(state))
+        measured = jax.device_get(self.programs.measure(state))
         row = summary.row(self.lockstep, step, losses, evaluated, measured, log.rows)
         log.append(row)
         return row
 
     def evaluate(self, state: State) -> dict:
         """The sums of `Lockstep.evaluate` over all validation examples."""
-        sums = [self._evaluate(state, *self._sharded(batch)) for batch in self.batches.validation()]
+        sums = [self.programs.evaluate(state, *self.programs.sharded(batch)) for batch in self.batches.validation()]
         return jax.tree.map(lambda *parts: math.fsum(map(float, parts)), *jax.device_get(sums))
 
     def timing(self) -> dict:
@@ -186,7 +171,7 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str]) -> int:
     devices = f'{len(trainer.devices)} of {jax.local_device_count()} devices'
     say(f'{devices}, {jax.process_count()} process(es), {trainer.steps} steps of {config["batch_size"]} images')
     with _termination() as stop, Checkpoints(workdir) as checkpoints:
-        state = trainer.placed(checkpoints.restore(state))
+        state = trainer.programs.placed(checkpoints.restore(state))
         step, every = int(state.step), trainer.record_every
         with records.Records(workdir, step, every) if is_primary() else records.NoRecords() as log:
             state, code = trainer.train(state, log, checkpoints, stop)
@@ -236,18 +221,6 @@ def _termination():
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _local_devices(batch_size: int) -> list:
-    """This process's devices: alone, the most that divide the batch; with others, all."""
-    devices = jax.local_devices()
-    if jax.process_count() == 1:
-        return devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
-    if batch_size % jax.device_count():
-        raise UserError(
-            f'batch_size={batch_size} must be a multiple of the {jax.device_count()} devices of all processes'
-        )
-    return devices
 
 
 def _progress_interval() -> float:

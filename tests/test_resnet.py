@@ -80,7 +80,7 @@ def test_a_pair_trains_in_lockstep(monkeypatch):
         {'train': images / np.float32(255), 'validation': images[:8] / np.float32(255)},
         {'train': labels, 'validation': labels[:8]},
     )
-    monkeypatch.setattr('experiments.trainer._local_devices', lambda _: jax.local_devices()[:1])  # memory
+    monkeypatch.setattr('experiments.programs.local_devices', lambda _: jax.local_devices()[:1])  # memory
     chosen = settings(batch_size=8, num_epochs=1, learning_rate=1.0)
     run = Trainer(chosen, ArrayBatches(arrays, 0, 8))
     state = run.initial_state()
@@ -91,6 +91,6 @@ def test_a_pair_trains_in_lockstep(monkeypatch):
         assert np.array_equal(np.asarray(reference), np.asarray(twin))
     last = state.runs[REFERENCE].batch_stats
     assert all((a != b).any() for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(jax.device_get(last))))
-    measured = jax.device_get(run._measure(state))
+    measured = jax.device_get(run.programs.measure(state))
     assert summarize(measured['self'].values())['weight_alignment_error'] == 0
     assert len(kernels(state.ranges, state.runs['ste'].params)) == 53

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from experiments import input_pipeline, trainer
+from experiments import input_pipeline, programs, trainer
 from experiments.runs import REFERENCE, kernels
 from experiments.settings import resolve
 from qat import trajectory
@@ -22,7 +22,7 @@ def make_trainer(devices=1, monkeypatch=None, **overrides) -> trainer.Trainer:
     config.update(overrides)
     settings = resolve(config)
     if monkeypatch is not None:
-        monkeypatch.setattr(trainer, '_local_devices', lambda _: jax.local_devices()[:devices])
+        monkeypatch.setattr(programs, 'local_devices', lambda _: jax.local_devices()[:devices])
     return trainer.Trainer(settings, input_pipeline.load(settings.config))
 
 
@@ -40,7 +40,7 @@ def weights(state, name) -> dict:
 
 
 def metrics(run: trainer.Trainer, state) -> dict:
-    measured = jax.device_get(run._measure(state))
+    measured = jax.device_get(run.programs.measure(state))
     return {name: trajectory.summarize(layers.values()) for name, layers in measured.items()}
 
 
@@ -52,7 +52,7 @@ def test_self_is_bit_equal(devices, optimizer, monkeypatch):
     assert len(run.devices) == devices
     for seed in range(4):
         start = run.lockstep.init(jax.random.key(seed), run.batches.image_shape)
-        *_, state = steps(run, 15, run.placed(start))
+        *_, state = steps(run, 15, run.programs.placed(start))
         for reference, twin in zip(jax.tree.leaves(state.runs[REFERENCE]), jax.tree.leaves(state.runs['self'])):
             assert np.array_equal(np.asarray(reference), np.asarray(twin))
         found = metrics(run, state)
