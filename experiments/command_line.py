@@ -13,26 +13,35 @@ from experiments.errors import UserError
 from qat.calls import unknown
 
 
-def parse(argv: list[str]) -> tuple[ml_collections.ConfigDict, str]:
-    """The config with its overrides, and the workdir ('' where none is given).
+def parse(
+    argv: list[str], folder: str = 'workdir', switches: tuple[str, ...] = ()
+) -> tuple[ml_collections.ConfigDict, str]:
+    """The config with its overrides, and the folder to write to ('' where none is given).
+
+    Args:
+      argv: the command line, without the program's name and its switches.
+      folder: name of the flag that gives the folder.
+      switches: the program's flags without a value, for the message about an unknown one.
 
     Raises:
-      UserError: no config, an unknown flag or key, or a value of the wrong type.
+      UserError: no config, an unknown flag or key, a value of the wrong type, or a bucket for a folder.
     """
     path, rest = _take_config(argv)
     config = load(path)
     for argument in rest:
-        _check_flag(argument, config)
+        _check_flag(argument, config, [f'--{folder}', *switches])
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=['', *rest])
-    flags.DEFINE_string('workdir', '', 'Where the run lies.', flag_values=values)
+    flags.DEFINE_string(folder, '', 'Where the files go.', flag_values=values)
     try:
         left_over = values(['', *rest])[1:]
     except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f'command line: {error}') from None
     if left_over:
         raise UserError(f'command line: {left_over[0]!r} is not a flag; write --config.KEY=VALUE')
-    return config, values.workdir
+    if '://' in values[folder].value:
+        raise UserError(f'{folder} {values[folder].value}: must be a folder; mount the bucket and give its path')
+    return config, values[folder].value
 
 
 def _take_config(argv: list[str]) -> tuple[str, list[str]]:
@@ -42,15 +51,15 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
     return paths[0], [argument for argument in argv if not argument.startswith('--config=')]
 
 
-def _check_flag(argument: str, config: ml_collections.ConfigDict) -> None:
+def _check_flag(argument: str, config: ml_collections.ConfigDict, others: list[str]) -> None:
     name, equals, _ = argument.partition('=')
-    valid = ['--workdir', *(f'--config.{key}' for key in config)]
+    valid = [*others, *(f'--config.{key}' for key in config)]
     if not argument.startswith('--'):
         raise UserError(f'command line: {argument!r} is not a flag; write --config.KEY=VALUE')
     if name.startswith('--config.') and name not in valid:
         raise UserError(unknown('config key', name.removeprefix('--config.'), config))
     if name not in valid:
-        raise UserError(unknown('flag', name, ['--config', '--workdir', '--help']))
+        raise UserError(unknown('flag', name, ['--config', *others, '--help']))
     if not equals:
         raise UserError(f'command line: {name} needs a value, {name}=VALUE')
 

@@ -1,6 +1,10 @@
-"""Errors that are the user's to mend, as opposed to bugs of ours."""
+"""Errors that are the user's to mend, as opposed to bugs of ours, and how they are told."""
 
 import contextlib
+import sys
+
+USERS_ERROR = 2  # the exit code
+_LONGEST_MESSAGE = 300  # characters
 
 
 class UserError(Exception):
@@ -14,3 +18,10 @@ def blame(where: str):
         yield
     except ValueError as error:
         raise UserError(f'{where}: {error}') from error
+
+
+def tell(error: UserError) -> int:
+    """Prints the error as one line on stderr; returns the exit code."""
+    message = ' '.join(f'error: {error}'.split())
+    print(message if len(message) <= _LONGEST_MESSAGE else f'{message[: _LONGEST_MESSAGE - 1]}…', file=sys.stderr)
+    return USERS_ERROR

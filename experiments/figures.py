@@ -1,5 +1,6 @@
 """The report's pictures, each a function from what a run left behind to a matplotlib figure."""
 
+import io
 from collections.abc import Mapping
 
 import jax
@@ -19,10 +20,18 @@ COLOURS = {
     'jitter': '#009e73',
     'self': '#999999',
 }
-_RESOLUTION = 110  # dots an inch
+RESOLUTION = 110  # dots an inch
 
 
-def _styled(axis, title: str, x: str, y: str) -> None:
+def png(figure: Figure) -> bytes:
+    """The picture as a file's content, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', metadata={'Software': None})
+    return buffer.getvalue()
+
+
+def styled(axis, title: str, x: str, y: str) -> None:
+    """Labels and the look of every plot."""
     axis.set(title=title, xlabel=x, ylabel=y)
     axis.grid(alpha=0.25)
     axis.spines[['top', 'right']].set_visible(False)
@@ -35,7 +44,7 @@ def _series(rows: list[dict], key: str) -> tuple[list, list]:
 
 def curves(rows: list[dict], twins: list[str]) -> Figure:
     """Validation loss and accuracy and training loss of every run, and each twin's difference."""
-    figure = Figure(figsize=(12, 6.2), layout='constrained', dpi=_RESOLUTION)
+    figure = Figure(figsize=(12, 6.2), layout='constrained', dpi=RESOLUTION)
     axes = figure.subplots(2, 3, sharex=True)
     keys = (('train/loss', 'train_loss'), ('eval/loss', 'eval_loss'), ('eval/accuracy', 'eval_accuracy'))
     titles = ('training loss', 'validation loss', 'validation accuracy')
@@ -52,15 +61,15 @@ def curves(rows: list[dict], twins: list[str]) -> Figure:
         if 'loss' in title:
             top.set_yscale('log')
         bottom.axhline(0, color=COLOURS['reference'], lw=0.8)
-        _styled(top, title, '', '')
-        _styled(bottom, f'{title}: twin - reference', 'step', '')
+        styled(top, title, '', '')
+        styled(bottom, f'{title}: twin - reference', 'step', '')
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
 
 def alignment(rows: list[dict], twins: list[str]) -> Figure:
     """The alignment error of every twin over time, on a log axis."""
-    figure = Figure(figsize=(8, 4.2), layout='constrained', dpi=_RESOLUTION)
+    figure = Figure(figsize=(8, 4.2), layout='constrained', dpi=RESOLUTION)
     axis = figure.subplots()
     zeros = []
     for twin in twins:
@@ -74,7 +83,7 @@ def alignment(rows: list[dict], twins: list[str]) -> Figure:
         axis.legend(frameon=False)
     if zeros:
         axis.text(0.99, 0.02, f'exactly 0: {", ".join(zeros)}', transform=axis.transAxes, ha='right', color='#666666')
-    _styled(axis, 'Distance from the reference over the length of the path', 'step', 'weight alignment error')
+    styled(axis, 'Distance from the reference over the length of the path', 'step', 'weight alignment error')
     return figure
 
 
@@ -87,7 +96,7 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
     if weight_map is not None:
         through = np.asarray(jax.jit(weight_map)(pooled['reference'], jnp.float32(1)))
         views.append(('through M', 'M(w) / R', through))
-    figure = Figure(figsize=(3.1 * len(twins), 3.2 * len(views)), layout='constrained', dpi=_RESOLUTION)
+    figure = Figure(figsize=(3.1 * len(twins), 3.2 * len(views)), layout='constrained', dpi=RESOLUTION)
     axes = figure.subplots(len(views), len(twins), squeeze=False, sharex=True, sharey=True)
     limit = 1.15 * max(1.0, min(2.0, np.abs(pooled['reference']).max()))
     for line, (title, x, reference) in zip(axes, views):
@@ -96,7 +105,7 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
             axis.scatter(reference, pooled[twin], s=2, alpha=0.35, color=COLOURS[twin], lw=0)
             for threshold in _thresholds(settings.quantizer):
                 axis.axvline(threshold, color='#dddddd', lw=0.6, zorder=0)
-            _styled(axis, f'{twin}, {title}', f'reference: {x}', 'twin: v / R')
+            styled(axis, f'{twin}, {title}', f'reference: {x}', 'twin: v / R')
             axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect='equal')
             axis.grid(False)
     return figure
@@ -104,7 +113,7 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
 
 def estimator(settings: Settings) -> Figure:
     """Slope, M and quantizer over two cells, in units of the step around a threshold at 0."""
-    figure = Figure(figsize=(12, 3.6), layout='constrained', dpi=_RESOLUTION)
+    figure = Figure(figsize=(12, 3.6), layout='constrained', dpi=RESOLUTION)
     left, middle, right = figure.subplots(1, 3)
     x = np.linspace(-1, 1, 1600, endpoint=False, dtype=np.float32)
     r = (x + 0.5) % 1 - 0.5
@@ -115,7 +124,7 @@ def estimator(settings: Settings) -> Figure:
     if len(left.lines) > 1:
         left.legend(frameon=False, fontsize=8)
     left.axhline(1, color='#bbbbbb', lw=0.8)
-    _styled(left, f'slope s of {settings.estimator}', 'weight, in steps from a threshold', 's')
+    styled(left, f'slope s of {settings.estimator}', 'weight, in steps from a threshold', 's')
     weight_map = _weight_map(settings)
     if weight_map is not None:
         inside = weight_map.on_offsets(jnp.asarray(r))
@@ -124,10 +133,10 @@ def estimator(settings: Settings) -> Figure:
     else:
         middle.text(0.5, 0.5, 'no M: not covered\nby the theorem', ha='center', va='center', transform=middle.transAxes)
     middle.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8)
-    _styled(middle, 'M, from its weights to STE weights', 'w', 'M(w)')
+    styled(middle, 'M, from its weights to STE weights', 'w', 'M(w)')
     right.step(x, np.floor(x) + 0.5, where='mid', color='#222222', lw=1.8)
     right.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8)
-    _styled(right, f'quantizer, {settings.quantizer.bits} bits', 'w', 'q(w)')
+    styled(right, f'quantizer, {settings.quantizer.bits} bits', 'w', 'q(w)')
     return figure
 
 
@@ -140,7 +149,7 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
         )
     )
     figure = Figure(
-        figsize=(8, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3)), layout='constrained', dpi=_RESOLUTION
+        figsize=(8, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3)), layout='constrained', dpi=RESOLUTION
     )
     axis = figure.subplots()
     height = 0.8 / max(1, len(twins))
@@ -151,7 +160,7 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
     axis.set_yticks(np.arange(len(names)), names)
     axis.invert_yaxis()
     axis.legend(frameon=False, fontsize=8)
-    _styled(axis, 'Alignment error by layer, at the end', 'weight alignment error', '')
+    styled(axis, 'Alignment error by layer, at the end', 'weight alignment error', '')
     return figure
 
 

@@ -12,10 +12,12 @@ from experiments.runs import Lockstep, State
 from experiments.settings import AXIS, Settings
 
 # What a compiled step does not depend on: runs that differ in nothing else share it.
-FREE_KEYS = frozenset(
-    'name seed dataset data_dir init_from distributed eval_every_epochs checkpoint_every_steps num_epochs steps_per_epoch '
-    'max_steps epochs_scale warmup_fraction learning_rate learning_rate_images learning_rate_scale'.split()
+_FREE_KEYS = (
+    *('name', 'seed', 'dataset', 'data_dir', 'init_from', 'distributed', 'eval_every_epochs', 'checkpoint_every_steps'),
+    *('num_epochs', 'steps_per_epoch', 'max_steps', 'epochs_scale', 'warmup_fraction'),
+    *('learning_rate', 'learning_rate_images', 'learning_rate_scale'),
 )
+_KEPT = 4  # programs; they take memory
 _cache: dict[str, 'Programs'] = {}
 
 
@@ -54,11 +56,17 @@ def programs(settings: Settings, classes: int) -> Programs:
       UserError: a batch that the devices of all processes cannot share.
     """
     devices = local_devices(settings.config.batch_size)
-    compiled_for = {key: value for key, value in settings.config.to_dict().items() if key not in FREE_KEYS}
-    key = json.dumps([compiled_for, classes, [device.id for device in devices]])
+    key = json.dumps([fingerprint(settings), classes, [device.id for device in devices]])
     if key not in _cache:
+        if len(_cache) == _KEPT:
+            del _cache[next(iter(_cache))]
         _cache[key] = Programs(settings, classes, devices)
     return _cache[key]
+
+
+def fingerprint(settings: Settings) -> str:
+    """Equal for settings that share programs, on the same data and devices."""
+    return json.dumps({key: value for key, value in settings.config.to_dict().items() if key not in _FREE_KEYS})
 
 
 def local_devices(batch_size: int) -> list:

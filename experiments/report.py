@@ -3,21 +3,18 @@
 python -m experiments.report WORKDIR     draws it again, from the files of a finished run
 """
 
-import base64
-import io
 import pathlib
 import sys
 from collections.abc import Mapping
 
-import jinja2
 import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import figures
-from experiments.errors import UserError
+from experiments import figures, pages, theory
+from experiments.errors import UserError, tell
 from experiments.records import read_json, read_rows
-from experiments.settings import Settings, resolve
+from experiments.settings import resolve
 
 EXPLANATIONS = {
     'accuracy': 'share of the validation examples classified correctly',
@@ -38,7 +35,6 @@ EXPLANATIONS = {
     'inference_agreement': 'share of the validation examples given the same class',
     'incorrect_inference_agreement': 'the same among the examples that both get wrong',
 }
-_TEMPLATE = pathlib.Path(__file__).with_name('report.html.jinja')
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
@@ -60,17 +56,14 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
             'layers': figures.layers(rows, twins),
         }
     images = _save(drawn, workdir / 'figures')
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters['number'] = number
-    page = environment.from_string(_TEMPLATE.read_text()).render(
+    page = pages.render(
+        'report.html.jinja',
         result=result,
         config=config.to_dict(),
         run=run,
         images=images,
         explanations=EXPLANATIONS,
-        theory=_theory(settings),
+        theory=theory.words(settings),
     )
     path = workdir / 'report.html'
     path.write_text(page)
@@ -82,34 +75,10 @@ def _save(drawn: Mapping[str, Figure], directory: pathlib.Path) -> dict[str, str
     directory.mkdir(exist_ok=True)
     uris = {}
     for name, figure in drawn.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format='png', metadata={'Software': None})
-        (directory / f'{name}.png').write_bytes(buffer.getvalue())
-        uris[name] = f'data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'
+        picture = figures.png(figure)
+        (directory / f'{name}.png').write_bytes(picture)
+        uris[name] = pages.inline(picture)
     return uris
-
-
-def _theory(settings: Settings) -> dict[str, str]:
-    """What the theorem says of the setting, a labelled sentence each."""
-    alpha, transfer = settings.alpha(), settings.transfer
-    recipe = 'none is known'
-    if alpha is not None and transfer.transfer_class == 'map':
-        recipe = f'multiply the learning rate of the quantized kernels by {alpha:.4f} and start them from M(w0)'
-    elif alpha is not None and transfer.transfer_class == 'identity':
-        recipe = 'change nothing'
-    covered = 'not covered by the theorem' if alpha is None else f'alpha = {alpha:.4f}'
-    return {
-        'Estimator': f'{settings.estimator}, {covered}',
-        'Transfer class': f'{transfer.transfer_class}: {transfer.reason}',
-        'Recipe for STE': recipe,
-    }
-
-
-def number(value) -> str:
-    """A metric for reading: four significant digits, a dash where it does not exist."""
-    if value is None:
-        return '–'
-    return f'{value:,}' if isinstance(value, int) else f'{value:.4g}'
 
 
 def main(argv: list[str]) -> int:
@@ -120,8 +89,7 @@ def main(argv: list[str]) -> int:
     try:
         print(write(pathlib.Path(argv[0])))
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return tell(error)
     return 0
 
 

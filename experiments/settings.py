@@ -23,6 +23,7 @@ from qat.quantizers import RANGE_RULES, UniformQuantizer
 from qat.resnet import ResNet50
 
 AXIS = 'batch'  # of the devices that share a batch
+CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -31,6 +32,7 @@ def _resnet50(config) -> Callable[..., nn.Module]:
 
 
 MODELS = {'convnet': lambda config: ConvNet, 'resnet50': _resnet50}
+_SMALLEST_IMAGES = {'convnet': 4, 'resnet50': 1}  # pixels a side; less does not survive the pooling
 KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
 
 _POSITIVE = Interval(0, math.inf)
@@ -38,7 +40,7 @@ _COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
 _DOMAINS = {
     'seed': Interval(0, 2**32 - 1, low_included=True, high_included=True),
     'batch_size': _COUNT,
-    'image_size': _COUNT,
+    'image_size': Interval(1, 2048, low_included=True, high_included=True),  # few images of ImageNet have more
     'learning_rate': _POSITIVE,
     'weight_decay': Interval(0, math.inf, low_included=True),
     'warmup_fraction': Interval(0, 1, low_included=True, high_included=True),
@@ -104,11 +106,13 @@ class Settings:
 
     def warnings(self, ranges: dict[str, float]) -> list[str]:
         """What makes the claim doubtful in this setting, a line each."""
+        high = {layer: kappa for layer, kappa in self.kappas(ranges).items() if kappa and kappa > KAPPA_WARNING}
+        if not high:
+            return []
+        worst = max(high, key=high.get)
         return [
-            f'kappa of {layer} is {kappa:.2g}, above {KAPPA_WARNING}: the learning rate is too high, or beta2 too '
-            'close to 1, for the estimator to act like STE'
-            for layer, kappa in self.kappas(ranges).items()
-            if kappa is not None and kappa > KAPPA_WARNING
+            f'kappa of {worst} is {high[worst]:.2g}, above {KAPPA_WARNING} as in {len(high)} of {len(ranges)} layers: '
+            'the learning rate is too high, or beta2 too close to 1, for the estimator to act like STE'
         ]
 
     def alpha(self) -> float | None:
@@ -126,7 +130,12 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
       UserError: a value that names nothing, or lies outside its domain.
     """
     _check_numbers(config)
-    for key, valid in {'model': MODELS, 'range': RANGE_RULES, 'compute_dtype': DTYPES}.items():
+    for key, valid in {
+        'model': MODELS,
+        'range': RANGE_RULES,
+        'compute_dtype': DTYPES,
+        'corrupt_images': CORRUPT_IMAGES,
+    }.items():
         if config[key] not in valid:
             raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
     with blame('bits'):
@@ -149,6 +158,17 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
     return Settings(resolved, quantizer, estimator, optimizer, transfer, made)
 
 
+def check_image_shape(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> None:
+    """Refuses images (height, width, ...) that are too small for the config's model."""
+    least = _SMALLEST_IMAGES[config.model]
+    if min(shape[:2]) < least:
+        key = 'image_size' if config.dataset == 'imagenet2012' else 'dataset'
+        raise UserError(
+            f'{key}: images of {shape[0]}x{shape[1]} pixels are too small for model={config.model}, '
+            f'which needs {least}x{least} or more'
+        )
+
+
 def _check_numbers(config) -> None:
     for key, domain in _DOMAINS.items():
         if config[key] not in domain:
@@ -163,7 +183,12 @@ def _estimator(text: str, bits: int) -> estimators.Estimator:
     name, arguments = calls.parse(call if colon else text)
     if not colon:
         return estimators.make(name, bits, **arguments)
-    return estimators.from_slope(_function(file, name), bits, **arguments)
+    made = estimators.from_slope(_function(file, name), bits, **arguments)
+    try:
+        hash(made)
+    except TypeError as error:
+        raise ValueError(f'parameters of {name} must be numbers, words or tuples of them: {error}') from None
+    return made
 
 
 def _function(file: str, name: str) -> Callable:

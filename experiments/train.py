@@ -11,10 +11,7 @@ import sys
 import time
 
 from experiments import command_line
-from experiments.errors import UserError
-
-USERS_ERROR = 2
-_LONGEST_MESSAGE = 300
+from experiments.errors import UserError, tell
 
 
 def main(argv: list[str]) -> int:
@@ -24,8 +21,6 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         config, workdir = command_line.parse(argv)
-        if '://' in workdir:
-            raise UserError(f'workdir {workdir}: must be a folder; mount the bucket and give its path')
         # Imported late: a wrong command line and --help are answered without jax.
         from experiments import distributed, settings, trainer
 
@@ -35,9 +30,7 @@ def main(argv: list[str]) -> int:
         trainer.say(f'Workdir: {workdir}')
         return trainer.run(resolved, workdir, argv)
     except UserError as error:
-        message = ' '.join(f'error: {error}'.split())
-        print(message if len(message) <= _LONGEST_MESSAGE else f'{message[: _LONGEST_MESSAGE - 1]}…', file=sys.stderr)
-        return USERS_ERROR
+        return tell(error)
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ from experiments.checkpoints import Checkpoints, read_weights
 from experiments.datasets import Batches
 from experiments.errors import UserError
 from experiments.input_pipeline import load
+from experiments.lock import locked
 from experiments.programs import programs
 from experiments.runs import REFERENCE, Moment, State, kernels
 from experiments.settings import AXIS, Settings
@@ -68,7 +69,7 @@ class Trainer:
         every = self.settings.config.checkpoint_every_steps
         first = int(state.step)
         quiet = jax.process_index() > 0
-        with tqdm(initial=first, total=self.steps, unit='step', mininterval=_progress_interval(), disable=quiet) as bar:
+        with tqdm(initial=first, total=self.steps, unit='step', mininterval=progress_interval(), disable=quiet) as bar:
             bar.set_postfix_str('compiling')
             batches = self.batches_from(first)
             for step in range(first, self.steps + 1):
@@ -149,8 +150,14 @@ class Trainer:
         return sampled
 
 
-def run(settings: Settings, workdir: pathlib.Path, argv: list[str]) -> int:
+def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
     """Trains, or continues, the run in a workdir and writes all that the contract names.
+
+    Args:
+      settings: of the run.
+      workdir: a folder, perhaps of a run that was interrupted.
+      argv: the command line, for people.
+      draw: whether to write the report.
 
     Returns:
       The exit code.
@@ -165,18 +172,16 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str]) -> int:
     state = trainer.initial_state()
     for message in settings.warnings(kernels(state.ranges, state.ranges)):
         say(f'warning: {message}', file=sys.stderr)
-    environment_now = environment.describe(argv, trainer.devices)
-    if is_primary():
-        _open(workdir, config, environment_now)
-    devices = f'{len(trainer.devices)} of {jax.local_device_count()} devices'
-    say(f'{devices}, {jax.process_count()} process(es), {trainer.steps} steps of {config["batch_size"]} images')
-    with _termination() as stop, Checkpoints(workdir) as checkpoints:
-        state = trainer.programs.placed(checkpoints.restore(state))
-        step, every = int(state.step), trainer.record_every
-        with records.Records(workdir, step, every) if is_primary() else records.NoRecords() as log:
-            state, code = trainer.train(state, log, checkpoints, stop)
-    if code == FINISHED and is_primary():
-        _finish(trainer, state, log.rows, workdir)
+    with _opened(workdir, config, environment.describe(argv, trainer.devices)):
+        devices = f'{len(trainer.devices)} of {jax.local_device_count()} devices'
+        say(f'{devices}, {jax.process_count()} process(es), {trainer.steps} steps of {config["batch_size"]} images')
+        with _termination() as stop, Checkpoints(workdir) as checkpoints:
+            state = trainer.programs.placed(checkpoints.restore(state))
+            step, every = int(state.step), trainer.record_every
+            with records.Records(workdir, step, every) if is_primary() else records.NoRecords() as log:
+                state, code = trainer.train(state, log, checkpoints, stop)
+        if code == FINISHED and is_primary():
+            _finish(trainer, state, log.rows, workdir, draw)
     return code
 
 
@@ -191,25 +196,33 @@ def say(message: str, file=None) -> None:
         print(message, file=file or sys.stdout, flush=True)
 
 
-def _open(workdir: pathlib.Path, config: dict, environment_now: dict) -> None:
-    """Makes the workdir and writes what is known before the first step."""
+@contextlib.contextmanager
+def _opened(workdir: pathlib.Path, config: dict, environment_now: dict):
+    """Makes the workdir, holds it for this run, and writes what is known before the first step."""
+    if not is_primary():
+        yield
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'workdir {workdir}: {error.strerror}; choose another --workdir') from None
-    records.write_json(workdir / 'config.json', config)
-    records.write_json(workdir / 'environment.json', environment_now)
+    with locked(workdir):
+        records.check_same_run(workdir, config)  # again: now nobody else can write there
+        records.write_json(workdir / 'config.json', config)
+        records.write_json(workdir / 'environment.json', environment_now)
+        yield
 
 
-def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path) -> None:
+def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path, draw: bool) -> None:
     if trainer.timing()['steps_per_second'] is not None:
         records.write_json(workdir / 'timing.json', trainer.timing())
     np.savez(workdir / 'weights.npz', **trainer.sampled_weights(state))
     result = summary.summarize(trainer.settings, rows)
     records.write_json(workdir / 'summary.json', result)
-    report.write(workdir)
     say(summary.table(result))
-    say(f'\n{result["verdict"]}\n\nReport: {workdir / "report.html"}')
+    say(f'\n{result["verdict"]}\n')
+    if draw:
+        say(f'Report: {report.write(workdir)}')
 
 
 @contextlib.contextmanager
@@ -223,7 +236,7 @@ def _termination():
         signal.signal(signal.SIGTERM, before)
 
 
-def _progress_interval() -> float:
+def progress_interval() -> float:
     """Seconds between updates of the progress bar: often for eyes, seldom for a log file."""
     return 0.1 if sys.stderr.isatty() else 10
 

@@ -7,6 +7,8 @@ ALWAYS_SMALL = 0.1  # an error nobody would call a difference
 RECIPE_MATTERS_BELOW = 0.9  # alpha; above it the recipe changes too little to be told apart
 SHARE_OF_NAIVE = 1 / 3
 
+ANSWERS = ('Yes,', 'No,', 'Not shown by this run')  # every verdict begins with one
+
 _ERROR = 'weight_alignment_error'
 _CAVEAT = 'One learning rate is evidence; a convergence order over several is proof.'
 

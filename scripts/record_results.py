@@ -14,8 +14,9 @@ import jinja2
 
 from configs import common
 from experiments.errors import UserError
+from experiments.pages import number
 from experiments.records import read_json
-from experiments.report import EXPLANATIONS, number
+from experiments.report import EXPLANATIONS
 
 COPIED = ('summary.json', 'config.json', 'metrics.jsonl', 'timing.json', 'environment.json')
 _PAGE = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)

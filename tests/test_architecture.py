@@ -18,8 +18,8 @@ QAT_ORDER = ['calls', 'quantizers', 'slopes', 'estimators', 'equivalence']
 PURE = {'jax', 'flax', 'optax', 'numpy', 'qat'}
 STANDARD = {'ast', 'collections', 'dataclasses', 'difflib', 'functools', 'inspect', 'math'}
 ONLY_IMPORTER = {
-    'tensorflow': 'experiments/input_pipeline.py',
-    'tensorflow_datasets': 'experiments/input_pipeline.py',
+    'tensorflow': 'experiments/prepared.py',
+    'tensorflow_datasets': 'experiments/prepared.py',
     'orbax': 'experiments/checkpoints.py',
     'tensorboardX': 'experiments/records.py',
     'pickle': None,
@@ -66,7 +66,7 @@ def test_heavy_libraries_have_one_importer(library):
 
 def test_there_is_one_pmap():
     assert [name for name in NAMES if 'jax.pmap' in (ROOT / name).read_text().replace('`jax.pmap`', '')] == [
-        'experiments/trainer.py'
+        'experiments/programs.py'
     ]
 
 

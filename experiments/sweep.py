@@ -1,0 +1,109 @@
+"""A sweep from its plan to its table: starts workers, shows progress, and tells what failed."""
+
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from tqdm import tqdm
+
+from experiments import grid, sweep_report, sweep_table, worker
+from experiments.errors import UserError
+from experiments.records import write_json
+from experiments.trainer import progress_interval
+
+_POLL_SECONDS = 1
+_SOME_FAILED = 1  # exit code
+
+
+def run(out: pathlib.Path, points: list[grid.Point], workers: int, cluster: str | None, command: str) -> int:
+    """Runs, or continues, a sweep in a folder.
+
+    Args:
+      out: the folder.
+      points: all checked.
+      workers: processes side by side.
+      cluster: None: processes of this machine; 'slurm' or 'local': through submitit.
+      command: for people.
+
+    Returns:
+      An exit code: 0 where every point is finished.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    plan = {'command': command, 'points': [{'values': point.values, 'flags': point.flags} for point in points]}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / worker.PLAN, plan)
+    except OSError as error:
+        raise UserError(f'out {out}: {error.strerror}; choose another --out') from None
+    workdirs = [out / worker.POINTS / point.name for point in points]
+    for workdir in workdirs:
+        (workdir / worker.FAILURE).unlink(missing_ok=True)  # what failed is tried again
+    if not all(map(worker.is_finished, workdirs)):
+        start = _on_cluster if cluster else _on_this_machine
+        _attend(start(out, min(workers, len(points)), cluster), workdirs)
+    return _conclude(out, points, command)
+
+
+def _worker_command(out: pathlib.Path, index: int, count: int) -> list[str]:
+    return [sys.executable, '-m', 'scripts.sweep', f'--out={out}', f'--worker={index}', f'--workers={count}']
+
+
+def _on_this_machine(out: pathlib.Path, count: int, _) -> list[Callable[[], bool]]:
+    """Starts workers; each returned function says whether its worker has ended."""
+
+    def start(index: int) -> Callable[[], bool]:
+        with (out / f'worker-{index}.log').open('a') as log:
+            process = subprocess.Popen(
+                _worker_command(out, index, count), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        return lambda: process.poll() is not None
+
+    return [start(index) for index in range(count)]
+
+
+def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[Callable[[], bool]]:
+    """The same as jobs of a cluster; SBATCH_... of the environment says with what partition, time and account."""
+    import submitit
+
+    executor = submitit.AutoExecutor(folder=out / 'submitit', cluster=cluster)
+    executor.update_parameters(name='ste-sweep')
+    commands = [_worker_command(out, index, count) for index in range(count)]
+    jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
+    return [job.done for job in jobs]
+
+
+def _attend(workers: list[Callable[[], bool]], workdirs: list[pathlib.Path]) -> None:
+    """Shows how many points have ended until all workers have."""
+    with tqdm(total=len(workdirs), unit='run', mininterval=progress_interval()) as bar:
+        ended = False
+        while not ended:
+            ended = all(has_ended() for has_ended in workers)
+            failed = sum((workdir / worker.FAILURE).exists() for workdir in workdirs)
+            bar.n = failed + sum(map(worker.is_finished, workdirs))
+            bar.set_postfix_str(f'{failed} failed' if failed else '')
+            if not ended:
+                time.sleep(_POLL_SECONDS)
+
+
+def _conclude(out: pathlib.Path, points: list[grid.Point], command: str) -> int:
+    """Writes table and report of what is finished, and says what is not."""
+    failures = sweep_table.failures(out, points)
+    unfinished = [
+        p.name for p in points if not worker.is_finished(out / worker.POINTS / p.name) and p.name not in failures
+    ]
+    found = sweep_table.rows(out, points)
+    if found:
+        sweep_table.write(out, found)
+        page = sweep_report.write(out, found, {**failures, **dict.fromkeys(unfinished, 'not finished')}, command)
+        Console(width=110).print(sweep_report.terminal_table(found))
+        print(f'\nTable: {out / sweep_table.CSV}\nReport: {page}')
+    for name, reason in failures.items():
+        print(f'failed: {name}: {reason}', file=sys.stderr)
+    if unfinished:
+        print(f'{len(unfinished)} runs were not finished; the same command continues them', file=sys.stderr)
+    return _SOME_FAILED if failures or unfinished else 0

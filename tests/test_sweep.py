@@ -1,0 +1,163 @@
+"""Sweeps: what a grid stands for, what is refused, and that killed, failed and shared points end as they should."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from experiments import grid, programs, statistics, sweep_report, worker
+from experiments.errors import UserError
+from experiments.lock import Busy, locked
+from scripts import sweep
+
+DIGITS = 'configs/digits.py'
+SMALL = ['--config=configs/digits.py', '--config.twins=ste,jitter', '--config.checkpoint_every_steps=2']
+GRID = ['--grid=learning_rate=0.04;max_steps=3|0.02;max_steps=6', '--seeds=2']
+
+
+def test_a_grid_and_what_it_stands_for():
+    assert grid.parse('estimator=dsq(k=6.5)|sine(lam=0.6)') == [
+        {'estimator': 'dsq(k=6.5)'},
+        {'estimator': 'sine(lam=0.6)'},
+    ]
+    assert grid.parse('learning_rate=0.04;max_steps=3|0.02;max_steps=6')[1] == {
+        'learning_rate': '0.02',
+        'max_steps': '6',
+    }
+    points = grid.points(DIGITS, ['--config.batch_size=50'], ['learning_rate=0.1|0.2', 'bits=1|2'], 3)
+    assert len(points) == len({point.name for point in points}) == 12
+    assert points[0].flags[:2] == ('--config=configs/digits.py', '--config.batch_size=50')
+    settings = [grid.resolve(point).config for point in points]
+    assert {(c.learning_rate, c.bits, c.seed) for c in settings} == {
+        (rate, bits, seed) for rate in (0.1, 0.2) for bits in (1, 2) for seed in range(3)
+    }
+    assert [c.bits for c in settings] == [1] * 6 + [2] * 6  # what shares a compiled program stands together
+
+
+@pytest.mark.parametrize(
+    'grids, message',
+    [
+        (['learning_rate'], 'write KEY=VALUE'),
+        (['learning_rate=0.1|'], 'cannot read'),
+        (['learning_rate=0.1|0.2;max_steps=3'], 'must set the same keys'),
+        (['learning_rate=0.1|0.1'], 'twice'),
+        (['learning_rate=0.1', 'learning_rate=0.2'], 'at most once'),
+        (['seed=1|2'], '--seeds'),
+        (['learning_rat=0.1'], "did you mean 'learning_rate'"),
+        (['estimator=dsq|sinus'], "estimator=sinus: estimator: unknown estimator 'sinus'"),
+        (['optimizer=sgd|muon'], 'optimizer=muon: twins'),
+        (['steps_per_epoch=16'], 'only 15 batches'),
+        (['dataset=none.npz'], 'cannot read none.npz'),
+    ],
+)
+def test_a_bad_grid_is_refused_before_anything_starts(grids, message, tmp_path, capsys):
+    out = tmp_path / 'out'
+    assert sweep.main([f'--config={DIGITS}', f'--out={out}', *(f'--grid={text}' for text in grids)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1 and len(error) <= 301
+    assert not out.exists()
+
+
+def test_points_that_differ_in_rate_and_seed_share_a_program():
+    first, *rest = [grid.resolve(point) for point in grid.points(DIGITS, [], ['learning_rate=0.1|0.2'], 2)]
+    assert all(programs.programs(made, 10) is programs.programs(first, 10) for made in rest)
+    (other,) = grid.points(DIGITS, ['--config.bits=3', '--config.estimator=sine'], [], 1)
+    assert programs.programs(grid.resolve(other), 10) is not programs.programs(first, 10)
+
+
+def test_a_lock_keeps_others_out_and_is_released(tmp_path):
+    with locked(tmp_path), pytest.raises(Busy, match='another run'), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp('sweep') / 'out'
+    assert sweep.main([*SMALL, *GRID, f'--out={out}']) == 0
+    return out
+
+
+def test_the_table_and_the_report(unbroken):
+    rows = pyarrow.parquet.read_table(unbroken / 'table.parquet').to_pylist()
+    assert len(rows) == 2 * 2 * 2  # rates, seeds, twins
+    for row in rows:
+        assert row['steps'] == int(row['max_steps']) and row['twin'] in ('ste', 'jitter')
+        (point,) = [p for p in worker.read_plan(unbroken) if dict(p.values).items() <= row.items()]
+        result = json.loads((unbroken / worker.POINTS / point.name / 'summary.json').read_text())
+        assert row['weight_alignment_error'] == result['twins'][row['twin']]['weight_alignment_error'] > 0
+    assert len((unbroken / 'table.csv').read_text().splitlines()) == 9
+    page = (unbroken / 'report.html').read_text()
+    assert 'http' not in page and page.count('data:image/png') == 1 and 'python -m scripts.sweep' in page
+    assert sweep_report.verdicts(rows) == {
+        ('0.04', '3', 'Not shown by this run'): 2,
+        ('0.02', '6', 'Not shown by this run'): 2,
+    }
+
+
+def start(out: pathlib.Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, '-m', 'scripts.sweep', *SMALL, *GRID, f'--out={out}', '--workers=2', *more]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_killed_sweep_ends_with_the_same_table(unbroken, tmp_path):
+    process = start(tmp_path)
+    while not list(tmp_path.glob('points/*/checkpoints/*')):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / 'table.csv').exists()
+    again = start(tmp_path)
+    _, error = again.communicate(timeout=300)
+    assert again.returncode == 0, error
+    for name in ('table.csv', 'table.parquet'):
+        assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def test_submitit_runs_the_workers(unbroken, tmp_path):
+    process = start(tmp_path, '--cluster=local')
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert (tmp_path / 'table.csv').read_bytes() == (unbroken / 'table.csv').read_bytes()
+
+
+def test_a_failing_point_does_not_stop_the_others(tmp_path, capsys):
+    out = tmp_path / 'out'
+    slope = tmp_path / 'mine.py'
+    slope.write_text('def tent(r, *, top=1.5):\n    return top - abs(r)\n')
+    command = [*SMALL, f'--config.estimator={slope}:tent', '--grid=learning_rate=1e30|0.01', '--config.max_steps=2']
+    assert sweep.main([*command, f'--out={out}', '--config.warmup_fraction=0']) == 1
+    shown = capsys.readouterr()
+    assert 'failed: learning_rate=1e30' in shown.err and 'not finite' in shown.err and '0.01' in shown.out
+    assert len((out / 'table.csv').read_text().splitlines()) == 3
+    assert 'not finite' in (out / 'report.html').read_text()
+
+
+def test_an_interval_covers_the_mean_of_seeds():
+    random = np.random.default_rng(0)
+    covered = [low <= 1 <= high for _, low, high in (statistics.interval(random.normal(1, 2, 40)) for _ in range(200))]
+    assert 0.88 < np.mean(covered) < 0.99
+    assert statistics.interval([3.0]) == statistics.interval([3.0, None, 3.0]) == (3.0, 3.0, 3.0)
+    assert statistics.interval([None]) is None
+
+
+def test_the_order_is_the_slope_of_logarithms():
+    rates = [0.1, 0.05, 0.025]
+    errors = [[c * rate**1.5 for rate in rates] for c in (1, 2, 3)]
+    slope, low, high = statistics.order(rates, errors)
+    assert slope == pytest.approx(1.5) and low == pytest.approx(1.5) and high == pytest.approx(1.5)
+    assert statistics.order(rates, [[0, 1, 1]]) is None and statistics.order([0.1], [[1]]) is None
+
+
+def test_no_plan_is_a_users_error(tmp_path):
+    with pytest.raises(UserError, match='cannot read'):
+        worker.read_plan(tmp_path)
