@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data_dir = ''  # where tensorflow-datasets keeps its data; '': its own default
     config.batch_size = 100  # images an update, over all devices
     config.image_size = 224  # pixels a side, of imagenet2012
+    config.corrupt_images = 'refuse'  # or 'skip': warn, train on another image of its batch, validate without it
 
     # Model and quantization.
     config.model = 'convnet'  # convnet | resnet50
@@ -35,6 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer = 'sgd(momentum=0.9)'  # qat/optimizers.py
     config.learning_rate = 0.01  # at its peak: linear warm-up, then cosine to 0 over the steps of the run
     config.learning_rate_images = -1  # learning_rate is for a batch of so many and scales with batch_size; -1: as it is
+    config.kernel_learning_rate_factor = 1.0  # on the learning rate of the quantized kernels; convert sets it to alpha
     config.weight_decay = 0.0  # coupled for sgd, signsgd, adam, rmsprop; decoupled for adamw, lion, muon
     config.warmup_fraction = 0.02  # of the steps
 

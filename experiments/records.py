@@ -3,13 +3,14 @@
 import json
 import os
 import pathlib
+import statistics
 from collections.abc import Mapping
 
-import numpy as np
 from tensorboardX import SummaryWriter
 
 from experiments.errors import UserError
 
+ORIGIN = 'origin.json'  # of a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
 
 
@@ -71,6 +72,12 @@ def check_same_processes(workdir: pathlib.Path, processes: int) -> None:
         raise UserError(f'workdir {workdir} was begun by {before} process(es), not {processes}: start as many again')
 
 
+def first_step(workdir: pathlib.Path) -> int:
+    """The updates that were made before the run began: 0, unless it was converted from another."""
+    path = workdir / ORIGIN
+    return read_json(path)['step'] if path.exists() else 0
+
+
 class NoRecords:
     """What the processes that write no files have in place of `Records`."""
 
@@ -91,7 +98,8 @@ class NoRecords:
 class Records(NoRecords):
     """metrics.jsonl and its copy for TensorBoard, one row an evaluation.
 
-    A run that continues from a step forgets the rows after it: it will write them again.
+    A run that continues from a step forgets the rows after it, for it will write them again; one that begins at
+    step 0 forgets all.
 
     Args:
       workdir: of the run.
@@ -104,12 +112,15 @@ class Records(NoRecords):
 
     def __init__(self, workdir: pathlib.Path, step: int, every: int):
         self.path = workdir / 'metrics.jsonl'
-        self.rows = [row for row in read_rows(workdir) if row['step'] <= step]
-        lost = set(range(0, step + 1 if step else 0, every)) - {row['step'] for row in self.rows}
+        first_to_come = step + 1 if step else 0
+        self.rows = [row for row in read_rows(workdir) if row['step'] < first_to_come]
+        begun = first_step(workdir)
+        due = {row for row in range(0, first_to_come, every) if row > begun or begun == 0}
+        lost = due - {row['step'] for row in self.rows}
         if lost:
             raise UserError(f'{self.path} has no row of step {min(lost)}, but a checkpoint of step {step} is there')
         self.path.write_text(''.join(map(_line, self.rows)))
-        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
+        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_to_come)
 
     def __exit__(self, *_):
         self._tensorboard.close()
@@ -137,7 +148,9 @@ def correlations(rows: list[dict], twin: str) -> dict[str, float | None]:
 
 
 def _pearson(x: list, y: list) -> float | None:
-    pairs = np.array([pair for pair in zip(x, y) if None not in pair], np.float64)
-    if len(pairs) < 2 or (pairs == pairs[0]).all(axis=0).any():
+    pairs = [pair for pair in zip(x, y) if None not in pair]
+    try:
+        # Not numpy's: its sums depend on where an array happens to lie in memory, in the last bit.
+        return max(-1.0, min(1.0, statistics.correlation(*zip(*pairs))))
+    except (statistics.StatisticsError, TypeError):  # a constant, or fewer than two pairs
         return None
-    return float(np.corrcoef(pairs.T)[0, 1])

@@ -42,6 +42,7 @@ _DOMAINS = {
     'batch_size': _COUNT,
     'image_size': Interval(1, 2048, low_included=True, high_included=True),  # few images of ImageNet have more
     'learning_rate': _POSITIVE,
+    'kernel_learning_rate_factor': _POSITIVE,
     'weight_decay': Interval(0, math.inf, low_included=True),
     'warmup_fraction': Interval(0, 1, low_included=True, high_included=True),
     'num_epochs': _COUNT,

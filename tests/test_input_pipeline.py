@@ -3,18 +3,24 @@
 import gzip
 import struct
 
+import flax.linen as nn
+import jax
 import ml_collections
 import numpy as np
 import pytest
 
-from experiments import input_pipeline
+from configs import common
+from experiments import input_pipeline, settings
 from experiments.datasets import SPLITS, ArrayBatches, Arrays
+from experiments.distributed import Share
 from experiments.errors import UserError
+from qat.convnet import ConvNet
 from scripts import make_tiny_imagenet, prepare_mnist
 
 
 def config(**values):
-    return ml_collections.ConfigDict({'dataset': 'digits', 'data_dir': '', 'seed': 0, 'batch_size': 100, **values})
+    defaults = {'dataset': 'digits', 'data_dir': '', 'seed': 0, 'batch_size': 100, 'model': 'resnet50'}
+    return ml_collections.ConfigDict({**defaults, 'corrupt_images': 'refuse', **values})
 
 
 def numbered(size: int, seed: int = 0, batch_size: int = 10, reshuffle: bool = True) -> ArrayBatches:
@@ -159,7 +165,7 @@ def tiny_imagenet(tmp_path_factory) -> str:
 
 def imagenet(data_dir: str, **values):
     return input_pipeline.load(
-        config(dataset='imagenet2012', data_dir=data_dir, image_size=24, **{'batch_size': 4, **values})
+        config(dataset='imagenet2012', data_dir=data_dir, **{'image_size': 24, 'batch_size': 4, **values})
     )
 
 
@@ -185,6 +191,47 @@ def test_imagenet_validation_counts_every_image_once(tiny_imagenet):
     assert [len(labels) for _, labels in seen] == [4, 4, 3]
     again = [images[mask] for images, _, mask in imagenet(tiny_imagenet).validation()]
     assert all(np.array_equal(a, b) for (a, _), b in zip(seen, again))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_imagenet_that_does_not_fill_a_batch_or_the_processes_is_refused(tiny_imagenet):
+    with pytest.raises(UserError, match='batch_size=28: imagenet2012 has fewer training images than that'):
+        imagenet(tiny_imagenet, batch_size=28)
+    with pytest.raises(UserError, match='fewer validation images than the 12 processes'):
+        input_pipeline.load(
+            config(dataset='imagenet2012', data_dir=tiny_imagenet, image_size=24, batch_size=12), Share(0, 12)
+        )
+
+
+def test_a_batch_that_does_not_divide_among_the_processes_is_refused():
+    with pytest.raises(UserError, match='batch_size=100 must be a multiple of the 3 processes'):
+        input_pipeline.load(config(), Share(0, 3))
+
+
+@pytest.mark.parametrize('size', [1, 3, 4])
+def test_images_too_small_for_the_model_are_refused(size, tmp_path):
+    arrays = {f'{split}_images': np.zeros((4, 28, size, 1), np.float32) for split in SPLITS}
+    np.savez(tmp_path / 'narrow.npz', **arrays, **{f'{split}_labels': np.arange(4) for split in SPLITS})
+    narrow = {'dataset': str(tmp_path / 'narrow.npz'), 'batch_size': 4}
+    assert input_pipeline.load(config(**narrow)).image_shape == (28, size, 1)
+    logits = ConvNet(conv=nn.Conv).init_with_output
+    if size < 4:
+        with pytest.raises(ZeroDivisionError):  # what the user is spared
+            logits(jax.random.key(0), np.zeros((1, 28, size, 1)))
+        with pytest.raises(UserError, match=f'dataset: images of 28x{size} pixels are too small for model=convnet'):
+            input_pipeline.load(config(**narrow, model='convnet'))
+        with pytest.raises(UserError, match=f'image_size: images of {size}x{size} pixels .* needs 4x4 or more'):
+            imagenet(str(tmp_path), image_size=size, model='convnet')  # before the data is looked for
+    else:
+        assert logits(jax.random.key(0), np.zeros((1, 28, size, 1)))[0].shape == (1, 10)
+        assert input_pipeline.load(config(**narrow, model='convnet')).image_shape == (28, size, 1)
+
+
+@pytest.mark.parametrize('values', [{'image_size': 0}, {'image_size': 2049}, {'corrupt_images': 'ignore'}])
+def test_settings_of_imagenet_outside_their_domain_are_refused(values):
+    (key,) = values
+    with pytest.raises(UserError, match=key):
+        settings.resolve(ml_collections.ConfigDict({**common.get_config(), **values}))
 
 
 def test_missing_imagenet_is_refused_with_what_to_do(tmp_path):

@@ -1,0 +1,108 @@
+"""The folder of tensorflow-datasets: what is prepared there, preparing it, and finding what is damaged.
+
+The only importer of TensorFlow, which is loaded only where it is needed and never sees an accelerator.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments.errors import UserError
+
+
+def import_tensorflow():
+    """TensorFlow, imported late (it costs seconds), quiet, and off the accelerators."""
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'  # jax has set it lower; an error's one line is ours
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # TensorFlow only reads data here
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], 'GPU')
+    tf.config.set_visible_devices([], 'TPU')
+    return tf
+
+
+def import_tfds():
+    """tensorflow-datasets, on such a TensorFlow."""
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    return tfds
+
+
+def tfds_directory(data_dir: str) -> pathlib.Path:
+    """Where tfds keeps its data; '' is its own default."""
+    return pathlib.Path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+
+
+def is_prepared(directory: pathlib.Path, name: str) -> bool:
+    """Whether tfds has prepared the dataset there, found out without importing it."""
+    return any((directory / name).glob('[0-9]*/dataset_info.json'))  # an unfinished one is called incomplete.*
+
+
+def prepare(directory: pathlib.Path, name: str, splits: Iterable[str], source: str):
+    """tfds's builder of a dataset, which is prepared, from the source that it is told, where it is not yet.
+
+    tfds works in a folder incomplete.* and renames it when all is done: a failure leaves nothing to take as whole.
+
+    Raises:
+      UserError: it cannot be prepared, or what is prepared cannot be opened or lacks one of the splits.
+    """
+    was_prepared = is_prepared(directory, name)
+    try:
+        builder = import_tfds().builder(name, data_dir=str(directory))
+        builder.download_and_prepare()  # does nothing where it is prepared
+    except Exception as error:  # whatever tfds or a file system raises
+        kind = type(error).__name__
+        if was_prepared:
+            raise _prepare_anew(directory / name, f'a set that cannot be opened ({kind})') from error
+        reason = f'{kind}: {" ".join(str(error).split())[:80]}'
+        raise UserError(
+            f'dataset: tfds cannot prepare {name} from {source} ({reason}). Mend it and start again'
+        ) from error
+    for split in splits:
+        if split not in builder.info.splits:
+            raise _prepare_anew(builder.data_dir, f'no {split} images')
+    return builder
+
+
+def read(builder, split: str) -> dict[str, np.ndarray]:
+    """A small split as arrays, by feature.
+
+    Raises:
+      UserError: naming the damaged file.
+    """
+    tf = import_tensorflow()
+    try:
+        return import_tfds().as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    except tf.errors.OpError as error:
+        raise unreadable(builder, split, error) from error
+
+
+def unreadable(builder, split: str, error: Exception) -> UserError:
+    """What to tell of TensorFlow's error in reading a prepared split: it seldom names the file, so each is read."""
+    tf, info = import_tensorflow(), builder.info.splits[split]
+    files = list(zip(info.filepaths, info.shard_lengths))
+    for path, expected in tqdm(files, 'Looking for the damaged file', unit=' files', leave=False, disable=None):
+        try:
+            found = int(tf.data.TFRecordDataset(str(path)).reduce(0, lambda count, _: count + 1))
+        except tf.errors.OpError as damage:
+            return _prepare_anew(builder.data_dir, f'damaged file {path.name} ({_reason(damage)})')
+        if found != expected:
+            return _prepare_anew(builder.data_dir, f'damaged file {path.name} ({found} of its {expected} records)')
+    return UserError(
+        f'dataset: reading {split} in {builder.data_dir} failed ({_reason(error)}), though every file is whole. '
+        'Start the same command again'
+    )
+
+
+def _prepare_anew(folder: str | os.PathLike, problem: str) -> UserError:
+    return UserError(f'dataset: {problem} in {folder}. Delete that folder and start again, so that it is prepared anew')
+
+
+def _reason(error: Exception) -> str:
+    """TensorFlow's message without the names of its nodes and what the caller says anyway."""
+    message = error.message.rpartition('}} ')[2].rpartition('; ')[2]
+    return message.partition("' failed")[0].partition(' [Op:')[0][:80]
