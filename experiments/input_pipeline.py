@@ -11,7 +11,6 @@ from experiments.datasets import SPLITS, ArrayBatches, Arrays, Batches
 from experiments.distributed import Share
 from experiments.errors import UserError
 from experiments.imagenet import ImageNet
-from experiments.prepared import import_tfds as import_tfds  # for scripts
 from experiments.prepared import is_prepared, tfds_directory
 from experiments.settings import check_image_shape
 from qat import calls

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
+from configs import common
 from experiments.errors import UserError
 
+_MAY_DIFFER = {'corrupt_images'}  # of a run that continues: what it has seen so far is the same
 ORIGIN = 'origin.json'  # of a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
 
@@ -51,8 +53,8 @@ def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
     path = workdir / 'config.json'
     if not path.exists():
         return
-    there = read_json(path)
-    keys = [key for key in {**there, **config} if there.get(key) != config.get(key)]
+    there = {**common.get_config().to_dict(), **read_json(path)}  # a key may be newer than the run
+    keys = [key for key in {**there, **config} if there.get(key) != config.get(key) and key not in _MAY_DIFFER]
     if keys:
         raise UserError(
             f'workdir {workdir} holds a run with another config; these keys differ: {", ".join(keys)}. '

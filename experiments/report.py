@@ -7,11 +7,10 @@ import pathlib
 import sys
 from collections.abc import Mapping
 
-import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import figures, pages, theory
+from experiments import command_line, figures, pages, theory
 from experiments.errors import UserError, tell
 from experiments.records import read_json, read_rows
 from experiments.settings import resolve
@@ -43,7 +42,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     Raises:
       UserError: the workdir lacks a file of a finished run.
     """
-    config = ml_collections.ConfigDict(read_json(workdir / 'config.json'))
+    config = command_line.load(str(workdir / 'config.json'))
     settings, rows = resolve(config), read_rows(workdir)
     result, run = read_json(workdir / 'summary.json'), read_json(workdir / 'environment.json')
     twins = list(settings.twins)

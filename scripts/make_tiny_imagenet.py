@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from experiments import input_pipeline
+from experiments import prepared
 from experiments.errors import UserError
 
 TRAIN, VALIDATION = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
@@ -164,7 +164,7 @@ def install(archives: dict[str, Iterable[tuple[str, bytes]]], data_dir: pathlib.
       UserError: other archives lie there, or tfds has prepared others, which it would go on using.
     """
     manual = data_dir / 'downloads' / 'manual'
-    prepared = input_pipeline.is_prepared(data_dir, 'imagenet2012')
+    prepared = prepared.is_prepared(data_dir, 'imagenet2012')
     manual.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=manual) as unfinished:
         written = {}

@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from experiments import input_pipeline
+from experiments import prepared
 
 FILES = {
     'train': ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte'),
@@ -67,11 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    directory = input_pipeline.tfds_directory(arguments.data_dir)
-    if input_pipeline.is_prepared(directory, arguments.name):
+    directory = prepared.tfds_directory(arguments.data_dir)
+    if prepared.is_prepared(directory, arguments.name):
         print(f'{arguments.name} is already prepared in {directory}')
         return 0
-    tfds = input_pipeline.import_tfds()
+    tfds = prepared.import_tfds()
     builder = tfds.dataset_builders.store_as_tfds_dataset(
         name=arguments.name,
         version=VERSIONS[arguments.name],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import input_pipeline
+from experiments import prepared
 from scripts import make_tiny_imagenet
 from scripts.make_tiny_imagenet import CMYK, PNG, TRAIN, VALIDATION
 
@@ -49,7 +49,7 @@ def manual(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope='module')
 def builder(manual):
     """tfds's own, prepared; kept from asking the internet, which makes it want the real set's disk space."""
-    tfds = input_pipeline.import_tfds()
+    tfds = prepared.import_tfds()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tfds.core.utils.gcs_utils, '_is_gcs_disabled', True)
         builder = tfds.builder('imagenet2012', data_dir=str(manual.parent.parent))
@@ -187,7 +187,7 @@ def test_the_real_builder_prepares_it(builder, manual):
     files = {**validation, **{name: content for images in synsets.values() for name, content in images.items()}}
     labels = make_tiny_imagenet.read_labels()[1]
     name_of = builder.info.features['label'].int2str
-    tfds = input_pipeline.import_tfds()
+    tfds = prepared.import_tfds()
     for split, size in (('train', TRAINING), ('validation', VALIDATING)):
         examples = list(tfds.as_numpy(builder.as_dataset(split=split)))
         assert len(examples) == builder.info.splits[split].num_examples == size
@@ -202,7 +202,7 @@ def test_the_real_builder_prepares_it(builder, manual):
 
 @pytest.mark.filterwarnings('ignore')  # TensorFlow's own
 def test_the_builder_mends_the_odd_files(builder):
-    skip = {'image': input_pipeline.import_tfds().decode.SkipDecoding()}
+    skip = {'image': prepared.import_tfds().decode.SkipDecoding()}
     examples = builder.as_dataset(split='train', decoders=skip).as_numpy_iterator()
     stored = {example['file_name'].decode(): opened(example['image']) for example in examples}
     assert all(image.format == 'JPEG' for image in stored.values())

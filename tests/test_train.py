@@ -254,7 +254,7 @@ def test_another_config_in_the_workdir_is_refused_with_the_keys(finished, capsys
 
 def test_a_missing_dataset_is_refused_with_the_two_ways_to_get_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('experiments.input_pipeline._can_fetch', lambda url: False)
-    monkeypatch.setattr('experiments.input_pipeline.import_tfds', lambda: pytest.fail('seconds for nothing'))
+    monkeypatch.setattr('experiments.prepared.import_tfds', lambda: pytest.fail('seconds for nothing'))
     assert (
         train.main(
             ['--config=configs/mnist.py', f'--config.data_dir={tmp_path / "none"}', f'--workdir={tmp_path / "run"}']
