@@ -130,7 +130,7 @@ class Lockstep:
             model=settings.model(ste_with_clip_of(spec.estimator) if update else spec.estimator, classes),
             optimizer=lambda learning_rate: settings.optimizer.build(spec.learning_rate_factor * learning_rate),
             output_slope=spec.estimator if update else None,
-            kernel_factor=spec.recipe.learning_rate_factor,
+            kernel_factor=settings.config.kernel_learning_rate_factor * spec.recipe.learning_rate_factor,
         )
 
     def init(self, key: jax.Array, image_shape: tuple[int, ...], given: dict | None = None) -> State:

@@ -1,120 +1,98 @@
-"""Measures ratios alternately in one run (A B A B ...), because absolute times on a shared machine mean nothing.
+"""Measures what this project costs, against what it is measured by; a table of figures with their limits.
 
-python -m scripts.benchmark [--rounds N] [--json FILE]
+  python -m scripts.benchmark [--only NAME ...] [--rounds N] [--steps N] [--data_dir DIR] [--json FILE]
+
+A name stands for all names that begin with it: convnet, resnet, memory, images, command. Ratios of times are
+measured alternately in one process (A B A B ...) and their median counts, because absolute times on a shared machine
+mean nothing. The JSON file holds `machine` (command, devices, versions) and `figures`, one a row: `name`, `what`,
+`median`, `limit`, `kept`, `samples`, and `details` where there are any.
 """
 
 import argparse
-import dataclasses
-import itertools
 import json
+import os
 import pathlib
-import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import jax
-import jax.numpy as jnp
-import ml_collections
 from rich.console import Console
 from rich.table import Table
 
-from configs import mnist
-from experiments import environment, input_pipeline
-from experiments.settings import resolve
-from experiments.trainer import Trainer
+from experiments import environment
+from experiments.errors import UserError
+from scripts.benchmarks import commands, images, memory, steps
+from scripts.benchmarks.rows import Benchmark, Effort, Row
+
+# Memory first: a device tells only the highest peak of the process. TensorFlow's threads last.
+BENCHMARKS = (*memory.BENCHMARKS, *steps.BENCHMARKS, *commands.BENCHMARKS, *images.BENCHMARKS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Two programs of the same length, timed in turn; `limit` is what their ratio should stay below."""
-
-    name: str
-    measured: Callable[[], None]
-    baseline: Callable[[], None]
-    limit: float
-
-
-def mnist_trainer(**overrides) -> Trainer:
-    """A pair of the MNIST ConvNet at batch 128, on noise of MNIST's shape."""
-    config = ml_collections.ConfigDict(mnist.get_config())
-    config.update({'dataset': 'synthetic', 'steps_per_epoch': -1, 'twins': 'ste', **overrides})
-    settings = resolve(config)
-    return Trainer(settings, input_pipeline.load(settings.config))
-
-
-def training(count: int, **overrides) -> Callable[[], None]:
-    """A program of so many paired steps, compiled."""
-    trainer = mnist_trainer(**overrides)
-    batches = list(itertools.islice(trainer.batches_from(0), count))
-    state = trainer.advance(trainer.initial_state(), 0, batches[0])
-
-    def run():
-        nonlocal state
-        for step, batch in enumerate(batches):
-            state = trainer.advance(state, step, batch)
-        jax.block_until_ready(state)
-
-    return run
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ', '.join(benchmark.name for benchmark in BENCHMARKS)
+    parser.add_argument('--only', nargs='+', metavar='NAME', help=f'of {names}')
+    parser.add_argument('--rounds', type=int, default=15, help='samples a row; their median counts')
+    parser.add_argument('--steps', type=int, default=10, help='training steps a sample')
+    parser.add_argument('--data_dir', type=pathlib.Path, help='prepared ImageNet; without, a tiny one is made')
+    parser.add_argument('--json', type=pathlib.Path, help='also write the figures there')
+    arguments = parser.parse_args(argv)
+    if min(arguments.rounds, arguments.steps) < 1:
+        parser.error('--rounds and --steps must be at least 1')
+    try:
+        arguments.benchmarks = chosen(arguments.only)
+    except UserError as error:
+        parser.error(str(error))
+    return arguments
 
 
-def tracking(count: int) -> Callable[[], None]:
-    """A program of the tracking of so many paired steps and nothing else, compiled."""
-    trainer = mnist_trainer()
-    state = trainer.initial_state()
-    advance = jax.jit(trainer.lockstep.track, donate_argnums=0)
-    tracked = advance(jax.tree.map(jnp.copy, state.tracking), state.ranges, state.runs, state.runs)
+def chosen(names: list[str] | None) -> list[Benchmark]:
+    """The benchmarks of these names, or that begin with them; all without names.
 
-    def run():
-        nonlocal tracked
-        for _ in range(count):
-            tracked = advance(tracked, state.ranges, state.runs, state.runs)
-        jax.block_until_ready(tracked)
-
-    return run
+    Raises:
+      UserError: a name that is none's.
+    """
+    matching = {name: [b for b in BENCHMARKS if f'{b.name}-'.startswith(f'{name}-')] for name in names or []}
+    for name, found in matching.items():
+        if not found:
+            raise UserError(f'--only: there is no {name!r}; there are {", ".join(b.name for b in BENCHMARKS)}')
+    return [b for b in BENCHMARKS if not names or any(b in found for found in matching.values())]
 
 
-def comparisons(steps: int) -> list[Comparison]:
-    """Every comparison of the table."""
-    pair, plain = training(steps), training(steps, track_change_points=False)
-    setting = 'MNIST ConvNet, batch 128'
-    return [
-        Comparison(f'paired step with all tracking / without, {setting}', pair, plain, 1.10),
-        Comparison(f'all tracking by itself / paired step without, {setting}', tracking(steps), plain, 0.10),
-    ]
+def table(rows: Iterable[Row]) -> Table:
+    """The rows for people."""
+    grid = Table('what', show_lines=True)
+    for name in ('median', 'lowest', 'highest', 'limit', 'kept'):
+        grid.add_column(name, justify='right', no_wrap=True)
+    for row in rows:
+        numbers = (f'{x:.3f}' for x in (row.median, min(row.samples), max(row.samples)))
+        grid.add_row(f'{row.name}\n{row.what}', *numbers, str(row.limit), 'yes' if row.kept else 'NO')
+    return grid
 
 
-def ratios(comparison: Comparison, rounds: int) -> list[float]:
-    """The ratio of every round; a first round, which warms up, is left out."""
-    found = []
-    for _ in range(rounds + 1):
-        seconds = []
-        for program in (comparison.measured, comparison.baseline):
-            start = time.perf_counter()
-            program()
-            seconds.append(time.perf_counter() - start)
-        found.append(seconds[0] / seconds[1])
-    return found[1:]
+def machine(argv: list[str]) -> dict:
+    """What the figures were measured on."""
+    described = environment.describe(argv, jax.local_devices())
+    described['command'] = ' '.join(['python -m scripts.benchmark', *argv])
+    return {**described, 'cores': len(os.sched_getaffinity(0)), 'load': os.getloadavg()[0]}
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=15, help='ratios a row; their median counts')
-    parser.add_argument('--steps', type=int, default=10, help='training steps a measurement')
-    parser.add_argument('--json', type=pathlib.Path, help='also write the figures there')
-    arguments = parser.parse_args(argv)
-    grid = Table('what', 'median ratio', 'lowest', 'highest', 'should be below')
-    figures = []
-    for comparison in comparisons(arguments.steps):
-        measured = ratios(comparison, arguments.rounds)
-        median = statistics.median(measured)
-        figures.append({'what': comparison.name, 'median': median, 'ratios': measured, 'limit': comparison.limit})
-        grid.add_row(comparison.name, *(f'{x:.3f}' for x in (median, min(measured), max(measured), comparison.limit)))
-    machine = environment.describe(argv, jax.local_devices())
-    machine['command'] = f'python -m scripts.benchmark {" ".join(argv)}'.strip()
-    Console().print(f'{machine["devices"]}, {machine["platform"]}, jax {machine["versions"]["jax"]}', grid, sep='\n')
-    if arguments.json:
-        arguments.json.write_text(json.dumps({'machine': machine, 'figures': figures}, indent=2) + '\n')
+    arguments = parse(argv)
+    about, console = machine(argv), Console()
+    console.print(
+        f'{about["devices"]}, {about["platform"]}, {about["cores"]} cores (load {about["load"]:.1f} before), '
+        f'jax {about["versions"]["jax"]}'
+    )
+    effort, rows = Effort(arguments.rounds, arguments.steps, arguments.data_dir), []
+    for benchmark in arguments.benchmarks:
+        with console.status(benchmark.name):
+            rows += benchmark.rows(effort)
+        if arguments.json:  # after each: the whole takes long
+            content = {'machine': about, 'figures': [row.to_json() for row in rows]}
+            arguments.json.write_text(json.dumps(content, indent=2) + '\n')
+    console.print(table(rows))
     return 0
 
 

@@ -164,7 +164,7 @@ def install(archives: dict[str, Iterable[tuple[str, bytes]]], data_dir: pathlib.
       UserError: other archives lie there, or tfds has prepared others, which it would go on using.
     """
     manual = data_dir / 'downloads' / 'manual'
-    prepared = prepared.is_prepared(data_dir, 'imagenet2012')
+    has_a_set = prepared.is_prepared(data_dir, 'imagenet2012')
     manual.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=manual) as unfinished:
         written = {}
@@ -175,7 +175,7 @@ def install(archives: dict[str, Iterable[tuple[str, bytes]]], data_dir: pathlib.
         for path, new in written.items():
             if path.exists() and not filecmp.cmp(path, new, shallow=False):
                 raise UserError(f'--out: {path} exists and holds something else; remove it or give another directory')
-            if prepared and not path.exists():
+            if has_a_set and not path.exists():
                 raise UserError(f'--out: {data_dir} has another imagenet2012 prepared; give another directory')
         for path, new in written.items():
             new.replace(path)
