@@ -1,0 +1,109 @@
+"""Order of convergence: does the alignment error vanish with the learning rate, as the theorem says?"""
+
+from matplotlib.figure import Figure
+
+from experiments import figures
+from experiments.pages import number, with_interval
+from experiments.statistics import interval, order
+from experiments.sweep_report import ERROR, grouped
+from scripts.studies.study import Study, Sweep
+
+ESTIMATORS = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
+RATES = {0.04: 250, 0.023: 435, 0.0132: 758, 0.0076: 1316, 0.0044: 2273, 0.0025: 4000}  # their product is 10
+LOWEST_ORDER = 0.4
+BOUNDED = 'mad'  # of which only an error below jitter's is claimed
+
+
+def _rate(row: dict) -> float:
+    return float(row['learning_rate'])
+
+
+def _by_rate(rows: list[dict], twin: str) -> tuple[list[float], list[list[float]]]:
+    """(rates, errors (seeds, rates)) of a twin."""
+    of_twin = sorted((row for row in rows if row['twin'] == twin), key=_rate)
+    errors = [[row[ERROR] for row in of_seed] for of_seed in grouped(of_twin, ['seed']).values()]
+    return sorted({_rate(row) for row in of_twin}), errors
+
+
+def orders(rows: list[dict], twin: str) -> dict[str, tuple[float, float, float] | None]:
+    """By estimator: the fitted slope of log error over log learning rate, with its interval."""
+    return {name: order(*_by_rate(of_one, twin)) for (name,), of_one in grouped(rows, ['estimator']).items()}
+
+
+def figure(rows: list[dict]) -> Figure:
+    """Error against learning rate, a line an estimator, with the jitter twin's beside it."""
+    drawn = Figure(figsize=(11, 4.6), layout='constrained', dpi=figures.RESOLUTION)
+    axes = drawn.subplots(1, 2, sharey=True)
+    for axis, twin in zip(axes, ('ste', 'jitter')):
+        for (name,), of_one in grouped(rows, ['estimator']).items():
+            rates, errors = _by_rate(of_one, twin)
+            found = [interval(column) for column in zip(*errors)]
+            if all(mean > 0 for mean, _, _ in found):
+                bars = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+                axis.errorbar(rates, [mean for mean, _, _ in found], bars, marker='o', ms=4, capsize=3, label=name)
+        axis.plot(rates, [0.1 * rate / 0.01 for rate in rates], color='#999999', ls=':', label='slope 1')
+        axis.set(xscale='log', yscale='log')
+        figures.styled(axis, f'twin {twin}', 'learning rate, times steps = 10', 'weight alignment error')
+    axes[0].legend(frameon=False, fontsize=8)
+    return drawn
+
+
+def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """A line an estimator: the order, and the errors at both ends."""
+    lines, ends = [], (f'{max(RATES)}', f'{min(RATES)}')
+    found = orders(rows, 'ste')
+    for (name,), of_one in grouped(rows, ['estimator']).items():
+        errors = [
+            with_interval(interval([r[ERROR] for r in of_one if r['twin'] == twin and r['learning_rate'] == rate]))
+            for twin in ('ste', 'jitter')
+            for rate in ends
+        ]
+        lines.append([f'`{name}`', with_interval(found[name]), *errors])
+    header = ['estimator', 'order of `ste`', *(f'`{twin}` at {rate}' for twin in ('ste', 'jitter') for rate in ends)]
+    return header, lines
+
+
+def findings(rows: list[dict]) -> list[str]:
+    """What the orders say."""
+    found = orders(rows, 'ste')
+    measured = {name: value for name, value in found.items() if value and name != BOUNDED}
+    errors = {
+        (name, twin): [row[ERROR] for row in of_both]
+        for (name, twin), of_both in grouped(rows, ['estimator', 'twin']).items()
+    }
+    exact = [f'`{name}`' for name in found if not any(errors[name, 'ste'])]
+    slowest, fastest = (pick(measured, key=lambda name: measured[name][0]) for pick in (min, max))
+    above = [name for name, (_, low, _) in measured.items() if low > LOWEST_ORDER]
+    below_jitter = sum(ste < jitter for ste, jitter in zip(errors[BOUNDED, 'ste'], errors[BOUNDED, 'jitter']))
+    said = [
+        f'With the recipe the error falls with the learning rate: as its power {with_interval(measured[slowest])} for '
+        f'`{slowest}` up to {with_interval(measured[fastest])} for `{fastest}`. {len(above)} of {len(measured)} '
+        f'intervals lie above {LOWEST_ORDER}. Exactly 0 at every learning rate: {", ".join(exact) or "none"}.',
+        f'`{BOUNDED}` is the identity inside the range, and its twin differs only in weights that leave it: its error '
+        f"is below the `jitter` twin's in {below_jitter} of {len(errors[BOUNDED, 'ste'])} runs.",
+    ]
+    low_order = [f'`{name}` ({number(mean)})' for name, (mean, _, _) in measured.items() if mean < 0.7]
+    return [*said, f'Below an order of 0.7: {", ".join(low_order)}.'] if low_order else said
+
+
+STUDY = Study(
+    title='Order of convergence: the error of the recipe against the learning rate',
+    question='Under SGD with momentum the theorem bounds the distance between the estimator and its STE twin by a term '
+    'that vanishes with the learning rate. Here learning rate times steps is constant (10), on digits, and the error '
+    'of the twin `ste` is fitted by a power of the learning rate.',
+    sweeps=(
+        Sweep(
+            'convergence',
+            'configs/digits.py',
+            (
+                f'estimator={"|".join(ESTIMATORS)}',
+                'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in RATES.items()),
+            ),
+            ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000', 'twins=ste,jitter'),
+        ),
+    ),
+    seeds=5,
+    figure=figure,
+    table=table,
+    findings=findings,
+)
