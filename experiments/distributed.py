@@ -1,12 +1,14 @@
 """Several processes, one run: who takes part, and which share of every batch is whose."""
 
 import dataclasses
+import os
+import threading
 
 import jax
 
-from experiments.errors import UserError
+from experiments.errors import UserError, tell
 
-_TIMEOUT_SECONDS = 120
+_TIMEOUT_SECONDS = int(os.environ.get('RENDEZVOUS_SECONDS', 120))  # slices and clusters may start unevenly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +39,20 @@ def start(setting: str) -> None:
     """
     if setting == 'off':
         return
+    message = (
+        f'distributed={setting}: the processes did not find each other in {_TIMEOUT_SECONDS} s; '
+        'start the same command on every worker'
+    )
+    # When its own time is up jax aborts the process with a stack trace: a minute before, one line says what is wrong.
+    giving_up = threading.Timer(_TIMEOUT_SECONDS, lambda: os._exit(tell(UserError(message))))
+    giving_up.daemon = True
+    giving_up.start()
     try:
-        jax.distributed.initialize(**_arguments(setting), initialization_timeout=_TIMEOUT_SECONDS)
+        jax.distributed.initialize(**_arguments(setting), initialization_timeout=_TIMEOUT_SECONDS + 60)
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise UserError(
-            f'distributed={setting}: the processes did not find each other in {_TIMEOUT_SECONDS} s; '
-            f'start the same command on every worker ({reason})'
-        ) from None
+        raise UserError(f'{message} ({str(error).splitlines()[0][:120]})') from None
+    finally:
+        giving_up.cancel()
 
 
 def _arguments(setting: str) -> dict:

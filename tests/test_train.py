@@ -331,8 +331,8 @@ def test_every_config_loads():
             assert load(str(path)).name == path.stem
 
 
-def process(*argv, timeout=60):
-    environment = {**os.environ, 'XLA_FLAGS': ''}
+def process(*argv, timeout=60, **variables):
+    environment = {**os.environ, 'XLA_FLAGS': '', **variables}
     return subprocess.run(
         [sys.executable, '-m', 'experiments.train', *argv],
         capture_output=True,
@@ -404,3 +404,12 @@ def test_two_processes_give_what_one_gives(tmp_path):
 def test_a_bad_distributed_setting_is_refused(setting, tmp_path, capsys):
     assert train.main([DIGITS, f'--config.distributed={setting}', f'--workdir={tmp_path / "run"}']) == 2
     assert 'off, auto or HOST:PORT,COUNT,INDEX' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_process_whose_others_do_not_come_ends_with_a_message(index, tmp_path):
+    setting = f'--config.distributed=127.0.0.1:{free_port()},2,{index}'
+    alone = process(DIGITS, setting, f'--workdir={tmp_path / "run"}', RENDEZVOUS_SECONDS='3')
+    assert alone.returncode == 2 and 'start the same command on every worker' in alone.stderr
+    assert alone.stderr.startswith('error: ') and alone.stderr.count('\n') == 1
+    assert not (tmp_path / 'run').exists()
