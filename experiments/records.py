@@ -117,6 +117,8 @@ class Records(NoRecords):
         first_to_come = step + 1 if step else 0
         self.rows = [row for row in read_rows(workdir) if row['step'] < first_to_come]
         begun = first_step(workdir)
+        if step < begun:
+            raise UserError(f'{workdir} began at step {begun}, and no checkpoint is there any more: convert again')
         due = {row for row in range(0, first_to_come, every) if row > begun or begun == 0}
         lost = due - {row['step'] for row in self.rows}
         if lost:

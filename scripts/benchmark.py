@@ -5,7 +5,7 @@
 A name stands for all names that begin with it: convnet, resnet, memory, images, command. Ratios of times are
 measured alternately in one process (A B A B ...) and their median counts, because absolute times on a shared machine
 mean nothing. The JSON file holds `machine` (command, devices, versions) and `figures`, one a row: `name`, `what`,
-`median`, `limit`, `kept`, `samples`, and `details` where there are any.
+`median`, `limit`, `bound` (at most | at least), `kept`, `samples`, and `details`, what it was computed from.
 """
 
 import argparse
