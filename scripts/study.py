@@ -13,7 +13,7 @@ import sys
 from experiments.errors import UserError, tell
 from qat import calls
 
-NAMES = ('convergence',)
+NAMES = ('convergence', 'matrix')
 
 
 def main(argv: list[str]) -> int:

@@ -1,0 +1,148 @@
+"""Estimator x optimizer: where is an estimator an STE in disguise, and where is it not?"""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from experiments import figures
+from experiments.pages import number, with_interval
+from experiments.statistics import interval
+from experiments.sweep_report import ERROR, grouped
+from experiments.verdict import JITTER_MULTIPLE
+from scripts.studies.study import Study, Sweep
+
+COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
+CONTROLS = ('ewgs(d=0.2)', 'ede', 'reste(o_end=3)', 'swish_sign(b=5)')
+STEPS = 250
+
+
+def _alternative(call: str, rate: float, decay: float = 0) -> str:
+    """An optimizer at its rate for STEPS steps, and at half of it for twice as many."""
+    return '|'.join(
+        f'{call};weight_decay={decay};learning_rate={rate / part};max_steps={STEPS * part}' for part in (1, 2)
+    )
+
+
+# Learning rates at which 5 to 20% of the codes move under DSQ; the findings say how many did.
+LINEAR = (_alternative('sgd', 0.4), _alternative('sgd(momentum=0.9)', 0.04))
+NORMALISING = (
+    _alternative('signsgd', 2e-4),
+    _alternative('lion(b1=0.9,b2=0.95)', 2e-4),
+    _alternative('rmsprop(decay=0.95)', 2e-4),
+    _alternative('adam(b2=0.95)', 2e-4),
+    _alternative('adamw(b2=0.95)', 2e-4, decay=0.01),
+)
+WITHOUT_RECIPE = (
+    _alternative('adafactor', 0.01),
+    _alternative('muon', 2e-3),
+    _alternative('sgd(momentum=0.9)', 0.04, decay=1e-3),
+)
+SHARED = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
+
+
+def _sweep(name: str, estimators: tuple[str, ...], optimizers: tuple[str, ...], twin: str) -> Sweep:
+    grids = (f'estimator={"|".join(estimators)}', f'optimizer={"|".join(optimizers)}')
+    return Sweep(name, 'configs/digits.py', grids, (*SHARED, f'twins={twin},jitter'))
+
+
+def _cells(rows: list[dict]) -> dict[tuple[str, str], dict]:
+    """By estimator and optimizer: the STE twin's error over the jitter twin's, its interval over seeds and rates."""
+    cells = {}
+    for (estimator, optimizer), of_cell in grouped(rows, ['estimator', 'optimizer_label']).items():
+        ratios = []
+        for of_run in grouped(of_cell, ['learning_rate', 'seed']).values():
+            errors = {row['twin']: row[ERROR] for row in of_run}
+            ratios.append(next(error for twin, error in errors.items() if twin != 'jitter') / errors['jitter'])
+        cells[estimator, optimizer] = {'ratio': interval(ratios), 'recipe': any(r['twin'] == 'ste' for r in of_cell)}
+    return cells
+
+
+def _labelled(rows: list[dict]) -> list[dict]:
+    decays = {'0': '', '0.001': ' + decay', '0.01': ' + decay'}
+    return [{**row, 'optimizer_label': row['optimizer'] + decays[row['weight_decay']]} for row in rows]
+
+
+def figure(rows: list[dict]) -> Figure:
+    """The heat map; cells without a recipe are hatched, for there naive_ste is shown."""
+    cells = _cells(_labelled(rows))
+    estimators, optimizers = (list(dict.fromkeys(key)) for key in zip(*cells))
+    drawn = Figure(
+        figsize=(1.15 * len(optimizers) + 3, 0.5 * len(estimators) + 2.4), layout='constrained', dpi=figures.RESOLUTION
+    )
+    axis = drawn.subplots()
+    values = np.full((len(estimators), len(optimizers)), np.nan)
+    for (estimator, optimizer), cell in cells.items():
+        line, column = estimators.index(estimator), optimizers.index(optimizer)
+        values[line, column] = math.log10(max(cell['ratio'][0], 0.01))
+        axis.text(column, line, f'{cell["ratio"][0]:.2g}', ha='center', va='center', fontsize=8)
+        if not cell['recipe']:
+            place = (column - 0.5, line - 0.5)
+            axis.add_patch(Rectangle(place, 1, 1, fill=False, hatch='///', edgecolor='#666666', lw=0))
+    middle, reach = math.log10(JITTER_MULTIPLE), 1.6
+    image = axis.imshow(values, cmap='RdYlBu_r', vmin=middle - reach, vmax=middle + reach, aspect='auto')
+    axis.set_xticks(range(len(optimizers)), optimizers, rotation=35, ha='right', fontsize=8)
+    axis.set_yticks(range(len(estimators)), estimators, fontsize=8)
+    drawn.colorbar(image, label="log10 of the STE twin's error over jitter's", shrink=0.8)
+    axis.set_title(
+        f'Error of `ste` (hatched, without a recipe: of `naive_ste`) over that of `jitter`; {JITTER_MULTIPLE} divides'
+    )
+    return drawn
+
+
+def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """A line an estimator, a column an optimizer; what has no recipe is in italics."""
+    cells = _cells(_labelled(rows))
+    estimators, optimizers = (list(dict.fromkeys(key)) for key in zip(*cells))
+
+    def cell(estimator: str, optimizer: str) -> str:
+        found = cells.get((estimator, optimizer))
+        if found is None:
+            return ''
+        return with_interval(found['ratio']) if found['recipe'] else f'*{with_interval(found["ratio"])}*'
+
+    lines = [[f'`{name}`', *(cell(name, optimizer) for optimizer in optimizers)] for name in estimators]
+    return ['estimator', *(f'`{optimizer}`' for optimizer in optimizers)], lines
+
+
+def findings(rows: list[dict]) -> list[str]:
+    """Whether the positives separate from the controls, and how many codes moved."""
+    rows = _labelled(rows)
+    cells = _cells(rows)
+    positives = {key: c['ratio'][0] for key, c in cells.items() if c['recipe'] and key[0] != 'ste'}
+    identity = {optimizer for estimator, optimizer in positives if not optimizer.startswith('sgd')}
+    beside = [ratio for (_, optimizer), ratio in positives.items() if optimizer in identity]
+    controls = {key: c['ratio'][0] for key, c in cells.items() if key[0] in CONTROLS and key[1] in identity}
+    without = {key: c['ratio'][0] for key, c in cells.items() if not c['recipe'] and key[0] not in (*CONTROLS, 'ste')}
+    moved = [row['moved_fraction'] for row in rows if row['twin'] == 'jitter']
+    worst = max(positives, key=positives.get)
+    said = [
+        f'With a recipe, the error of `ste` is at most {number(positives[worst])} times that of `jitter` '
+        f'(`{worst[0]}` under `{worst[1]}`), and at most {JITTER_MULTIPLE} times in '
+        f'{sum(ratio <= JITTER_MULTIPLE for ratio in positives.values())} of {len(positives)} cells.',
+        f'Under the optimizers of class `identity`, the covered estimators lie between {number(min(beside))} and '
+        f'{number(max(beside))}, the negative controls between {number(min(controls.values()))} and '
+        f'{number(max(controls.values()))}: '
+        + ('they separate.' if max(beside) < min(controls.values()) else 'they overlap.'),
+        f'Where no recipe is known, `naive_ste` lies between {number(min(without.values()))} and '
+        f'{number(max(without.values()))}.',
+        f'Of the codes, between {min(moved):.1%} and {max(moved):.1%} moved, in the median {np.median(moved):.1%}.',
+    ]
+    return said
+
+
+STUDY = Study(
+    title='Estimator x optimizer: which are interchangeable with STE',
+    question='For every estimator of the catalogue and ten optimizers, on digits: how far does STE end from the '
+    'estimator, in units of what a change of the learning rate by 1% does?',
+    sweeps=(
+        _sweep('with-recipe', COVERED, (*LINEAR, *NORMALISING), 'ste'),
+        _sweep('without-recipe', COVERED, WITHOUT_RECIPE, 'naive_ste'),
+        _sweep('controls', CONTROLS, (*LINEAR, *NORMALISING, *WITHOUT_RECIPE), 'naive_ste'),
+    ),
+    seeds=3,
+    figure=figure,
+    table=table,
+    findings=findings,
+)
