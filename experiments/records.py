@@ -109,7 +109,7 @@ class Records(NoRecords):
       every: steps between rows.
 
     Raises:
-      UserError: a row of an earlier step is missing, so that the run could not end whole.
+      UserError: a row of an earlier step is missing, or every checkpoint, so that the run could not end whole.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int, every: int):
