@@ -13,7 +13,7 @@ import sys
 from experiments.errors import UserError, tell
 from qat import calls
 
-NAMES = ('convergence', 'matrix')
+NAMES = ('convergence', 'matrix', 'kappa', 'placement')
 
 
 def main(argv: list[str]) -> int:

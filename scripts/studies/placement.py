@@ -1,0 +1,102 @@
+"""Placement `update`: does the slope behind the optimizer give Muon and Adafactor the recipe that they lack?"""
+
+from matplotlib.figure import Figure
+
+from experiments import figures
+from experiments.pages import number, with_interval
+from experiments.statistics import interval, order
+from experiments.sweep_report import ERROR, grouped
+from scripts.studies.study import Study, Sweep
+
+RATES = {  # by optimizer: learning rates and steps, of constant product
+    'muon': {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000},
+    'adafactor(multiply_by_parameter_scale=False)': {2e-3: 125, 1e-3: 250, 5e-4: 500, 2.5e-4: 1000},
+}
+TWINS = {'gradient': 'map_ste', 'update': 'ste'}  # the same recipe: M and alpha
+
+
+def _grids(placement: str) -> tuple[str, ...]:
+    return (
+        'optimizer='
+        + '|'.join(
+            f'{call};learning_rate={rate};max_steps={steps};placement={placement}'
+            for call, rates in RATES.items()
+            for rate, steps in rates.items()
+        ),
+    )
+
+
+def _errors(rows: list[dict]) -> dict[tuple[str, str], tuple[list[float], list[list[float]]]]:
+    """By optimizer and placement: (rates, errors (seeds, rates)) of the twin with the recipe."""
+    found = {}
+    for (optimizer, placement), of_both in grouped(rows, ['optimizer', 'placement']).items():
+        of_twin = [row for row in of_both if row['twin'] == TWINS[placement]]
+        of_twin.sort(key=lambda row: float(row['learning_rate']))
+        rates = sorted({float(row['learning_rate']) for row in of_twin})
+        by_seed = [[row[ERROR] for row in of_seed] for of_seed in grouped(of_twin, ['seed']).values()]
+        found[optimizer, placement] = rates, by_seed
+    return found
+
+
+def figure(rows: list[dict]) -> Figure:
+    """Error against learning rate, a panel an optimizer, a line a placement."""
+    drawn = Figure(figsize=(10.5, 4.2), layout='constrained', dpi=figures.RESOLUTION)
+    axes = dict(zip(RATES, drawn.subplots(1, len(RATES), sharey=True)))
+    for (optimizer, placement), (rates, errors) in _errors(rows).items():
+        found = [interval(column) for column in zip(*errors)]
+        bars = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+        axes[optimizer].errorbar(
+            rates, [f[0] for f in found], bars, marker='o', capsize=3, label=f'placement {placement}'
+        )
+    for optimizer, axis in axes.items():
+        axis.set(xscale='log', yscale='log')
+        axis.legend(frameon=False)
+        figures.styled(axis, optimizer, 'learning rate, times steps constant', 'weight alignment error')
+    return drawn
+
+
+def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """A line an optimizer and placement."""
+    lines = []
+    for (optimizer, placement), (rates, errors) in _errors(rows).items():
+        ends = [with_interval(interval([seed[index] for seed in errors])) for index in (-1, 0)]
+        span = f'{rates[-1]:g} to {rates[0]:g}'
+        lines.append([f'`{optimizer}`', placement, span, *ends, with_interval(order(rates, errors))])
+    return ['optimizer', 'placement', 'learning rates', 'error at the highest', 'at the lowest', 'order'], lines
+
+
+def findings(rows: list[dict]) -> list[str]:
+    """A sentence an optimizer."""
+    orders = {key: order(*errors) for key, errors in _errors(rows).items()}
+    return [
+        f'`{optimizer}`: with placement `gradient` the error follows the learning rate to the power '
+        f'{with_interval(orders[optimizer, "gradient"])}, with placement `update` to the power '
+        f'{with_interval(orders[optimizer, "update"])}: '
+        + (
+            'the recipe is exact in the limit only behind the optimizer.'
+            if orders[optimizer, 'update'][1] > max(0.3, orders[optimizer, 'gradient'][2])
+            else f'no clear difference (it was to be above 0.3 and above {number(orders[optimizer, "gradient"][2])}).'
+        )
+        for optimizer in RATES
+    ]
+
+
+STUDY = Study(
+    title='Placement: the slope before or behind the optimizer',
+    question='Muon and Adafactor mix the gradients of different weights, and no recipe is known for them. With the slope '
+    "on the optimizer's output instead (placement `update`), the recipe of SGD should hold. DSQ (k = 6.5) on digits; the "
+    'twin starts from M(w0) and takes alpha times the learning rate in both.',
+    sweeps=tuple(
+        Sweep(
+            placement,
+            'configs/digits.py',
+            _grids(placement),
+            ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000', f'twins={twin},jitter'),
+        )
+        for placement, twin in TWINS.items()
+    ),
+    seeds=3,
+    figure=figure,
+    table=table,
+    findings=findings,
+)
