@@ -100,8 +100,9 @@ class Settings:
         """kappa of every quantized layer; None outside the identity class."""
         if self.transfer.transfer_class != 'identity':
             return dict.fromkeys(ranges)
+        peak = self.peak_learning_rate * self.config.kernel_learning_rate_factor
         return {
-            layer: optimizers.kappa(self.optimizer, self.peak_learning_rate, float(np.min(self.quantizer.step(range))))
+            layer: optimizers.kappa(self.optimizer, peak, float(np.min(self.quantizer.step(range))))
             for layer, range in ranges.items()
         }
 

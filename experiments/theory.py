@@ -144,7 +144,7 @@ def as_config(settings: Settings) -> str:
         return '--config.estimator=ste'
     said = {
         'estimator': 'ste',
-        'quantized_learning_rate_factor': float(f'{found.learning_rate_factor:.6g}'),
+        'kernel_learning_rate_factor': float(f'{found.learning_rate_factor:.6g}'),
         'remaps_initialization': found.remaps_initialization,
     }
     return json.dumps(said | ({'passes_gradients_outside': True} if outside else {}))

@@ -166,6 +166,8 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
       UserError: before anything is written, where the config and the data or the workdir do not fit.
     """
     config = settings.config.to_dict()
+    if not settings.twins:
+        raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
     records.check_same_run(workdir, config)
     records.check_same_processes(workdir, jax.process_count())
     trainer = Trainer(settings, load(settings.config, distributed.share()))

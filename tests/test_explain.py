@@ -255,7 +255,7 @@ def test_the_text_of_class_map(told):
     config = next(line for line in text.splitlines() if '"estimator"' in line)
     assert json.loads(config) == {
         'estimator': 'ste',
-        'quantized_learning_rate_factor': 0.454376,
+        'kernel_learning_rate_factor': 0.454376,
         'remaps_initialization': True,
     }
     assert text.count('\n') < 40

@@ -192,6 +192,7 @@ REFUSED = {
     'unknown estimator': ([DIGITS, '--config.estimator=sinus'], "did you mean 'sine'"),
     'unknown optimizer': ([DIGITS, '--config.optimizer=adm'], "did you mean 'adam'"),
     'unknown twin': ([DIGITS, '--config.twins=ste,jiter'], "did you mean 'jitter'"),
+    'no twin': ([DIGITS, '--config.twins='], 'name at least one'),
     'twice a twin': ([DIGITS, '--config.twins=ste,ste'], 'listed twice'),
     'unknown placement': ([DIGITS, '--config.placement=updates'], "did you mean 'update'"),
     'unknown range': ([DIGITS, '--config.range=maxabs'], "did you mean 'max_abs'"),

@@ -83,9 +83,9 @@ def findings(rows: list[dict]) -> list[str]:
 
 STUDY = Study(
     title='Placement: the slope before or behind the optimizer',
-    question='Muon and Adafactor mix the gradients of different weights, and no recipe is known for them. With the slope '
-    "on the optimizer's output instead (placement `update`), the recipe of SGD should hold. DSQ (k = 6.5) on digits; the "
-    'twin starts from M(w0) and takes alpha times the learning rate in both.',
+    question='Muon and Adafactor mix the gradients of different weights, and no recipe is known for them. With the '
+    "slope on the optimizer's output instead (placement `update`), the recipe of SGD should hold. DSQ (k = 6.5) on "
+    'digits; the twin starts from M(w0) and takes alpha times the learning rate in both.',
     sweeps=tuple(
         Sweep(
             placement,

@@ -1,0 +1,118 @@
+"""The rule for weights and optimizer's state, by itself: exact where weights stand still, the same coasting outside."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.conversion import POWERS, Conversion
+from experiments.runs import RunState
+from qat import calls, estimators, optimizers
+from qat.equivalence import WeightMap, alpha
+from qat.quantizers import UniformQuantizer
+
+QUANTIZER = UniformQuantizer(2)
+DSQ, STE = (estimators.make(name, 2) for name in ('dsq', 'ste'))
+RANGES = {'conv': {'kernel': jnp.float32(1)}}
+INSIDE, OUTSIDE = np.linspace(-1, 1, 41, dtype=np.float32), np.float32([-1.5, -1.01, 1.01, 1.5])
+
+
+def state_of(optimizer, w, gradients) -> RunState:
+    """A run that stood still while these gradients of its weights came in; the bias has them too."""
+    params = {'conv': {'kernel': jnp.asarray(w), 'bias': jnp.asarray(w)}}
+    built = optimizer.build(0.1)
+    opt_state = built.init(params)
+    for gradient in gradients:
+        _, opt_state = built.update({'conv': {'kernel': gradient[0], 'bias': gradient[1]}}, opt_state, params)
+    return RunState(params, {}, opt_state, jnp.float32(0))
+
+
+def closes(one, other, **tolerance):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+CONVERTED = [
+    'sgd',
+    'sgd(momentum=0.9)',
+    'sgd(momentum=0.9, nesterov=True)',
+    'signsgd',
+    'adam(eps=0.0)',
+    'adamw(eps=0.0)',
+    'rmsprop(eps=0.0)',
+    'rmsprop(momentum=0.9, eps=0.0)',
+    'rmsprop(momentum=0.9, centered=True, eps=0.0)',
+    'lion',
+]
+
+
+def make(text: str) -> optimizers.Optimizer:
+    name, arguments = calls.parse(text)
+    return optimizers.make(name, **arguments)
+
+
+@pytest.mark.parametrize('text', CONVERTED)
+@pytest.mark.parametrize('name', ['dsq', 'dge', 'rdfs'])
+def test_the_state_becomes_what_STE_would_have_gathered(text, name):
+    """Weights that stand still have one slope, so that the rule is exact."""
+    optimizer, estimator = make(text), estimators.make(name, 2)
+    conversion, back = (Conversion(*pair, optimizer, 'gradient') for pair in ((estimator, STE), (STE, estimator)))
+    gradients = np.random.default_rng(0).normal(size=(5, INSIDE.size)).astype(np.float32)
+    slope = np.asarray(estimator.at(INSIDE, jnp.float32(1)))
+    first = state_of(optimizer, INSIDE, [(slope * g, g) for g in gradients])
+    found = conversion(first, RANGES)
+    closes(found.opt_state, state_of(optimizer, INSIDE, [(g, g) for g in gradients]).opt_state, rtol=1e-3, atol=1e-6)
+    closes(back(found, RANGES), first, rtol=1e-3, atol=1e-6)
+
+
+def test_every_optimizer_with_a_recipe_has_its_rule():
+    classes = {name: optimizers.make(name).transfer('gradient').transfer_class for name in optimizers.FAMILIES}
+    assert set(POWERS) == {name for name, class_ in classes.items() if class_ != 'none'}
+    assert set(POWERS) == {calls.parse(text)[0] for text in CONVERTED}
+
+
+@pytest.mark.parametrize('text', ['sgd(momentum=0.9)', 'sgd(momentum=0.9, nesterov=True)', 'adam', 'rmsprop', 'lion'])
+def test_outside_the_range_both_coast_alike(text):
+    optimizer = make(text)
+    conversion = Conversion(DSQ, STE, optimizer, 'gradient')
+    gradients = np.random.default_rng(0).normal(size=(3, OUTSIDE.size)).astype(np.float32)
+    first = state_of(optimizer, OUTSIDE, [(g, g) for g in gradients])
+    second = conversion(first, RANGES)
+    assert np.array_equal(second.params['conv']['kernel'], OUTSIDE)
+    nothing = jax.tree.map(jnp.zeros_like, first.params)
+    updates = [optimizer.build(0.1).update(nothing, run.opt_state, run.params)[0] for run in (first, second)]
+    one, other = (update['conv']['kernel'] for update in updates)
+    np.testing.assert_allclose(other * conversion.kernel_learning_rate_factor(1.0), one, rtol=1e-4)
+
+
+@pytest.mark.parametrize('text', ['adam', 'muon', 'adafactor(multiply_by_parameter_scale=False, momentum=0.9)'])
+def test_on_updates_the_state_stays_and_the_weights_move(text):
+    conversion = Conversion(DSQ, STE, make(text), 'update')
+    w = np.concatenate([INSIDE, OUTSIDE]).reshape(3, 15)
+    first = state_of(make(text), w, [(w, w)])
+    second = conversion(first, RANGES)
+    for one, other in zip(jax.tree.leaves(first.opt_state), jax.tree.leaves(second.opt_state)):
+        assert one is other
+    assert np.array_equal(second.params['conv']['kernel'], WeightMap(DSQ)(jnp.asarray(w), jnp.float32(1)))
+    assert np.array_equal(second.params['conv']['bias'], w)
+    assert conversion.kernel_learning_rate_factor(1.0) == alpha(DSQ)
+
+
+@pytest.mark.parametrize('name', ['dsq', 'soft_round', 'sine', 'rdfs', 'dge', 'mad', 'ste'])
+@pytest.mark.parametrize('rule', ['scalar', 'channels'])
+def test_codes_are_kept_both_ways(name, rule):
+    estimator = estimators.make(name, 2)
+    ste = estimators.ste_with_clip_of(estimator)
+    ranges = {'conv': {'kernel': jnp.float32(0.7) if rule == 'scalar' else jnp.float32([[0.5, 0.7, 0.9]])}}
+    w = np.random.default_rng(0).uniform(-1, 1, (3000, 3)).astype(np.float32)
+    optimizer = make('sgd(momentum=0.9)')
+    first = state_of(optimizer, w, [(w, w)])
+    second = Conversion(estimator, ste, optimizer, 'gradient')(first, ranges)
+    third = Conversion(ste, estimator, optimizer, 'gradient')(second, ranges)
+    range = ranges['conv']['kernel']
+    for run in (second, third):
+        assert np.array_equal(*(QUANTIZER.codes(one.params['conv']['kernel'], range) for one in (first, run)))
+    closes(third, first, rtol=1e-4, atol=1e-6)
+    if name == 'ste':
+        closes(second, first, rtol=0, atol=0)
