@@ -148,9 +148,7 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
             key.split('/', 1)[1].removesuffix(suffix) for key in last if key.count('/') >= 2 and key.endswith(suffix)
         )
     )
-    figure = Figure(
-        figsize=(8, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3)), layout='constrained', dpi=RESOLUTION
-    )
+    figure = Figure(figsize=(8, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3)), layout='constrained', dpi=RESOLUTION)
     axis = figure.subplots()
     height = 0.8 / max(1, len(twins))
     for index, twin in enumerate(twins):

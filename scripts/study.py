@@ -13,7 +13,7 @@ import sys
 from experiments.errors import UserError, tell
 from qat import calls
 
-NAMES = ('convergence', 'matrix', 'kappa', 'placement')
+NAMES = ('paper_table', 'convergence', 'matrix', 'kappa', 'placement', 'stableqat')
 
 
 def main(argv: list[str]) -> int:
