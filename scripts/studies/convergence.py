@@ -6,7 +6,7 @@ from experiments import figures
 from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep
 
 ESTIMATORS = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 RATES = {0.04: 250, 0.023: 435, 0.0132: 758, 0.0076: 1316, 0.0044: 2273, 0.0025: 4000}  # their product is 10
@@ -99,7 +99,7 @@ STUDY = Study(
                 f'estimator={"|".join(ESTIMATORS)}',
                 'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in RATES.items()),
             ),
-            ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000', 'twins=ste,jitter'),
+            (*BOTH_ENDS, 'twins=ste,jitter'),
         ),
     ),
     seeds=5,

@@ -12,7 +12,7 @@ from experiments.settings import KAPPA_WARNING
 from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
 from qat.quantizers import UniformQuantizer
-from scripts.studies.study import Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep
 
 CONFIG = 'configs/digits.py'
 RATES = {2e-3: 250, 5e-4: 1000, 1.25e-4: 4000}  # their product is 1/2
@@ -101,7 +101,7 @@ STUDY = Study(
                 f'optimizer={"|".join(f"adam(b2={beta2})" for beta2 in BETA2)}',
                 'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in RATES.items()),
             ),
-            ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000', 'twins=ste,jitter'),
+            (*BOTH_ENDS, 'twins=ste,jitter'),
         ),
     ),
     seeds=3,

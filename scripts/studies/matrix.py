@@ -11,7 +11,7 @@ from experiments.pages import number, with_interval
 from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
 from experiments.verdict import JITTER_MULTIPLE
-from scripts.studies.study import Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep
 
 COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 CONTROLS = ('ewgs(d=0.2)', 'ede', 'reste(o_end=3)', 'swish_sign(b=5)')
@@ -39,12 +39,11 @@ WITHOUT_RECIPE = (
     _alternative('muon', 2e-3),
     _alternative('sgd(momentum=0.9)', 0.04, decay=1e-3),
 )
-SHARED = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
 
 
 def _sweep(name: str, estimators: tuple[str, ...], optimizers: tuple[str, ...], twin: str) -> Sweep:
     grids = (f'estimator={"|".join(estimators)}', f'optimizer={"|".join(optimizers)}')
-    return Sweep(name, 'configs/digits.py', grids, (*SHARED, f'twins={twin},jitter'))
+    return Sweep(name, 'configs/digits.py', grids, (*BOTH_ENDS, f'twins={twin},jitter'))
 
 
 def _cells(rows: list[dict]) -> dict[tuple[str, str], dict]:

@@ -6,7 +6,7 @@ from experiments import figures
 from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep
 
 RATES = {  # by optimizer: learning rates and steps, of constant product
     'muon': {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000},
@@ -91,7 +91,7 @@ STUDY = Study(
             placement,
             'configs/digits.py',
             _grids(placement),
-            ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000', f'twins={twin},jitter'),
+            (*BOTH_ENDS, f'twins={twin},jitter'),
         )
         for placement, twin in TWINS.items()
     ),

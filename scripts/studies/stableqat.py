@@ -6,7 +6,7 @@ from experiments import figures
 from experiments.pages import with_interval
 from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep
 
 RATES = {'sgd(momentum=0.9)': (0.08, 0.04, 0.02, 0.01), 'adamw(b2=0.95)': (2e-3, 1e-3, 5e-4, 2.5e-4)}
 STEPS = 500
@@ -95,8 +95,8 @@ STUDY = Study(
                 + '|'.join(f'{call};learning_rate={rate}' for call, rates in RATES.items() for rate in rates),
             ),
             (
-                *('estimator=rdfs(A=0.21)', f'max_steps={STEPS}', 'num_epochs=1000', 'eval_every_epochs=1000'),
-                *('checkpoint_every_steps=1000', 'twins=ste,naive_ste,jitter'),
+                *BOTH_ENDS,
+                *('estimator=rdfs(A=0.21)', f'max_steps={STEPS}', 'twins=ste,naive_ste,jitter'),
             ),
         ),
     ),

@@ -12,6 +12,8 @@ from experiments import figures, grid, sweep, sweep_table, worker
 from experiments.pages import number
 from experiments.records import read_json, write_json
 
+# max_steps ends the run, and it is evaluated before the first step and after the last.
+BOTH_ENDS = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
 _SECONDS_AN_HOUR = 3600
 
 
