@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = sorted(path for room in ('configs', 'qat', 'experiments', 'scripts') for path in (ROOT / room).glob('*.py'))
+FILES = sorted(path for room in ('configs', 'qat', 'experiments', 'scripts') for path in (ROOT / room).rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 ROOMS_ABOVE = {

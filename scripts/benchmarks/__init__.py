@@ -1,0 +1,1 @@
+"""What `python -m scripts.benchmark` measures: one kind of measurement a file."""

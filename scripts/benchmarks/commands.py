@@ -1,0 +1,58 @@
+"""What a person waits for: whole processes, from the command on, with nothing compiled before."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, seconds
+
+ROUNDS = 5  # at most: they take seconds, and differ little
+_ROOT = pathlib.Path(__file__).parents[2]
+_TRAIN = [sys.executable, '-m', 'experiments.train']
+_GIVE_UP_SECONDS = 300
+
+
+def first_step() -> None:
+    """Waits for the line that digits writes after its first step, the only one here: a little later than the step."""
+    with tempfile.TemporaryDirectory() as workdir:
+        rows = pathlib.Path(workdir, 'run', 'metrics.jsonl')
+        process = _start('--config=configs/digits.py', '--config.max_steps=1', f'--workdir={rows.parent}')
+        deadline = time.monotonic() + _GIVE_UP_SECONDS
+        try:
+            while not rows.exists() or rows.read_text().count('\n') < 2:
+                if process.poll() or time.monotonic() > deadline:
+                    raise RuntimeError('digits came to no first step')
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def usage() -> None:
+    """Waits for --help."""
+    if _start('--help').wait(_GIVE_UP_SECONDS):
+        raise RuntimeError('--help failed')
+
+
+def _start(*arguments: str) -> subprocess.Popen:
+    environment = {key: value for key, value in os.environ.items() if key != 'JAX_COMPILATION_CACHE_DIR'}
+    silent = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+    return subprocess.Popen([*_TRAIN, *arguments], cwd=_ROOT, env=environment, **silent)
+
+
+def _benchmark(name: str, what: str, wait: Callable[[], None], limit: float) -> Benchmark:
+    def rows(effort: Effort) -> Iterator[Row]:
+        wait()  # files come from the disk the first time
+        yield Row(name, what, [seconds(wait) for _ in range(min(ROUNDS, effort.rounds))], Limit(limit))
+
+    return Benchmark(name, rows)
+
+
+BENCHMARKS = (
+    _benchmark('command-first-step', 'seconds from the command to the first step, digits', first_step, 12),
+    _benchmark('command-help', 'seconds of --help', usage, 2),
+)

@@ -1,0 +1,116 @@
+"""Images a second of this project's ImageNet batches against the plain tf.data recipe, on the same JPEGs.
+
+The recipe is that of Flax's ImageNet example (google/flax, examples/imagenet/input_pipeline.py), restated at its
+shortest: crop while decoding, bicubic resize, flip, normalise to float32 on the host; shuffle, map with AUTOTUNE,
+batch, prefetch. Its crops are not reproducible; this project's are, and leave as uint8.
+"""
+
+import contextlib
+import functools
+import itertools
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+from configs import imagenet_resnet50
+from experiments import prepared
+from experiments.distributed import ALONE
+from experiments.imagenet import ImageNet
+from experiments.settings import resolve
+from scripts import make_tiny_imagenet
+from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row
+
+BATCH, MEASURED_BATCHES = 64, 12
+_MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def recipe(data_dir: str, size: int) -> Iterator[tuple]:
+    """Batches of Flax's recipe."""
+    tf, tfds = prepared.import_tensorflow(), prepared.import_tfds()
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 48  # as there
+    skip = {'image': tfds.decode.SkipDecoding()}
+    stream = tfds.builder('imagenet2012', data_dir=data_dir).as_dataset(split='train', decoders=skip)
+    stream = stream.with_options(options).repeat().shuffle(16 * BATCH, seed=0)
+    stream = stream.map(functools.partial(_preprocessed, tf, size), tf.data.AUTOTUNE)
+    return stream.batch(BATCH, drop_remainder=True).prefetch(10).as_numpy_iterator()
+
+
+def _preprocessed(tf, size: int, example: dict) -> tuple:
+    encoded = example['image']
+    shape = tf.io.extract_jpeg_shape(encoded)
+    begin, extent, _ = tf.image.sample_distorted_bounding_box(
+        shape,
+        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        min_object_covered=0.1,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+
+    def resized(window):
+        image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+        return tf.image.resize(image, (size, size), tf.image.ResizeMethod.BICUBIC)
+
+    def centre():
+        side = tf.cast(size / (size + 32) * tf.cast(tf.reduce_min(shape[:2]), tf.float32), tf.int32)
+        return resized(tf.concat([(shape[:2] - side + 1) // 2, [side, side]], 0))
+
+    whole = tf.reduce_all(extent[:2] == shape[:2])  # no crop was found
+    image = tf.cond(whole, centre, lambda: resized(tf.concat([begin[:2], extent[:2]], 0)))
+    image = tf.image.random_flip_left_right(tf.ensure_shape(image, (size, size, 3)))
+    return (image - tf.constant(_MEAN)) / tf.constant(_DEVIATION), example['label']
+
+
+def ours(data_dir: str) -> ImageNet:
+    """This project's batches."""
+    config = imagenet_resnet50.get_config()
+    config.update({'data_dir': data_dir, 'batch_size': BATCH})
+    return ImageNet(resolve(config).config, ALONE)
+
+
+def speed(batches: Iterator[tuple]) -> dict[str, float]:
+    """Images a second of a fresh stream, from its first batch on; and of processor time, a core's share."""
+    next(batches)
+    start, used = time.perf_counter(), time.process_time()
+    images = sum(len(images) for images, _ in itertools.islice(batches, MEASURED_BATCHES))
+    elapsed, used = time.perf_counter() - start, time.process_time() - used
+    return {'images_per_second': images / elapsed, 'images_per_core_second': images / used}
+
+
+@contextlib.contextmanager
+def data(directory: pathlib.Path | None) -> Iterator[str]:
+    """Where ImageNet lies prepared: the given directory, or a temporary one with a tiny set."""
+    if directory is not None:
+        yield str(directory)
+        return
+    images = (1 + MEASURED_BATCHES) * BATCH  # an epoch is a round, with the batch that fills the pipeline
+    with tempfile.TemporaryDirectory() as made:
+        with contextlib.redirect_stdout(sys.stderr):
+            if make_tiny_imagenet.main([f'--out={made}', f'--train={images}', '--validation=1']):
+                raise RuntimeError('no tiny ImageNet could be made')
+        yield made
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """The rate of this project's batches over the recipe's: by the clock, and by processor time."""
+    with data(effort.data_dir) as directory:
+        batches = ours(directory)
+        streams: dict[str, Callable[[], Iterator]] = {
+            'ours': lambda: batches.train(0, batches.steps_in_data),
+            'recipe': lambda: recipe(directory, batches.image_shape[0]),
+        }
+        rounds = [{name: speed(stream()) for name, stream in streams.items()} for _ in range(effort.rounds + 1)][1:]
+    details = {'cores': len(os.sched_getaffinity(0)), 'batch_size': BATCH, 'rounds': rounds}
+    for key, of in (('images_per_second', 'a second'), ('images_per_core_second', 'a second of a core')):
+        samples = [round_['ours'][key] / round_['recipe'][key] for round_ in rounds]
+        name = 'images' if key == 'images_per_second' else 'images-core'
+        yield Row(name, f'ImageNet images {of}, ours / plain tf.data recipe', samples, _AT_LEAST, details)
+
+
+_AT_LEAST = Limit(1.0, at_least=True)
+BENCHMARKS = (Benchmark('images', rows),)
