@@ -7,6 +7,7 @@ Every number comes from the runs' own files; nothing is typed.
 
 import argparse
 import pathlib
+import shlex
 import shutil
 import sys
 
@@ -25,6 +26,10 @@ _PAGE = _PAGE.from_string("""\
 # {{ title }}
 
 Written by `{{ command }}` from the files beside it; how to read the rows stands at the end.
+{% if note %}
+
+{{ note }}
+{% endif %}
 {% for run in runs %}
 
 ## {{ run.name }}: {{ run.config.estimator }} under {{ run.config.optimizer }}
@@ -63,7 +68,7 @@ Settings that differ from `configs/common.py`: {% for key, value in run.changed.
 """)
 
 
-def record(workdirs: list[pathlib.Path], out: pathlib.Path, title: str, command: str) -> None:
+def record(workdirs: list[pathlib.Path], out: pathlib.Path, title: str, note: str, command: str) -> None:
     """Writes `out/README.md` and, by run, copies of its files and figures.
 
     Raises:
@@ -77,7 +82,7 @@ def record(workdirs: list[pathlib.Path], out: pathlib.Path, title: str, command:
             shutil.copy(workdir / name, target / name)
         for figure in run['figures']:
             shutil.copy(workdir / 'figures' / f'{figure}.png', target / f'{figure}.png')
-    page = _PAGE.render(title=title, runs=runs, explanations=EXPLANATIONS, command=command)
+    page = _PAGE.render(title=title, note=note, runs=runs, explanations=EXPLANATIONS, command=command)
     (out / 'README.md').write_text(page)
 
 
@@ -98,11 +103,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument('workdirs', nargs='+', type=pathlib.Path, help='finished runs')
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument('--title', required=True)
+    parser.add_argument('--note', default='', help='a paragraph of what the runs say together')
     arguments = parser.parse_args(argv)
-    runs = ' '.join(map(str, arguments.workdirs))
-    command = f"python -m scripts.record_results --out {arguments.out} --title '{arguments.title}' {runs}"
+    command = shlex.join(['python', '-m', 'scripts.record_results', *argv])
     try:
-        record(arguments.workdirs, arguments.out, arguments.title, command)
+        record(arguments.workdirs, arguments.out, arguments.title, arguments.note, command)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
