@@ -235,7 +235,7 @@ def test_the_run_ends_with_its_launcher(sandbox, number, code):
     with sandbox.start(POD, *SLICE, '--', *RUN, FATE_0=HANG, FATE_1=HANG, FATE_2=HANG) as process:
         wait_for(lambda: all(trained(worker).exists() for worker in sandbox.workers))
         process.send_signal(number)
-        assert process.wait(timeout=8) == code
+        assert process.wait(timeout=30) == code
     wait_for(lambda: all((trained(worker).parent / 'saved').exists() for worker in sandbox.workers))
 
 
