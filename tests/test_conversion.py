@@ -99,6 +99,7 @@ def test_on_updates_the_state_stays_and_the_weights_move(text):
     assert conversion.kernel_learning_rate_factor(1.0) == alpha(DSQ)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['dsq', 'soft_round', 'sine', 'rdfs', 'dge', 'mad', 'ste'])
 @pytest.mark.parametrize('rule', ['scalar', 'channels'])
 def test_codes_are_kept_both_ways(name, rule):
