@@ -19,7 +19,7 @@ COMMAND = [
     '--config.compute_dtype=float32',
     '--config.num_epochs=1',
     '--config.twins=ste',
-    '--config.checkpoint_every_steps=2',
+    '--config.checkpoint_every_steps=1',
 ]
 
 
@@ -37,23 +37,23 @@ def finish(*processes: subprocess.Popen, code: int = 0) -> None:
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory) -> str:
     directory = tmp_path_factory.mktemp('imagenet')
-    assert make_tiny_imagenet.main(['--out', str(directory)]) == 0
+    assert make_tiny_imagenet.main(['--out', str(directory), '--train', '32', '--validation', '16']) == 0
     return f'--config.data_dir={directory}'
 
 
 def test_a_pair_trains_evaluates_checkpoints_and_resumes(data_dir, tmp_path):
-    """Four steps at once, and two that are continued to four by growing nothing but the steps left to run."""
+    """Two steps at once, and one that is continued to two."""
     command = [*COMMAND, data_dir, f'--workdir={tmp_path}']
     finish(train(1, *command))
     rows, result = read_rows(tmp_path), read_json(tmp_path / 'summary.json')
-    assert result['steps'] == 4 and result['config'] == 'imagenet_resnet50'
+    assert result['steps'] == 2 and result['config'] == 'imagenet_resnet50'
     assert all(np.isfinite(rows[-1][key]) for key in ('train/loss', 'eval/loss', 'ste/eval_loss'))
     assert 0 < result['twins']['ste']['weight_alignment_error'] < 1
     assert (
         len([key for key in rows[-1] if key.startswith('ste/') and key.endswith('conv2/weight_alignment_error')]) == 16
     )
     (tmp_path / 'summary.json').unlink()
-    newest = tmp_path / 'checkpoints' / '4'
+    newest = tmp_path / 'checkpoints' / '2'
     newest.rename(tmp_path / 'set aside')
     rest = (tmp_path / 'metrics.jsonl').read_text()
     finish(train(1, *command))
@@ -67,7 +67,12 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     arrays = {f'{split}_images': random.random((80, 32, 32, 3), np.float32) for split in ('train', 'validation')}
     arrays |= {f'{split}_labels': random.integers(0, 10, 80) for split in ('train', 'validation')}
     np.savez(tmp_path / 'data.npz', **arrays)
-    command = [*COMMAND, f'--config.dataset={tmp_path / "data.npz"}', '--config.learning_rate=0.01']
+    command = [
+        *COMMAND,
+        f'--config.dataset={tmp_path / "data.npz"}',
+        '--config.learning_rate=0.01',
+        '--config.checkpoint_every_steps=9',
+    ]
     with socket.socket() as listener:
         listener.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{listener.getsockname()[1]}'
