@@ -10,8 +10,26 @@ import numpy as np
 
 from experiments.distributed import ALONE, Share
 from experiments.errors import UserError
+from qat import calls
 
 SPLITS = ('train', 'validation')
+IMAGES = {  # (height, width, channels) and the number of classes
+    'digits': ((8, 8, 1), 10),
+    'mnist': ((28, 28, 1), 10),
+    'fashion_mnist': ((28, 28, 1), 10),
+    'synthetic': ((28, 28, 1), 10),
+    'imagenet2012': (None, 1000),  # the shape is config.image_size
+}
+
+
+def check_name(name: str) -> None:
+    """Refuses a dataset that does not exist; a file's content is not looked at.
+
+    Raises:
+      UserError: with the nearest name.
+    """
+    if name not in IMAGES and not name.endswith('.npz'):
+        raise UserError(f'dataset: {calls.unknown("dataset", name, [*IMAGES, "FILE.npz"])}')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,6 @@ from experiments.errors import UserError
 from experiments.imagenet import ImageNet
 from experiments.prepared import is_prepared, tfds_directory
 from experiments.settings import check_image_shape
-from qat import calls
 
 _FETCHED_FROM = {  # what to ask whether tfds could download at all: its own retries take minutes
     'mnist': 'https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz',
@@ -30,17 +29,16 @@ def load(config, share: Share = Share()) -> Batches:  # noqa: B008, it is frozen
         is larger than the data or does not divide among the processes.
     """
     name = config.dataset
+    datasets.check_name(name)
     if config.batch_size % share.count:
         raise UserError(f'batch_size={config.batch_size} must be a multiple of the {share.count} processes')
     if name == 'imagenet2012':
         check_image_shape(config, (config.image_size, config.image_size))  # before hours of preparation
         batches = ImageNet(config, share)
-    elif name in ARRAYS or name.endswith('.npz'):
+    else:
         arrays = ARRAYS[name](config) if name in ARRAYS else datasets.from_file(name)
         check_image_shape(config, arrays.images['train'].shape[1:])
         batches = ArrayBatches(arrays, config.seed, config.batch_size, share)
-    else:
-        raise UserError(f'dataset: {calls.unknown("dataset", name, [*ARRAYS, "imagenet2012", "FILE.npz"])}')
     if not batches.steps_in_data:
         raise UserError(f'batch_size={config.batch_size}: {name} has fewer training images than that')
     return batches

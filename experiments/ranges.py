@@ -5,26 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import FlaxError
 
+from experiments import datasets
 from experiments.checkpoints import read_weights
-from experiments.datasets import ArrayBatches, from_file
 from experiments.errors import UserError
 from experiments.runs import kernels
 from experiments.settings import Settings, check_image_shape
-from qat import calls
-
-_IMAGES = {  # (height, width, channels) and the number of classes
-    'digits': ((8, 8, 1), 10),
-    'mnist': ((28, 28, 1), 10),
-    'fashion_mnist': ((28, 28, 1), 10),
-    'synthetic': ((28, 28, 1), 10),
-    'imagenet2012': (None, 1000),  # the shape is config.image_size
-}
-
-
-def check_dataset(name: str) -> None:
-    """Refuses a dataset that does not exist; a file's content is not looked at."""
-    if name not in _IMAGES and not name.endswith('.npz'):
-        raise UserError(f'dataset: {calls.unknown("dataset", name, [*_IMAGES, "FILE.npz"])}')
 
 
 def images(config) -> tuple[tuple[int, int, int], int]:
@@ -33,11 +18,11 @@ def images(config) -> tuple[tuple[int, int, int], int]:
     Raises:
       UserError: no such dataset, or a file of arrays that cannot be read.
     """
-    check_dataset(config.dataset)
+    datasets.check_name(config.dataset)
     if config.dataset.endswith('.npz'):
-        batches = ArrayBatches(from_file(config.dataset), config.seed, config.batch_size)
+        batches = datasets.ArrayBatches(datasets.from_file(config.dataset), config.seed, config.batch_size)
         return batches.image_shape, batches.classes
-    shape, classes = _IMAGES[config.dataset]
+    shape, classes = datasets.IMAGES[config.dataset]
     return shape or (config.image_size, config.image_size, 3), classes
 
 
