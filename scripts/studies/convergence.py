@@ -6,7 +6,7 @@ from experiments import figures
 from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, by_rate
 
 ESTIMATORS = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 RATES = {0.04: 250, 0.023: 435, 0.0132: 758, 0.0076: 1316, 0.0044: 2273, 0.0025: 4000}  # their product is 10
@@ -14,15 +14,8 @@ LOWEST_ORDER = 0.4
 BOUNDED = 'mad'  # of which only an error below jitter's is claimed
 
 
-def _rate(row: dict) -> float:
-    return float(row['learning_rate'])
-
-
 def _by_rate(rows: list[dict], twin: str) -> tuple[list[float], list[list[float]]]:
-    """(rates, errors (seeds, rates)) of a twin."""
-    of_twin = sorted((row for row in rows if row['twin'] == twin), key=_rate)
-    errors = [[row[ERROR] for row in of_seed] for of_seed in grouped(of_twin, ['seed']).values()]
-    return sorted({_rate(row) for row in of_twin}), errors
+    return by_rate([row for row in rows if row['twin'] == twin])
 
 
 def orders(rows: list[dict], twin: str) -> dict[str, tuple[float, float, float] | None]:
@@ -97,7 +90,7 @@ STUDY = Study(
             'configs/digits.py',
             (
                 f'estimator={"|".join(ESTIMATORS)}',
-                'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in RATES.items()),
+                at_constant_length(RATES),
             ),
             (*BOTH_ENDS, 'twins=ste,jitter'),
         ),

@@ -12,7 +12,7 @@ from experiments.settings import KAPPA_WARNING
 from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
 from qat.quantizers import UniformQuantizer
-from scripts.studies.study import BOTH_ENDS, Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length
 
 CONFIG = 'configs/digits.py'
 RATES = {2e-3: 250, 5e-4: 1000, 1.25e-4: 4000}  # their product is 1/2
@@ -99,7 +99,7 @@ STUDY = Study(
             CONFIG,
             (
                 f'optimizer={"|".join(f"adam(b2={beta2})" for beta2 in BETA2)}',
-                'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in RATES.items()),
+                at_constant_length(RATES),
             ),
             (*BOTH_ENDS, 'twins=ste,jitter'),
         ),

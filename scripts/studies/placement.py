@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from experiments import figures
 from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
-from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep
+from experiments.sweep_report import grouped
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate
 
 RATES = {  # by optimizer: learning rates and steps, of constant product
     'muon': {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000},
@@ -28,14 +28,10 @@ def _grids(placement: str) -> tuple[str, ...]:
 
 def _errors(rows: list[dict]) -> dict[tuple[str, str], tuple[list[float], list[list[float]]]]:
     """By optimizer and placement: (rates, errors (seeds, rates)) of the twin with the recipe."""
-    found = {}
-    for (optimizer, placement), of_both in grouped(rows, ['optimizer', 'placement']).items():
-        of_twin = [row for row in of_both if row['twin'] == TWINS[placement]]
-        of_twin.sort(key=lambda row: float(row['learning_rate']))
-        rates = sorted({float(row['learning_rate']) for row in of_twin})
-        by_seed = [[row[ERROR] for row in of_seed] for of_seed in grouped(of_twin, ['seed']).values()]
-        found[optimizer, placement] = rates, by_seed
-    return found
+    return {
+        (optimizer, placement): by_rate([row for row in of_both if row['twin'] == TWINS[placement]])
+        for (optimizer, placement), of_both in grouped(rows, ['optimizer', 'placement']).items()
+    }
 
 
 def figure(rows: list[dict]) -> Figure:

@@ -11,10 +11,23 @@ from matplotlib.figure import Figure
 from experiments import figures, grid, sweep, sweep_table, worker
 from experiments.pages import number
 from experiments.records import read_json, write_json
+from experiments.sweep_report import ERROR, grouped
 
 # max_steps ends the run, and it is evaluated before the first step and after the last.
 BOTH_ENDS = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
 _SECONDS_AN_HOUR = 3600
+
+
+def at_constant_length(rates: dict[float, int]) -> str:
+    """The grid of learning rates, each with its own number of steps; their product is to be constant."""
+    return 'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in rates.items())
+
+
+def by_rate(rows: list[dict]) -> tuple[list[float], list[list[float]]]:
+    """(learning rates, errors (seeds, learning rates)) of the rows of one twin in one setting."""
+    ordered = sorted(rows, key=lambda row: float(row['learning_rate']))
+    errors = [[row[ERROR] for row in of_seed] for of_seed in grouped(ordered, ['seed']).values()]
+    return sorted({float(row['learning_rate']) for row in rows}), errors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""Studies: their pages say what their runs say, and their committed numbers come out again."""
+
+import importlib
+import itertools
+
+import pytest
+
+from experiments import grid
+from experiments.report import EXPLANATIONS
+from experiments.sweep_report import ERROR
+from scripts import study as command_line
+from scripts.studies import convergence, kappa, matrix, placement, stableqat
+
+STUDIES = {name: importlib.import_module(f'scripts.studies.{name}').STUDY for name in command_line.NAMES}
+
+
+def made_up(name, error) -> list[dict]:
+    """Rows of a study as if it had run; `error(values, twin, part)` is the alignment error."""
+    found = []
+    for part in STUDIES[name].sweeps:
+        twins = next(text for text in part.overrides if text.startswith('twins=')).removeprefix('twins=').split(',')
+        for combination in itertools.product(*map(grid.parse, part.grids)):
+            values = {key: value for alternative in combination for key, value in alternative.items()}
+            for seed, twin in itertools.product(range(STUDIES[name].seeds), twins):
+                metrics = dict.fromkeys(EXPLANATIONS, 0.5) | {ERROR: error(values, twin, part.name)}
+                reference = {'reference_accuracy': 0.5, 'reference_loss': 1.0}
+                found.append({'part': part.name, **values, 'seed': str(seed), **reference, 'twin': twin, **metrics})
+    return found
+
+
+@pytest.mark.parametrize('name', STUDIES)
+def test_a_page_has_a_figure_a_table_and_findings(name):
+    rows = made_up(name, lambda values, twin, part: float(values.get('learning_rate', 1)))
+    made = STUDIES[name]
+    assert made.figure(rows).axes
+    header, lines = made.table(rows)
+    assert lines and all(len(line) == len(header) for line in lines)
+    assert made.findings(rows) and all(found[-1] == '.' for found in made.findings(rows))
+
+
+def test_convergence_finds_the_order_that_is_there():
+    def error(values, twin, part):
+        order = 0.5 if values['estimator'].startswith('sine') else 0.9
+        return 0.0 if values['estimator'] == 'ste' and twin == 'ste' else float(values['learning_rate']) ** order
+
+    rows = made_up('convergence', error)
+    found = convergence.orders(rows, 'ste')
+    assert found['ste'] is None
+    assert found['sine(lam=0.6)'] == pytest.approx((0.5, 0.5, 0.5))
+    assert found['dsq(k=6.5)'] == pytest.approx((0.9, 0.9, 0.9))
+    text = ' '.join(convergence.findings(rows))
+    assert '5 of 5 intervals' in text and 'Exactly 0 at every learning rate: `ste`' in text
+    assert 'Below an order of 0.7: `sine(lam=0.6)` (0.5)' in text
+
+
+def test_the_matrix_says_which_controls_separate():
+    def error(values, twin, part):
+        if twin == 'jitter':
+            return 0.1
+        if values['estimator'].startswith('swish_sign'):
+            return 0.9
+        if values['estimator'] == 'ede' and values.get('optimizer') == 'signsgd':
+            return 0.0
+        return 0.2
+
+    findings = matrix.findings(made_up('matrix', error))
+    (swish,) = [text for text in findings if '`swish_sign(b=5)` lies' in text]
+    (ede,) = [text for text in findings if '`ede` lies' in text]
+    assert 'between 9 and 9' in swish and 'above every covered estimator in 5 of 5' in swish
+    assert 'between 0 and 2' in ede and 'in 0 of 5' in ede and 'Exactly 0 under `signsgd`' in ede
+
+
+def test_kappa_is_found_to_order_the_errors_when_it_does():
+    rows = made_up('kappa', lambda values, twin, part: kappa.kappa(values) if 'optimizer' in values else 0)
+    assert 'Closest: kappa.' in kappa.findings(rows)[0]
+    rates = made_up('kappa', lambda values, twin, part: float(values['learning_rate']))
+    assert 'Closest: the learning rate.' in kappa.findings(rates)[0]
+
+
+def test_placement_update_is_told_from_gradient_by_its_order():
+    def error(values, twin, part):
+        return float(values['learning_rate']) ** (0.6 if part == 'update' else 0.0)
+
+    said = placement.findings(made_up('placement', error))
+    assert len(said) == 2 and all('only behind the optimizer' in text for text in said)
+    none = placement.findings(made_up('placement', lambda values, twin, part: 0.3))
+    assert all('no clear difference' in text for text in none)
+
+
+def test_stableqat_counts_the_settings_that_differ():
+    rows = made_up('stableqat', lambda values, twin, part: 0.1)
+    for row in rows:
+        if row['twin'] == 'naive_ste' and row['optimizer'].startswith('sgd'):
+            row['accuracy'] = 0.7
+    under_sgd, under_adamw = stableqat.findings(rows)
+    assert 'in 4 of 4 settings' in under_sgd and 'in 0 of 4 settings' in under_adamw
