@@ -21,7 +21,7 @@ def made_up(name, error) -> list[dict]:
         twins = next(text for text in part.overrides if text.startswith('twins=')).removeprefix('twins=').split(',')
         for combination in itertools.product(*map(grid.parse, part.grids)):
             values = {key: value for alternative in combination for key, value in alternative.items()}
-            for seed, twin in itertools.product(range(STUDIES[name].seeds), twins):
+            for seed, twin in itertools.product(range(part.seeds or STUDIES[name].seeds), twins):
                 metrics = dict.fromkeys(EXPLANATIONS, 0.5) | {ERROR: error(values, twin, part.name)}
                 reference = {'reference_accuracy': 0.5, 'reference_loss': 1.0}
                 found.append({'part': part.name, **values, 'seed': str(seed), **reference, 'twin': twin, **metrics})

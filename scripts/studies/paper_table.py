@@ -10,23 +10,28 @@ from experiments.sweep_report import ERROR, grouped
 from scripts.studies.study import Study, Sweep
 
 OPTIMIZERS = {'SGD momentum': 'sgd(momentum=0.9);learning_rate=1e-3', 'Adam': 'adam(b2=0.95);learning_rate=1e-4'}
+DEFAULT, SCALEDOWN, OTHER_BITS = 'default', 'scaledown', 'other-bits'  # parts; the last is `default` at 1 and 4 bits
 COLUMNS = {  # of the paper: the part of the study and the twin
-    'default': ('default', 'ste'),
-    'jitter': ('default', 'jitter'),
-    'scaledown': ('scaledown', 'ste'),
-    'naive': ('default', 'naive_ste'),
-    'map': ('default', 'map_ste'),
+    'default': (DEFAULT, 'ste'),
+    'jitter': (DEFAULT, 'jitter'),
+    'scaledown': (SCALEDOWN, 'ste'),
+    'naive': (DEFAULT, 'naive_ste'),
+    'map': (DEFAULT, 'map_ste'),
 }
+BITS = {'2': 'dsq(k=6.5)', '1': 'dsq(k=2)', '4': 'dsq(k=18)'}  # and the paper's DSQ at each
+_OTHER_SEEDS = 2
+_MOVED = 'quantized_weight_agreement_moved'
 _EPOCHS = 5  # of 100 steps
 
 
-def _cells(rows: list[dict], key: str) -> dict[tuple[str, str], tuple[float, float, float] | None]:
-    """By optimizer and column: a metric's mean over seeds with its interval."""
-    found = grouped(rows, ['optimizer', 'part', 'twin'])
+def _cells(rows: list[dict], key: str, bits: str = '2') -> dict[tuple[str, str], tuple[float, float, float] | None]:
+    """By optimizer and column: a metric's mean over seeds with its interval; None where it was not run."""
+    found = grouped(rows, ['optimizer', 'bits', 'part', 'twin'])
     cells = {}
     for label, alternative in OPTIMIZERS.items():
         for column, (part, twin) in COLUMNS.items():
-            of_cell = found.get((alternative.partition(';')[0], part, twin), [])
+            of_bits = OTHER_BITS if part == DEFAULT and bits != '2' else part
+            of_cell = found.get((alternative.partition(';')[0], bits, of_bits, twin), [])
             cells[label, column] = interval([row[key] for row in of_cell])
     return cells
 
@@ -34,7 +39,7 @@ def _cells(rows: list[dict], key: str) -> dict[tuple[str, str], tuple[float, flo
 def figure(rows: list[dict]) -> Figure:
     """The alignment error and the agreement of the moved, a bar a column."""
     drawn = Figure(figsize=(10.5, 4.2), layout='constrained', dpi=figures.RESOLUTION)
-    for axis, key in zip(drawn.subplots(1, 2), (ERROR, 'quantized_weight_agreement_moved')):
+    for axis, key in zip(drawn.subplots(1, 2), (ERROR, _MOVED)):
         cells = _cells(rows, key)
         for place, optimizer in enumerate(OPTIMIZERS):
             values = [cells[optimizer, column] for column in COLUMNS]
@@ -49,51 +54,71 @@ def figure(rows: list[dict]) -> Figure:
 
 
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
-    """A line a metric."""
+    """A line a metric at 2 bits, and two at 1 and at 4."""
     header = [f'{column}, {optimizer}' for optimizer in OPTIMIZERS for column in COLUMNS]
+    asked = [('2', key) for key in EXPLANATIONS] + [(bits, key) for bits in ('1', '4') for key in (ERROR, _MOVED)]
     lines = []
-    for key in EXPLANATIONS:
-        cells = _cells(rows, key)
-        lines.append([f'`{key}`', *map(with_interval, cells.values())])
+    for bits, key in asked:
+        label = f'`{key}`' if bits == '2' else f'{bits} bit{"" if bits == "1" else "s"}: `{key}`'
+        lines.append([label, *map(with_interval, _cells(rows, key, bits).values())])
     return ['metric', *header], lines
 
 
 def findings(rows: list[dict]) -> list[str]:
-    """A sentence an optimizer."""
-    errors, codes = _cells(rows, ERROR), _cells(rows, 'quantized_weight_agreement_moved')
-    return [
-        f'{optimizer}: the error of STE with the recipe is {with_interval(errors[optimizer, "default"])}, where a '
-        f'jitter of '
-        f'the learning rate makes {with_interval(errors[optimizer, "jitter"])}, a tenth of the learning rate over '
-        f'three '
-        f'times the epochs {with_interval(errors[optimizer, "scaledown"])}, STE with nothing adjusted '
-        f'{with_interval(errors[optimizer, "naive"])}, and the recipe of SGD '
-        f'{with_interval(errors[optimizer, "map"])}. '
-        f'Of the weights that moved, {with_interval(codes[optimizer, "default"])} end in the same code.'
-        for optimizer in OPTIMIZERS
-    ]
+    """A sentence an optimizer, and one for the other bits."""
+    errors, codes = _cells(rows, ERROR), _cells(rows, _MOVED)
+    said = []
+    for optimizer in OPTIMIZERS:
+        error = {column: with_interval(errors[optimizer, column]) for column in COLUMNS}
+        said.append(
+            f'{optimizer}: the error of STE with the recipe is {error["default"]}, where a jitter of the learning rate '
+            f'makes {error["jitter"]}, a tenth of the learning rate over three times the epochs {error["scaledown"]}, '
+            f'STE with nothing adjusted {error["naive"]}, and the recipe of SGD {error["map"]}. '
+            f'Of the weights that moved, {with_interval(codes[optimizer, "default"])} end in the same code.'
+        )
+    for bits in ('1', '4'):
+        of_bits = _cells(rows, ERROR, bits)
+        said.append(
+            f'At {bits} bit{"" if bits == "1" else "s"} ({_OTHER_SEEDS} seeds): '
+            + '; '.join(
+                f'{optimizer} {with_interval(of_bits[optimizer, "default"])} with the recipe, '
+                f'{with_interval(of_bits[optimizer, "jitter"])} for jitter, '
+                f'{with_interval(of_bits[optimizer, "naive"])} with nothing adjusted'
+                for optimizer in OPTIMIZERS
+            )
+            + '.'
+        )
+    return said
 
 
+_OPTIMIZER_GRID = f'optimizer={"|".join(OPTIMIZERS.values())}'
 _OVERRIDES = (f'num_epochs={_EPOCHS}', f'checkpoint_every_steps={100 * _EPOCHS}')
+_TWINS = 'twins=ste,naive_ste,map_ste,jitter'
+
+
+def _bits_grid(*bits: str) -> str:
+    return 'bits=' + '|'.join(f'{count};estimator={BITS[count]}' for count in bits)
+
+
 STUDY = Study(
     title="The paper's table: ConvNet on MNIST, DSQ against STE",
-    question='Five epochs of 100 steps at batch 128, 2 bits. `default` is STE with the recipe, `jitter` DSQ with '
-    '1.01 times '
-    'the learning rate, `scaledown` the recipe at a tenth of the learning rate over three times the epochs, `naive` '
-    'STE with '
-    "nothing adjusted, `map` SGD's recipe whatever the optimizer.",
+    question='Five epochs of 100 steps at batch 128, 2 bits. `default` is STE with the recipe, `jitter` DSQ with 1.01 '
+    'times the learning rate, `scaledown` the recipe at a tenth of the learning rate over three times the epochs, '
+    "`naive` STE with nothing adjusted, `map` SGD's recipe whatever the optimizer.",
     sweeps=(
+        Sweep(DEFAULT, 'configs/mnist.py', (_bits_grid('2'), _OPTIMIZER_GRID), (*_OVERRIDES, _TWINS)),
         Sweep(
-            'default',
+            SCALEDOWN,
             'configs/mnist.py',
-            (f'optimizer={"|".join(OPTIMIZERS.values())}',),
-            (*_OVERRIDES, 'twins=ste,naive_ste,map_ste,jitter'),
+            (_bits_grid('2'), _OPTIMIZER_GRID),
+            (*_OVERRIDES, 'twins=ste', 'learning_rate_scale=0.1', 'epochs_scale=3'),
         ),
         Sweep(
-            'scaledown',
+            OTHER_BITS,
             'configs/mnist.py',
-            (f'optimizer={"|".join(OPTIMIZERS.values())}',),
-            (*_OVERRIDES, 'twins=ste', 'learning_rate_scale=0.1', 'epochs_scale=3'),
+            (_bits_grid('1', '4'), _OPTIMIZER_GRID),
+            (*_OVERRIDES, _TWINS),
+            seeds=_OTHER_SEEDS,
         ),
     ),
     seeds=5,

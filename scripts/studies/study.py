@@ -32,17 +32,19 @@ def by_rate(rows: list[dict]) -> tuple[list[float], list[list[float]]]:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One part of a study: what `python -m scripts.sweep` would be given."""
+    """One part of a study: what `python -m scripts.sweep` would be given; `seeds` where not the study's."""
 
     name: str
     config: str
     grids: tuple[str, ...]
     overrides: tuple[str, ...] = ()
+    seeds: int | None = None
 
     @functools.cache  # noqa: B019, there are few
     def points(self, seeds: int) -> list[grid.Point]:
         """Its runs."""
-        return grid.points(self.config, [f'--config.{text}' for text in self.overrides], self.grids, seeds)
+        overrides = [f'--config.{text}' for text in self.overrides]
+        return grid.points(self.config, overrides, self.grids, self.seeds or seeds)
 
 
 @dataclasses.dataclass(frozen=True)
