@@ -13,7 +13,6 @@ The twins jitter and self are kept where WORKDIR has them, as copies of the new 
 A finished run needs more to do, as --config.num_epochs=N.
 """
 
-import argparse
 import os
 import pathlib
 import shlex
@@ -21,6 +20,7 @@ import sys
 import tempfile
 
 from experiments import command_line
+from experiments.arguments import Parser
 from experiments.errors import UserError, blame, tell
 
 _COPIES = ('jitter', 'self')  # the twins that have the reference's estimator and start
@@ -30,17 +30,12 @@ _MAY_CHANGE = {  # in the middle of a run: neither the state nor the batches dep
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f'command line: {message}')
-
-
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     if not argv or '--help' in argv or '-h' in argv:
         print(__doc__)
         return 0
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False)
     parser.add_argument('--from', dest='workdir', required=True)
     parser.add_argument('--to', required=True)
     parser.add_argument('--out', required=True)

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import environment
-from experiments.errors import UserError
+from experiments.arguments import Parser, count
+from experiments.errors import UserError, tell
 from scripts.benchmarks import commands, images, memory, steps
 from scripts.benchmarks.rows import Benchmark, Effort, Row
 
@@ -29,21 +30,20 @@ BENCHMARKS = (*memory.BENCHMARKS, *steps.BENCHMARKS, *commands.BENCHMARKS, *imag
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command line.
+
+    Raises:
+      UserError: a flag that does not exist, or a value that makes no sense.
+    """
+    parser = Parser(description=__doc__)
     names = ', '.join(benchmark.name for benchmark in BENCHMARKS)
     parser.add_argument('--only', nargs='+', metavar='NAME', help=f'of {names}')
-    parser.add_argument('--rounds', type=int, default=15, help='samples a row; their median counts')
-    parser.add_argument('--steps', type=int, default=10, help='training steps a sample')
+    parser.add_argument('--rounds', type=count, default=15, help='samples a row; their median counts')
+    parser.add_argument('--steps', type=count, default=10, help='training steps a sample')
     parser.add_argument('--data_dir', type=pathlib.Path, help='prepared ImageNet; without, a tiny one is made')
     parser.add_argument('--json', type=pathlib.Path, help='also write the figures there')
     arguments = parser.parse_args(argv)
-    if min(arguments.rounds, arguments.steps) < 1:
-        parser.error('--rounds and --steps must be at least 1')
-    try:
-        arguments.benchmarks = chosen(arguments.only)
-    except UserError as error:
-        parser.error(str(error))
+    arguments.benchmarks = chosen(arguments.only)
     return arguments
 
 
@@ -79,7 +79,11 @@ def machine(argv: list[str]) -> dict:
 
 
 def main(argv: list[str]) -> int:
-    arguments = parse(argv)
+    """Runs the command line without the program's name; returns the exit code."""
+    try:
+        arguments = parse(argv)
+    except UserError as error:
+        return tell(error)
     about, console = machine(argv), Console()
     console.print(
         f'{about["devices"]}, {about["platform"]}, {about["cores"]} cores (load {about["load"]:.1f} before), '

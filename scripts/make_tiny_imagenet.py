@@ -27,7 +27,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from experiments import prepared
-from experiments.errors import UserError
+from experiments.arguments import Parser
+from experiments.errors import UserError, tell
 
 TRAIN, VALIDATION = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
 PNG = ('n02105855_2933.JPEG',)  # what tfds's builder re-encodes, by file name: one PNG ...
@@ -43,14 +44,6 @@ _SIZES = ((500, 375), (375, 500), (500, 333), (333, 500), (400, 400), (256, 192)
 _PLACES = ((0, 0), (1, 1), (0.5, 0), (0, 1), (1, 0), (0.5, 1))  # 0: left or top, 1: right or bottom
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 keep apart from each other
 _MOST_OF_A_CLASS, _MOST_TO_VALIDATE = 1300, 50_000  # as in the real set
-_LONGEST_MESSAGE = 300
-
-
-class _Parser(argparse.ArgumentParser):
-    """Without the lines of usage that argparse puts before an error."""
-
-    def error(self, message: str):
-        raise UserError(message)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -59,7 +52,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     Raises:
       UserError: a flag that does not exist, or a number that makes no set.
     """
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument('--out', required=True, type=pathlib.Path, help='the data_dir to be')
     parser.add_argument('--train', default=64, type=int, help='training images (64)')
     parser.add_argument('--validation', default=20, type=int, help='validation images (20)')
@@ -215,8 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(make(parse(argv)))
     except UserError as error:
-        print(' '.join(f'error: {error}'.split())[:_LONGEST_MESSAGE], file=sys.stderr)
-        return 2
+        return tell(error)
     return 0
 
 

@@ -7,13 +7,14 @@ identity, so its last stage sees the image through strided 1x1 convolutions alon
 smaller MNIST image has nothing but its black corner.
 """
 
-import argparse
 import pathlib
 import sys
 
 import numpy as np
 from PIL import Image
 
+from experiments.arguments import Parser, count
+from experiments.errors import UserError, tell
 from scripts.prepare_mnist import FILES, read_splits
 
 SIZE = 48  # pixels a side
@@ -28,28 +29,29 @@ def colour(image: np.ndarray) -> np.ndarray:
 def arrays(splits: dict[str, list[tuple[int, dict]]], counts: dict[str, int]) -> dict[str, np.ndarray]:
     """The arrays of a dataset file: the first so many images of both splits."""
     found = {}
-    for split, (name, count) in zip(FILES, counts.items()):
-        examples = [example for _, example in splits[split][:count]]
+    for split, (name, size) in zip(FILES, counts.items()):
+        examples = [example for _, example in splits[split][:size]]
         found[f'{name}_images'] = np.stack([colour(example['image']) for example in examples])
         found[f'{name}_labels'] = np.array([example['label'] for example in examples], np.int32)
     return found
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument('--idx-dir', required=True, type=pathlib.Path, help='where the idx files lie')
     parser.add_argument('--out', required=True, type=pathlib.Path, help='the .npz to write')
-    parser.add_argument('--train', default=10_000, type=int, help='images to train on (10000)')
-    parser.add_argument('--validation', default=1_000, type=int, help='test images to validate on (1000)')
-    arguments = parser.parse_args(argv)
-    counts = {'train': arguments.train, 'validation': arguments.validation}
+    parser.add_argument('--train', default=10_000, type=count, help='images to train on (10000)')
+    parser.add_argument('--validation', default=1_000, type=count, help='test images to validate on (1000)')
     try:
+        arguments = parser.parse_args(argv)
+        counts = {'train': arguments.train, 'validation': arguments.validation}
         splits = read_splits(arguments.idx_dir)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(arguments.out, **arrays(splits, counts))
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    except OSError as error:
+        return tell(UserError(f'--out: cannot write {arguments.out}: {error.strerror}'))
+    except UserError as error:
+        return tell(error)
     print(arguments.out)
     return 0
 

@@ -5,7 +5,6 @@ For machines without internet:
   python -m scripts.prepare_mnist --idx-dir DIR [--data-dir DIR] [--name mnist|fashion_mnist]
 """
 
-import argparse
 import gzip
 import pathlib
 import sys
@@ -13,6 +12,8 @@ import sys
 import numpy as np
 
 from experiments import prepared
+from experiments.arguments import Parser
+from experiments.errors import UserError, tell
 
 FILES = {
     'train': ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte'),
@@ -25,11 +26,11 @@ def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
     """The array of unsigned bytes in an idx file, plain or gzip.
 
     Raises:
-      ValueError: no such file, or not a sound one.
+      UserError: no such file, or not a sound one.
     """
     found = [path for path in (directory / name, directory / f'{name}.gz') if path.is_file()]
     if not found:
-        raise ValueError(f'no {name} or {name}.gz in {directory}')
+        raise UserError(f'no {name} or {name}.gz in {directory}')
     try:
         raw = found[0].read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b'\x1f\x8b' else raw
@@ -39,7 +40,7 @@ def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
             raise ValueError('not an idx file of unsigned bytes, or cut off')
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
     except (ValueError, IndexError, EOFError, OSError) as error:
-        raise ValueError(f'cannot read {found[0]}: {error}') from None
+        raise UserError(f'cannot read {found[0]}: {error}') from None
 
 
 def read_splits(directory: pathlib.Path) -> dict[str, list[tuple[int, dict]]]:
@@ -48,7 +49,7 @@ def read_splits(directory: pathlib.Path) -> dict[str, list[tuple[int, dict]]]:
     for split, (images, labels) in FILES.items():
         images, labels = read_idx(directory, images), read_idx(directory, labels)
         if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
-            raise ValueError(f'the {split} images and labels in {directory} do not belong together')
+            raise UserError(f'the {split} images and labels in {directory} do not belong together')
         splits[split] = [
             (key, {'image': image[..., None], 'label': int(label)})
             for key, (image, label) in enumerate(zip(images, labels))
@@ -57,16 +58,15 @@ def read_splits(directory: pathlib.Path) -> dict[str, list[tuple[int, dict]]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument('--idx-dir', required=True, type=pathlib.Path, help='where the idx files lie')
     parser.add_argument('--data-dir', default='', help="where tfds keeps its data; by default tfds's own")
     parser.add_argument('--name', default='mnist', choices=VERSIONS)
-    arguments = parser.parse_args(argv)
     try:
+        arguments = parser.parse_args(argv)
         splits = read_splits(arguments.idx_dir)
-    except ValueError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    except UserError as error:
+        return tell(error)
     directory = prepared.tfds_directory(arguments.data_dir)
     if prepared.is_prepared(directory, arguments.name):
         print(f'{arguments.name} is already prepared in {directory}')

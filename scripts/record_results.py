@@ -5,7 +5,6 @@
 Every number comes from the runs' own files; nothing is typed.
 """
 
-import argparse
 import pathlib
 import shlex
 import shutil
@@ -14,7 +13,8 @@ import sys
 import jinja2
 
 from configs import common
-from experiments.errors import UserError
+from experiments.arguments import Parser
+from experiments.errors import UserError, tell
 from experiments.pages import number
 from experiments.records import read_json
 from experiments.report import EXPLANATIONS
@@ -99,18 +99,17 @@ def _read(workdir: pathlib.Path) -> dict:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument('workdirs', nargs='+', type=pathlib.Path, help='finished runs')
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument('--title', required=True)
     parser.add_argument('--note', default='', help='a paragraph of what the runs say together')
-    arguments = parser.parse_args(argv)
     command = shlex.join(['python', '-m', 'scripts.record_results', *argv])
     try:
+        arguments = parser.parse_args(argv)
         record(arguments.workdirs, arguments.out, arguments.title, arguments.note, command)
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        return tell(error)
     print(arguments.out / 'README.md')
     return 0
 

@@ -5,11 +5,11 @@
 Studies: {names}. Runs go to runs/studies/NAME, the page to docs/results/NAME.
 """
 
-import argparse
 import importlib
 import pathlib
 import sys
 
+from experiments.arguments import Parser, count
 from experiments.errors import UserError, tell
 from qat import calls
 
@@ -18,16 +18,14 @@ NAMES = ('paper_table', 'convergence', 'matrix', 'kappa', 'placement', 'stableqa
 
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.format(names=', '.join(NAMES)), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__.format(names=', '.join(NAMES)))
     parser.add_argument('name', help='of the study')
-    parser.add_argument('--workers', type=int, default=2, help='processes side by side (2)')
+    parser.add_argument('--workers', type=count, default=2, help='processes side by side (2)')
     parser.add_argument('--out', type=pathlib.Path, help='where the runs go')
     parser.add_argument('--record', type=pathlib.Path, help='where the page goes')
-    arguments = parser.parse_args(argv)
-    name = arguments.name
     try:
+        arguments = parser.parse_args(argv)
+        name = arguments.name
         if name not in NAMES:
             raise UserError(calls.unknown('study', name, NAMES))
         from scripts.studies import study

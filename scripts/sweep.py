@@ -12,19 +12,18 @@ import pathlib
 import shlex
 import sys
 
+from experiments.arguments import Parser, count
 from experiments.errors import UserError, tell
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line; what begins with --config. goes to every point."""
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    made = Parser(description=__doc__)
     made.add_argument('--config', help='of all points, such as configs/digits.py')
     made.add_argument('--grid', action='append', default=[], help='KEY=VALUE|VALUE; several multiply')
-    made.add_argument('--seeds', type=int, default=1, help='seeds 0, 1, ... of every point (1)')
+    made.add_argument('--seeds', type=count, default=1, help='seeds 0, 1, ... of every point (1)')
     made.add_argument('--out', required=True, type=pathlib.Path, help='folder of the sweep')
-    made.add_argument('--workers', type=int, default=1, help='processes side by side (1)')
+    made.add_argument('--workers', type=count, default=1, help='processes side by side (1)')
     made.add_argument('--cluster', choices=['slurm', 'local'], help='start the workers through submitit')
     made.add_argument('--worker', type=int, help=argparse.SUPPRESS)  # which one this process is
     return made
@@ -32,12 +31,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
-    arguments, overrides = parser().parse_known_args(argv)
     try:
+        arguments, overrides = parser().parse_known_args(argv)
         if not arguments.config and arguments.worker is None:
             raise UserError('command line: give --config=FILE, such as --config=configs/digits.py')
-        if arguments.workers < 1:
-            raise UserError(f'workers must be at least 1, got {arguments.workers}')
         # Imported late: a wrong command line and --help are answered without jax.
         from experiments import grid, sweep, worker
 

@@ -70,13 +70,6 @@ def test_names_choose_what_begins_with_them():
     ]
 
 
-@pytest.mark.parametrize('arguments', (['--only', 'conv'], ['--rounds', '0'], ['--steps', '0']))
-def test_mistakes_exit_with_2(arguments, capsys):
-    with pytest.raises(SystemExit, match='2'):
-        benchmark.main(arguments)
-    assert arguments[0] in capsys.readouterr().err
-
-
 def test_programs_run_in_turn_and_the_first_round_is_left_out(monkeypatch):
     ran, clock = [], iter([0, 9, 9, 10, 20, 23, 23, 25, 30, 31, 31, 33])
     monkeypatch.setattr(rows.time, 'perf_counter', lambda: next(clock))
