@@ -1,17 +1,21 @@
 """Studies: their pages say what their runs say, and their committed numbers come out again."""
 
+import csv
 import importlib
 import itertools
+import pathlib
 
 import pytest
 
-from experiments import grid
+from experiments import grid, prepared, train
+from experiments.records import read_json
 from experiments.report import EXPLANATIONS
 from experiments.sweep_report import ERROR
 from scripts import study as command_line
 from scripts.studies import convergence, kappa, matrix, placement, stableqat
 
 STUDIES = {name: importlib.import_module(f'scripts.studies.{name}').STUDY for name in command_line.NAMES}
+RESULTS = pathlib.Path('docs/results')
 
 
 def made_up(name, error) -> list[dict]:
@@ -94,3 +98,34 @@ def test_stableqat_counts_the_settings_that_differ():
             row['accuracy'] = 0.7
     under_sgd, under_adamw = stableqat.findings(rows)
     assert 'in 4 of 4 settings' in under_sgd and 'in 0 of 4 settings' in under_adamw
+
+
+def shortest_point(name):
+    """(part, point) of the run of a study with the fewest steps."""
+
+    def steps(found):
+        config = grid.resolve(found[1]).config
+        return config.max_steps if config.max_steps > 0 else config.num_epochs * config.steps_per_epoch
+
+    points = [(part.name, point) for part in STUDIES[name].sweeps for point in part.points(1)]
+    return min(points, key=steps)
+
+
+@pytest.mark.parametrize(
+    'name', [pytest.param(n, marks=[] if n == 'convergence' else pytest.mark.slow) for n in STUDIES]
+)
+def test_a_committed_number_comes_out_again(name, tmp_path):
+    """The run of a study with the fewest steps, made again, ends where the committed table says."""
+    if name == 'paper_table' and not prepared.is_prepared(prepared.tfds_directory(''), 'mnist'):
+        pytest.skip('MNIST is not prepared here')
+    part, point = shortest_point(name)
+    with (RESULTS / name / f'{part}.csv').open() as file:
+        of_point = [row for row in csv.DictReader(file) if all(row[key] == value for key, value in point.values)]
+    assert train.main([*point.flags, f'--workdir={tmp_path}']) == 0
+    twins = read_json(tmp_path / 'summary.json')['twins']
+    assert sorted(twins) == sorted(row['twin'] for row in of_point)
+    for row in of_point:
+        # Another CPU rounds differently, and training amplifies that; a jitter of 1% makes errors of 2%.
+        assert twins[row['twin']][ERROR] == pytest.approx(float(row[ERROR]), rel=0.1, abs=1e-3)
+        for key in ('quantized_weight_agreement_moved', 'moved_fraction', 'accuracy'):
+            assert twins[row['twin']][key] == pytest.approx(float(row[key]), abs=0.02)
