@@ -6,7 +6,7 @@ from experiments import figures
 from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
 from experiments.sweep_report import grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate, mark_rates
 
 RATES = {  # by optimizer: learning rates and steps, of constant product
     'muon': {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000},
@@ -45,7 +45,7 @@ def figure(rows: list[dict]) -> Figure:
             rates, [f[0] for f in found], bars, marker='o', capsize=3, label=f'placement {placement}'
         )
     for optimizer, axis in axes.items():
-        axis.set(xscale='log', yscale='log')
+        mark_rates(axis, RATES[optimizer])
         axis.legend(frameon=False)
         figures.styled(axis, optimizer, 'learning rate, times steps constant', 'weight alignment error')
     return drawn

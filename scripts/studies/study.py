@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import figures, grid, sweep, sweep_table, worker
@@ -28,6 +29,13 @@ def by_rate(rows: list[dict]) -> tuple[list[float], list[list[float]]]:
     ordered = sorted(rows, key=lambda row: float(row['learning_rate']))
     errors = [[row[ERROR] for row in of_seed] for of_seed in grouped(ordered, ['seed']).values()]
     return sorted({float(row['learning_rate']) for row in rows}), errors
+
+
+def mark_rates(axis: Axes, rates: Iterable[float]) -> None:
+    """Both axes logarithmic, with a tick at every learning rate."""
+    axis.set(xscale='log', yscale='log')
+    axis.set_xticks(sorted(rates), [f'{rate:g}' for rate in sorted(rates)])
+    axis.minorticks_off()
 
 
 @dataclasses.dataclass(frozen=True)
