@@ -116,7 +116,15 @@ def record(study: Study, name: str, out: pathlib.Path, directory: pathlib.Path, 
     write_json(directory / 'study.json', {'study': name, 'seeds': study.seeds, 'hours': taken, 'machine': environment})
     path = directory / 'README.md'
     path.write_text(_page(study, found, taken, environment, command))
+    _write_index(directory.parent)
     return path
+
+
+def _write_index(results: pathlib.Path) -> None:
+    """README.md of the folder of results: the title of every page below it."""
+    titles = {path: path.read_text().splitlines()[0].lstrip('# ') for path in sorted(results.glob('*/README.md'))}
+    lines = [f'- [{title}]({path.relative_to(results)})' for path, title in titles.items()]
+    (results / 'README.md').write_text('\n'.join(['# What was measured', '', *lines]) + '\n')
 
 
 def _page(study: Study, found: list[dict], taken: float, environment: dict, command: str) -> str:
