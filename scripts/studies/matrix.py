@@ -168,7 +168,7 @@ STUDY = Study(
     sweeps=(
         _sweep('with-recipe', COVERED, (*LINEAR, *NORMALISING), 'ste'),
         _sweep('without-recipe', COVERED, WITHOUT_RECIPE, 'naive_ste'),
-        _sweep('controls', CONTROLS, (*LINEAR, *NORMALISING, *WITHOUT_RECIPE), 'naive_ste'),
+        _sweep('controls', CONTROLS, NORMALISING, 'naive_ste'),
         Sweep(
             LIMIT,
             'configs/digits.py',
