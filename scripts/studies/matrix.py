@@ -16,6 +16,7 @@ from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, b
 COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 CONTROLS = ('ewgs(d=0.2)', 'ede', 'reste(o_end=3)', 'swish_sign(b=5)')
 STEPS = 200
+_MIDDLE, _REACH = math.log10(JITTER_MULTIPLE), 1.6  # of the colours
 LIMIT = 'limit'  # the part that follows Adam to smaller learning rates
 LIMIT_RATES = {2e-4: 125, 1e-4: 250, 5e-5: 500, 2.5e-5: 1000}  # their product is 1/40
 
@@ -77,17 +78,18 @@ def figure(rows: list[dict]) -> Figure:
     for (estimator, optimizer), cell in cells.items():
         line, column = estimators.index(estimator), optimizers.index(optimizer)
         values[line, column] = math.log10(max(cell['ratio'][0], 0.01))
-        axis.text(column, line, f'{cell["ratio"][0]:.2g}', ha='center', va='center', fontsize=8)
+        dark = abs(values[line, column] - _MIDDLE) > 0.75 * _REACH
+        colour = 'white' if dark else 'black'
+        axis.text(column, line, f'{cell["ratio"][0]:.2g}', ha='center', va='center', fontsize=8, color=colour)
         if not cell['recipe']:
             place = (column - 0.5, line - 0.5)
             axis.add_patch(Rectangle(place, 1, 1, fill=False, hatch='///', edgecolor='#666666', lw=0))
-    middle, reach = math.log10(JITTER_MULTIPLE), 1.6
-    image = axis.imshow(values, cmap='RdYlBu_r', vmin=middle - reach, vmax=middle + reach, aspect='auto')
+    image = axis.imshow(values, cmap='RdYlBu_r', vmin=_MIDDLE - _REACH, vmax=_MIDDLE + _REACH, aspect='auto')
     axis.set_xticks(range(len(optimizers)), optimizers, rotation=35, ha='right', fontsize=8)
     axis.set_yticks(range(len(estimators)), estimators, fontsize=8)
     drawn.colorbar(image, label="log10 of the STE twin's error over jitter's", shrink=0.8)
     axis.set_title(
-        f'Error of `ste` (hatched, without a recipe: of `naive_ste`) over that of `jitter`; {JITTER_MULTIPLE} divides'
+        f'Error of ste (hatched, without a recipe: of naive_ste) over that of jitter; {JITTER_MULTIPLE} divides'
     )
     return drawn
 
