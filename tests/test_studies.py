@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from experiments import grid, prepared, train
+from experiments import grid, prepared, statistics, train
 from experiments.records import read_json
 from experiments.report import EXPLANATIONS
 from experiments.sweep_report import ERROR
@@ -16,6 +16,12 @@ from scripts.studies import convergence, kappa, matrix, placement, stableqat
 
 STUDIES = {name: importlib.import_module(f'scripts.studies.{name}').STUDY for name in command_line.NAMES}
 RESULTS = pathlib.Path('docs/results')
+
+
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch):
+    """Made-up rows have no spread worth the time."""
+    monkeypatch.setattr(statistics, '_RESAMPLES', 99)
 
 
 def made_up(name, error) -> list[dict]:
