@@ -18,23 +18,27 @@ KINK, KINK_RATES = 'kink', {rate: steps for rate, steps in RATES.items() if rate
 BOUNDED = 'mad'  # of which only an error below jitter's is claimed
 
 
+def _of_main(rows: list[dict]) -> dict[str, list[dict]]:
+    """By estimator: its rows of the main part."""
+    found = grouped([row for row in rows if row['part'] == MAIN], ['estimator'])
+    return {name: of_one for (name,), of_one in found.items()}
+
+
 def _by_rate(rows: list[dict], twin: str) -> tuple[list[float], list[list[float]]]:
     return by_rate([row for row in rows if row['twin'] == twin])
 
 
 def orders(rows: list[dict], twin: str) -> dict[str, tuple[float, float, float] | None]:
     """By estimator: the fitted slope of log error over log learning rate, with its interval."""
-    rows = [row for row in rows if row['part'] == MAIN]
-    return {name: order(*_by_rate(of_one, twin)) for (name,), of_one in grouped(rows, ['estimator']).items()}
+    return {name: order(*_by_rate(of_one, twin)) for name, of_one in _of_main(rows).items()}
 
 
 def figure(rows: list[dict]) -> Figure:
     """Error against learning rate, a line an estimator, with the jitter twin's beside it."""
     drawn = Figure(figsize=(11, 4.6), layout='constrained', dpi=figures.RESOLUTION)
     axes = drawn.subplots(1, 2, sharey=True)
-    of_main = [row for row in rows if row['part'] == MAIN]
     for axis, twin in zip(axes, ('ste', 'jitter')):
-        for place, ((name,), of_one) in enumerate(grouped(of_main, ['estimator']).items()):
+        for place, (name, of_one) in enumerate(_of_main(rows).items()):
             rates, errors = _by_rate(of_one, twin)
             found = [interval(column) for column in zip(*errors)]
             if all(mean > 0 for mean, _, _ in found):
@@ -52,7 +56,7 @@ def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """A line an estimator: the order, and the errors at both ends."""
     lines, ends = [], (f'{max(RATES)}', f'{min(RATES)}')
     found = orders(rows, 'ste')
-    for (name,), of_one in grouped([row for row in rows if row['part'] == MAIN], ['estimator']).items():
+    for name, of_one in _of_main(rows).items():
         errors = [
             with_interval(interval([r[ERROR] for r in of_one if r['twin'] == twin and r['learning_rate'] == rate]))
             for twin in ('ste', 'jitter')
@@ -68,8 +72,9 @@ def findings(rows: list[dict]) -> list[str]:
     found = orders(rows, 'ste')
     measured = {name: value for name, value in found.items() if value and name != BOUNDED}
     errors = {
-        (name, twin): [row[ERROR] for row in of_both]
-        for (name, twin), of_both in grouped([r for r in rows if r['part'] == MAIN], ['estimator', 'twin']).items()
+        (name, twin): [row[ERROR] for row in of_one if row['twin'] == twin]
+        for name, of_one in _of_main(rows).items()
+        for twin in ('ste', 'jitter')
     }
     exact = [f'`{name}`' for name in found if not any(errors[name, 'ste'])]
     slowest, fastest = (pick(measured, key=lambda name: measured[name][0]) for pick in (min, max))
