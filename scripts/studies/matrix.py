@@ -17,8 +17,10 @@ COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21
 CONTROLS = ('ewgs(d=0.2)', 'ede', 'reste(o_end=3)', 'swish_sign(b=5)')
 STEPS = 200
 _MIDDLE, _REACH = math.log10(JITTER_MULTIPLE), 1.6  # of the colours
-LIMIT = 'limit'  # the part that follows Adam to smaller learning rates
-LIMIT_RATES = {2e-4: 125, 1e-4: 250, 5e-5: 500, 2.5e-5: 1000}  # their product is 1/40
+# By optimizer, the part that follows it to smaller learning rates, at a constant product with the steps.
+LIMITS = {'adam(b2=0.95)': 'limit', 'sgd(momentum=0.9)': 'limit-sgd'}
+LIMIT_RATES = {2e-4: 125, 1e-4: 250, 5e-5: 500, 2.5e-5: 1000}
+LIMIT_RATES_SGD = {0.02: 200, 0.01: 400, 0.005: 800, 0.0025: 1600}
 
 
 def _alternative(call: str, rate: float, decay: float = 0) -> str:
@@ -52,7 +54,7 @@ def _sweep(name: str, estimators: tuple[str, ...], optimizers: tuple[str, ...], 
 def _cells(rows: list[dict]) -> dict[tuple[str, str], dict]:
     """By estimator and optimizer: the STE twin's error over the jitter twin's, its interval over seeds and rates."""
     cells = {}
-    of_matrix = [{**row, 'optimizer': _label(row)} for row in rows if row['part'] != LIMIT]
+    of_matrix = [{**row, 'optimizer': _label(row)} for row in rows if row['part'] not in LIMITS.values()]
     for (estimator, optimizer), of_cell in grouped(of_matrix, ['estimator', 'optimizer']).items():
         ratios = []
         for of_run in grouped(of_cell, ['learning_rate', 'seed']).values():
@@ -107,10 +109,18 @@ def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     return ['estimator', *(f'`{optimizer}`' for optimizer in optimizers)], lines
 
 
-def _limit_orders(rows: list[dict]) -> dict[str, tuple[float, float, float] | None]:
-    """By estimator: the order at which the error of `naive_ste` under Adam vanishes with the learning rate."""
-    of_twin = [row for row in rows if row['part'] == LIMIT and row['twin'] == 'naive_ste']
-    return {name: order(*by_rate(of_one)) for (name,), of_one in grouped(of_twin, ['estimator']).items()}
+def _limit(rows: list[dict], optimizer: str) -> str:
+    """At which order the error of the STE twin vanishes with the learning rate, by estimator."""
+    of_twin = [row for row in rows if row['part'] == LIMITS[optimizer] and row['twin'] != 'jitter']
+    found = grouped(of_twin, ['estimator', 'twin'])
+    return (
+        f'Under `{optimizer}`, learning rate times steps constant, the error follows the learning rate to the power '
+        + ', '.join(
+            f'{with_interval(order(*by_rate(of_one)))} for `{name}` (`{twin}`)'
+            for (name, twin), of_one in found.items()
+        )
+        + '.'
+    )
 
 
 def findings(rows: list[dict]) -> list[str]:
@@ -118,7 +128,7 @@ def findings(rows: list[dict]) -> list[str]:
     cells = _cells(rows)
     positives = {key: c['ratio'][0] for key, c in cells.items() if c['recipe'] and key[0] != 'ste'}
     without = [c['ratio'][0] for key, c in cells.items() if not c['recipe'] and key[0] not in (*CONTROLS, 'ste')]
-    moved = [row['moved_fraction'] for row in rows if row['twin'] == 'jitter' and row['part'] != LIMIT]
+    moved = [row['moved_fraction'] for row in rows if row['twin'] == 'jitter' and row['part'] not in LIMITS.values()]
     worst = max(positives, key=positives.get)
     return [
         f'With a recipe, the error of `ste` is at most {number(positives[worst])} times that of `jitter` '
@@ -126,10 +136,7 @@ def findings(rows: list[dict]) -> list[str]:
         f'{sum(ratio <= JITTER_MULTIPLE for ratio in positives.values())} of {len(positives)} cells.',
         *_controls_beside_positives(cells, 'map', linear=True),
         *_controls_beside_positives(cells, 'identity', linear=False),
-        'What separates in the limit? Under Adam, learning rate times steps constant, the error of `naive_ste` follows '
-        'the learning rate to the power '
-        + ', '.join(f'{with_interval(found)} for `{name}`' for name, found in _limit_orders(rows).items())
-        + '.',
+        ' '.join(['What separates in the limit?', *(_limit(rows, optimizer) for optimizer in LIMITS)]),
         f'Where no recipe is known, `naive_ste` lies between {number(min(without))} and {number(max(without))} times '
         f'`jitter`.',
         f'Of the codes, between {min(moved):.1%} and {max(moved):.1%} moved, in the median {np.median(moved):.1%}.',
@@ -171,10 +178,22 @@ STUDY = Study(
         _sweep('controls', CONTROLS, NORMALISING, 'naive_ste'),
         _sweep('controls-elsewhere', CONTROLS, (*LINEAR, *WITHOUT_RECIPE), 'naive_ste'),
         Sweep(
-            LIMIT,
+            LIMITS['adam(b2=0.95)'],
             'configs/digits.py',
             (f'estimator={"|".join((COVERED[1], *CONTROLS))}', at_constant_length(LIMIT_RATES)),
             (*BOTH_ENDS, 'optimizer=adam(b2=0.95)', 'twins=naive_ste,jitter'),
+        ),
+        Sweep(
+            LIMITS['sgd(momentum=0.9)'],
+            'configs/digits.py',
+            (
+                'estimator='
+                + '|'.join(
+                    [f'{COVERED[1]};twins=ste,jitter', *(f'{control};twins=naive_ste,jitter' for control in CONTROLS)]
+                ),
+                at_constant_length(LIMIT_RATES_SGD),
+            ),
+            (*BOTH_ENDS, 'optimizer=sgd(momentum=0.9)'),
         ),
     ),
     seeds=3,

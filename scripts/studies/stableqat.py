@@ -6,11 +6,13 @@ from experiments import figures
 from experiments.pages import with_interval
 from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, mark_rates
 
 RATES = {'sgd(momentum=0.9)': (0.08, 0.04, 0.02, 0.01), 'adamw(b2=0.95)': (2e-3, 1e-3, 5e-4, 2.5e-4)}
 STEPS = 500
 TWINS = {'naive_ste': 'STE, equal learning rate', 'ste': 'STE, with the recipe'}
+# One shows around the other where the recipe changes nothing.
+MARKERS = {'naive_ste': {'marker': 's', 'ms': 10, 'mfc': 'none', 'lw': 3}, 'ste': {'marker': 'o', 'ms': 4, 'lw': 1.5}}
 
 
 def _settings(rows: list[dict]) -> dict[tuple[str, float], list[dict]]:
@@ -35,10 +37,11 @@ def figure(rows: list[dict]) -> Figure:
                 ]
                 rates, mean, low, high = zip(*sorted(points))
                 bars = [[m - x for m, x in zip(mean, low)], [x - m for m, x in zip(mean, high)]]
-                axis.errorbar(rates, mean, bars, marker='o', capsize=3, color=figures.COLOURS[twin], label=label)
+                axis.errorbar(rates, mean, bars, capsize=3, color=figures.COLOURS[twin], label=label, **MARKERS[twin])
         top.axhline(0, color='#999999', lw=0.8)
-        top.set_xscale('log')
-        bottom.set(xscale='log', yscale='log')
+        for axis in (bottom, top):
+            mark_rates(axis, RATES[optimizer])
+        top.set_yscale('linear')
         figures.styled(top, optimizer, 'learning rate', "validation accuracy less RDFS's")
         figures.styled(bottom, '', 'learning rate', 'weight alignment error')
     axes[0, 0].legend(frameon=False)

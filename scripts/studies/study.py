@@ -35,7 +35,7 @@ def mark_rates(axis: Axes, rates: Iterable[float]) -> None:
     """Both axes logarithmic, with a tick at every learning rate."""
     axis.set(xscale='log', yscale='log')
     axis.set_xticks(sorted(rates), [f'{rate:g}' for rate in sorted(rates)])
-    axis.minorticks_off()
+    axis.xaxis.minorticks_off()
 
 
 @dataclasses.dataclass(frozen=True)
