@@ -13,12 +13,13 @@ from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
 from qat import calls
 from qat.quantizers import UniformQuantizer
-from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, mark_rates
 
 CONFIG = 'configs/digits.py'
 RATES = {2e-3: 250, 5e-4: 1000, 1.25e-4: 4000}  # their product is 1/2
 BETA2 = (0.8, 0.95, 0.99)
 BETA1 = {'kappa': 0.9, 'without-momentum': 0.0}  # by part; of the first, Adam's own
+COLLAPSED = 0.95  # rank correlation with kappa
 FAN_IN = 3 * 3 * 32  # of conv2, where nearly all quantized weights are
 
 
@@ -56,8 +57,11 @@ def figure(rows: list[dict]) -> Figure:
             axis.errorbar(x, [e[0] for e in errors], bars, marker='o', capsize=3, label=f'beta2 = {beta2}')
         if place == 2:
             axis.axvline(KAPPA_WARNING, color='#999999', ls=':', label='warning')
-        axis.set(xscale='log', yscale='log')
-        figures.styled(axis, f'beta1 = {BETA1[part]}', label, 'weight alignment error of ste')
+            axis.set(xscale='log', yscale='log')
+        else:
+            mark_rates(axis, RATES)
+        figures.styled(axis, f'beta1 = {BETA1[part]}', label, '')
+    axes[0].set_ylabel('weight alignment error of ste')
     axes[0].legend(frameon=False, fontsize=8)
     return drawn
 
@@ -83,7 +87,8 @@ def findings(rows: list[dict]) -> list[str]:
         means[value <= KAPPA_WARNING].append(error[0])
     calm, wild = (f'{number(min(part))} and {number(max(part))}' for part in (means[True], means[False]))
     return [
-        f"Spearman's rank correlation of the error {_ranks(settings)}: no collapse on one curve.",
+        f"Spearman's rank correlation of the error {_ranks(settings)}. They collapse on one curve where the first is at "
+        f'least {COLLAPSED}.',
         f'At kappa up to {KAPPA_WARNING} the error lies between {calm}, above it between {wild}.',
         'The cause looked for: kappa counts the memory of the second moment, 1 / (1 - beta2) steps, but the numerator '
         f'remembers too, and with beta1 = {BETA1[main]} for longer than the second moment at beta2 = {min(BETA2)}: '

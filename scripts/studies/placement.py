@@ -1,9 +1,10 @@
 """Placement `update`: does the slope behind the optimizer give Muon and Adafactor the recipe that they lack?"""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import figures
-from experiments.pages import with_interval
+from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
 from experiments.sweep_report import grouped
 from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate, mark_rates
@@ -73,9 +74,22 @@ def findings(rows: list[dict]) -> list[str]:
             f'`{optimizer}`: with placement `gradient` the error follows the learning rate to the power '
             f'{with_interval(before)}, with placement `update` to the power {with_interval(behind)}. The two differ '
             f'{apart}; a lower end above {LOWEST_ORDER}, asked for beforehand, is '
-            f'{"" if behind[1] > LOWEST_ORDER else "not "}reached.'
+            f'{"" if behind[1] > LOWEST_ORDER else "not "}reached. In units of what `jitter` does, the error with placement '
+            + ', '.join(f'`{placement}` is {_beside_jitter(rows, optimizer, placement)}' for placement in TWINS)
+            + '.'
         )
     return said
+
+
+def _beside_jitter(rows: list[dict], optimizer: str, placement: str) -> str:
+    """The range over learning rates of the mean error over the jitter twin's."""
+    of_both = [row for row in rows if row['optimizer'] == optimizer and row['placement'] == placement]
+    means = {
+        twin: np.mean(by_rate([row for row in of_both if row['twin'] == twin])[1], axis=0)
+        for twin in (TWINS[placement], 'jitter')
+    }
+    ratios = means[TWINS[placement]] / means['jitter']
+    return f'{number(ratios.min())} to {number(ratios.max())}'
 
 
 STUDY = Study(
