@@ -28,9 +28,10 @@ def made_up(name, error) -> list[dict]:
     """Rows of a study as if it had run; `error(values, twin, part)` is the alignment error."""
     found = []
     for part in STUDIES[name].sweeps:
-        twins = next(text for text in part.overrides if text.startswith('twins=')).removeprefix('twins=').split(',')
+        given = dict(text.split('=', 1) for text in part.overrides)
         for combination in itertools.product(*map(grid.parse, part.grids)):
             values = {key: value for alternative in combination for key, value in alternative.items()}
+            twins = {**given, **values}['twins'].split(',')
             for seed, twin in itertools.product(range(part.seeds or STUDIES[name].seeds), twins):
                 metrics = dict.fromkeys(EXPLANATIONS, 0.5) | {ERROR: error(values, twin, part.name)}
                 reference = {'reference_accuracy': 0.5, 'reference_loss': 1.0}
@@ -65,6 +66,8 @@ def test_convergence_finds_the_order_that_is_there():
 
 def test_the_matrix_says_which_controls_separate():
     def error(values, twin, part):
+        if part.startswith('limit'):
+            return float(values['learning_rate']) ** (0.5 if twin == 'naive_ste' else 0.75)
         if twin == 'jitter':
             return 0.1
         if values['estimator'].startswith('swish_sign'):
@@ -73,18 +76,28 @@ def test_the_matrix_says_which_controls_separate():
             return 0.0
         return 0.2
 
-    findings = matrix.findings(made_up('matrix', error))
-    (swish,) = [text for text in findings if '`swish_sign(b=5)` lies' in text]
-    (ede,) = [text for text in findings if '`ede` lies' in text]
-    assert 'between 9 and 9' in swish and 'above every covered estimator in 5 of 5' in swish
-    assert 'between 0 and 2' in ede and 'in 0 of 5' in ede and 'Exactly 0 under `signsgd`' in ede
+    _, under_sgd, under_adam, limit, *_ = matrix.findings(made_up('matrix', error))
+    for text, optimizers in ((under_sgd, 2), (under_adam, 5)):
+        swish, ede = (_sentence(text, f'`{control}` lies') for control in ('swish_sign(b=5)', 'ede'))
+        assert 'between 9 and 9' in swish and f'above every covered estimator in {optimizers} of {optimizers}' in swish
+        assert f'in 0 of {optimizers}' in ede
+    assert 'between 0 and 2' in _sentence(under_adam, '`ede` lies') and 'Exactly 0 under `signsgd`' in under_adam
+    assert (
+        limit.count(' 0.5 for `swish_sign(b=5)` (`naive_ste`)') == 2
+        and limit.count(' 0.75 for `dsq(k=6.5)` (`ste`)') == 1
+    )
+
+
+def _sentence(text: str, words: str) -> str:
+    return next(sentence for sentence in text.split('The negative control ') if words in sentence)
 
 
 def test_kappa_is_found_to_order_the_errors_when_it_does():
-    rows = made_up('kappa', lambda values, twin, part: kappa.kappa(values) if 'optimizer' in values else 0)
-    assert 'Closest: kappa.' in kappa.findings(rows)[0]
-    rates = made_up('kappa', lambda values, twin, part: float(values['learning_rate']))
-    assert 'Closest: the learning rate.' in kappa.findings(rates)[0]
+    first, _, cause, _ = kappa.findings(made_up('kappa', lambda values, twin, part: kappa.kappa(values)))
+    assert first.startswith("Spearman's rank correlation of the error with kappa at 1,")
+    assert cause.count('with kappa at 1,') == 2
+    first, *_ = kappa.findings(made_up('kappa', lambda values, twin, part: float(values['learning_rate'])))
+    assert 'with the learning rate at 1,' in first and 'with kappa at 1,' not in first
 
 
 def test_placement_update_is_told_from_gradient_by_its_order():
@@ -92,9 +105,9 @@ def test_placement_update_is_told_from_gradient_by_its_order():
         return float(values['learning_rate']) ** (0.6 if part == 'update' else 0.0)
 
     said = placement.findings(made_up('placement', error))
-    assert len(said) == 2 and all('only behind the optimizer' in text for text in said)
+    assert len(said) == 2 and all('differ beyond both intervals' in text and 'is reached' in text for text in said)
     none = placement.findings(made_up('placement', lambda values, twin, part: 0.3))
-    assert all('no clear difference' in text for text in none)
+    assert all('not beyond the intervals' in text and 'not reached' in text and '1 to 1' in text for text in none)
 
 
 def test_stableqat_counts_the_settings_that_differ():

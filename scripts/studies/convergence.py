@@ -47,6 +47,7 @@ def figure(rows: list[dict]) -> Figure:
                 axis.errorbar(rates, means, bars, marker='o', ms=4, capsize=3, label=name, color=f'C{place}')
         axis.plot(rates, [0.1 * rate / 0.01 for rate in rates], color='#999999', ls=':', label='slope 1')
         mark_rates(axis, rates)
+        axis.set_yscale('log')
         figures.styled(axis, f'twin {twin}', 'learning rate, times steps = 10', 'weight alignment error')
     axes[0].legend(frameon=False, fontsize=8)
     return drawn

@@ -57,9 +57,10 @@ def figure(rows: list[dict]) -> Figure:
             axis.errorbar(x, [e[0] for e in errors], bars, marker='o', capsize=3, label=f'beta2 = {beta2}')
         if place == 2:
             axis.axvline(KAPPA_WARNING, color='#999999', ls=':', label='warning')
-            axis.set(xscale='log', yscale='log')
+            axis.set_xscale('log')
         else:
             mark_rates(axis, RATES)
+        axis.set_yscale('log')
         figures.styled(axis, f'beta1 = {BETA1[part]}', label, '')
     axes[0].set_ylabel('weight alignment error of ste')
     axes[0].legend(frameon=False, fontsize=8)
@@ -87,8 +88,8 @@ def findings(rows: list[dict]) -> list[str]:
         means[value <= KAPPA_WARNING].append(error[0])
     calm, wild = (f'{number(min(part))} and {number(max(part))}' for part in (means[True], means[False]))
     return [
-        f"Spearman's rank correlation of the error {_ranks(settings)}. They collapse on one curve where the first is at "
-        f'least {COLLAPSED}.',
+        f"Spearman's rank correlation of the error {_ranks(settings)}. They collapse on one curve where the first is "
+        f'at least {COLLAPSED}.',
         f'At kappa up to {KAPPA_WARNING} the error lies between {calm}, above it between {wild}.',
         'The cause looked for: kappa counts the memory of the second moment, 1 / (1 - beta2) steps, but the numerator '
         f'remembers too, and with beta1 = {BETA1[main]} for longer than the second moment at beta2 = {min(BETA2)}: '

@@ -48,6 +48,7 @@ def figure(rows: list[dict]) -> Figure:
         )
     for optimizer, axis in axes.items():
         mark_rates(axis, RATES[optimizer])
+        axis.set_yscale('log')
         axis.legend(frameon=False)
         figures.styled(axis, optimizer, 'learning rate, times steps constant', 'weight alignment error')
     return drawn
@@ -74,7 +75,8 @@ def findings(rows: list[dict]) -> list[str]:
             f'`{optimizer}`: with placement `gradient` the error follows the learning rate to the power '
             f'{with_interval(before)}, with placement `update` to the power {with_interval(behind)}. The two differ '
             f'{apart}; a lower end above {LOWEST_ORDER}, asked for beforehand, is '
-            f'{"" if behind[1] > LOWEST_ORDER else "not "}reached. In units of what `jitter` does, the error with placement '
+            f'{"" if behind[1] > LOWEST_ORDER else "not "}reached. In units of what `jitter` does, the error with '
+            'placement '
             + ', '.join(f'`{placement}` is {_beside_jitter(rows, optimizer, placement)}' for placement in TWINS)
             + '.'
         )

@@ -41,7 +41,7 @@ def figure(rows: list[dict]) -> Figure:
         top.axhline(0, color='#999999', lw=0.8)
         for axis in (bottom, top):
             mark_rates(axis, RATES[optimizer])
-        top.set_yscale('linear')
+        bottom.set_yscale('log')
         figures.styled(top, optimizer, 'learning rate', "validation accuracy less RDFS's")
         figures.styled(bottom, '', 'learning rate', 'weight alignment error')
     axes[0, 0].legend(frameon=False)
