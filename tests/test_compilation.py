@@ -1,0 +1,35 @@
+"""What a run compiles, it compiles once: before its second step."""
+
+import jax
+import pytest
+
+from experiments import train, trainer
+
+
+@pytest.fixture
+def compiled():
+    """Grows by one with every program that XLA makes."""
+    found = []
+
+    def listen(event, duration, **_):
+        if event == '/jax/core/compile/backend_compile_duration':
+            found.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_nothing_is_compiled_after_the_first_step_and_evaluation(compiled, tmp_path, monkeypatch):
+    advance, counts = trainer.Trainer.advance, []
+
+    def counting(self, *arguments):
+        counts.append(len(compiled))
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(trainer.Trainer, 'advance', counting)
+    monkeypatch.setattr(trainer, '_finish', lambda *_: counts.append(len(compiled)))
+    options = ['--config.num_epochs=2', '--config.eval_every_epochs=1', '--config.checkpoint_every_steps=7']
+    assert train.main(['--config=configs/digits.py', *options, f'--workdir={tmp_path}']) == 0
+    assert len(counts) == 31 and counts[1] > counts[0] > 0  # the step is seen
+    assert set(counts[1:]) == {counts[1]}
