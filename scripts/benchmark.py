@@ -5,7 +5,8 @@
 A name stands for all names that begin with it: convnet, resnet, memory, images, command. Ratios of times are
 measured alternately in one process (A B A B ...) and their median counts, because absolute times on a shared machine
 mean nothing. The JSON file holds `machine` (command, devices, versions) and `figures`, one a row: `name`, `what`,
-`median`, `limit`, `bound` (at most | at least), `kept`, `samples`, and `details`, what it was computed from.
+`median`, `limit`, `bound` (at most | at least), `kept`, `samples`, and `details`, what it was computed from; `limit`,
+`bound` and `kept` are null where a figure is only reported.
 """
 
 import argparse
@@ -67,7 +68,8 @@ def table(rows: Iterable[Row]) -> Table:
         grid.add_column(name, justify='right', no_wrap=True)
     for row in rows:
         numbers = (f'{x:.3f}' for x in (row.median, min(row.samples), max(row.samples)))
-        grid.add_row(f'{row.name}\n{row.what}', *numbers, str(row.limit), 'yes' if row.kept else 'NO')
+        kept = {True: 'yes', False: 'NO', None: ''}[row.kept]
+        grid.add_row(f'{row.name}\n{row.what}', *numbers, str(row.limit or ''), kept)
     return grid
 
 

@@ -1,12 +1,13 @@
 """The benchmark counts what the hand counts, times in turn, and writes what it says it writes."""
 
+import dataclasses
 import json
 import types
 
 import pytest
 
 from scripts import benchmark
-from scripts.benchmarks import images, memory, rows
+from scripts.benchmarks import images, memory, rows, steps
 from scripts.benchmarks.rows import Effort, Limit, Row
 from scripts.benchmarks.workloads import ALONE, CONVNET
 
@@ -91,6 +92,15 @@ def test_the_json_has_the_documented_keys(tmp_path, capsys):
     assert set(figure) == {'name', 'what', 'median', 'limit', 'bound', 'kept', 'samples', 'details'}
     assert figure['name'] == 'command-help' and figure['median'] == figure['samples'][0] > 0
     assert 'command-help' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['convnet-seeds', 'convnet-dispatch', 'convnet-pmap'])
+def test_a_comparison_times_two_programs(name):
+    small = dataclasses.replace(CONVNET, overrides={'batch_size': 8}, image_shape=(8, 8, 1))
+    (comparison,) = [each for each in steps.COMPARISONS if each.name == name]
+    (row,) = dataclasses.replace(comparison, workload=small).rows(Effort(rounds=1, steps=2))
+    assert row.median > 0 and (row.kept is None) == (row.limit is None) == (name != 'convnet-pmap')
 
 
 @pytest.mark.slow

@@ -34,14 +34,14 @@ class Row:
       name: unique among all rows.
       what: it is, for people.
       samples: measured one after the other; their median counts. A figure that is counted has one.
-      limit: it should keep.
+      limit: it should keep; None where it is only reported.
       details: what it was computed from, for the JSON file.
     """
 
     name: str
     what: str
     samples: list[float]
-    limit: Limit
+    limit: Limit | None
     details: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -49,8 +49,8 @@ class Row:
         return statistics.median(self.samples)
 
     @property
-    def kept(self) -> bool:
-        return self.limit.keeps(self.median)
+    def kept(self) -> bool | None:
+        return None if self.limit is None else self.limit.keeps(self.median)
 
     def to_json(self) -> dict:
         """The row of the JSON file."""
@@ -58,8 +58,8 @@ class Row:
             'name': self.name,
             'what': self.what,
             'median': self.median,
-            'limit': self.limit.value,
-            'bound': 'at least' if self.limit.at_least else 'at most',
+            'limit': self.limit and self.limit.value,
+            'bound': self.limit and ('at least' if self.limit.at_least else 'at most'),
             'kept': self.kept,
             'samples': self.samples,
             'details': self.details,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 
 import flax.linen as nn
@@ -10,44 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from experiments.runs import Moment
-from experiments.settings import AXIS, DTYPES, MODELS
-from experiments.trainer import Trainer
+from experiments.settings import DTYPES, MODELS
+from scripts.benchmarks.batched import SEEDS, in_one_dispatch, one_seed_after_another, seeds_together
+from scripts.benchmarks.programs import EVERYWHERE, SPLIT, Program, on_mesh, repeated, training, without_pmap
 from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, ratios
 from scripts.benchmarks.workloads import ALONE, CONVNET, RESNET, Workload
-
-Program = Callable[[], object]
-_EVERYWHERE, _SPLIT = PartitionSpec(), PartitionSpec(AXIS)
-
-
-def training(workload: Workload, steps: int, **overrides) -> Program:
-    """So many steps of the trainer, a pair's by default."""
-    trainer = workload.trainer(**overrides)
-    batches = list(itertools.islice(trainer.batches_from(0), steps))
-    state = trainer.advance(trainer.initial_state(), 0, batches[0])
-
-    def run():
-        nonlocal state
-        for step, batch in enumerate(batches):
-            state = trainer.advance(state, step, batch)
-        jax.block_until_ready(state)
-
-    return run
-
-
-def repeated(step: Callable, state, steps: int) -> Program:
-    """So many times state -> step(state), compiled."""
-    state = step(state)
-
-    def run():
-        nonlocal state
-        for _ in range(steps):
-            state = step(state)
-        jax.block_until_ready(state)
-
-    return run
 
 
 def unquantized(workload: Workload, steps: int) -> Program:
@@ -72,39 +41,25 @@ def unquantized(workload: Workload, steps: int) -> Program:
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), rest, opt_state
 
-    mesh, batch = _on_mesh(workload.trainer())
+    mesh, batch = on_mesh(workload.trainer())
     variables = dict(jax.jit(model.init)(jax.random.key(0), batch[0][:1]))
     params = variables.pop('params')
-    state = jax.device_put((params, variables, optimizer.init(params)), NamedSharding(mesh, _EVERYWHERE))
+    state = jax.device_put((params, variables, optimizer.init(params)), NamedSharding(mesh, EVERYWHERE))
     compiled = jax.jit(step, donate_argnums=0)
     return repeated(lambda state: compiled(state, *batch), state, steps)
 
 
 def under_jit(workload: Workload, steps: int) -> Program:
-    """A pair's step without pmap: jit of data with a NamedSharding; shard_map gives the step the axis it names."""
+    """A pair's step without pmap: jit of data with a NamedSharding."""
     trainer = workload.trainer()
-    mesh, batch = _on_mesh(trainer)
-    split = jax.shard_map(
-        trainer.lockstep.step,
-        mesh=mesh,
-        in_specs=(_EVERYWHERE, _EVERYWHERE, _SPLIT, _SPLIT),
-        out_specs=_EVERYWHERE,
-        check_vma=False,
-    )
-    compiled = jax.jit(split, donate_argnums=0)
-    state = jax.device_put(trainer.initial_state(), NamedSharding(mesh, _EVERYWHERE))
+    mesh, batch = on_mesh(trainer)
+    compiled = without_pmap(trainer.lockstep.step, mesh, SPLIT)
+    state = jax.device_put(trainer.initial_state(), NamedSharding(mesh, EVERYWHERE))
 
     def step(state):  # what the trainer's moment costs the host is part of a step
         return compiled(state, Moment(np.float32(1e-3), np.float32(0), np.bool_(False)), *batch)
 
     return repeated(step, state, steps)
-
-
-def _on_mesh(trainer: Trainer) -> tuple[Mesh, list[jax.Array]]:
-    """The trainer's devices, and a batch on them."""
-    mesh = Mesh(np.array(trainer.devices), (AXIS,))
-    images_and_labels = next(trainer.batches.train(0, trainer.steps_per_epoch))
-    return mesh, jax.device_put(list(images_and_labels), NamedSharding(mesh, _SPLIT))
 
 
 def tracking(workload: Workload, steps: int) -> Program:
@@ -131,9 +86,10 @@ class Comparison:
     """Two programs; both are built and compiled before either is timed.
 
     Attributes:
-      name, what, limit: of its row.
+      name, what: of its row.
       workload: what they train.
       measured, baseline: (workload, steps) -> program.
+      cpu, accelerator: the limit that the row should keep there; None: it is only reported.
       times: the baseline is a sum of so many equal programs.
     """
 
@@ -142,7 +98,8 @@ class Comparison:
     workload: Workload
     measured: Callable[[Workload, int], Program]
     baseline: Callable[[Workload, int], Program]
-    limit: float
+    cpu: Limit | None
+    accelerator: Limit | None
     times: int = 1
 
     def rows(self, effort: Effort) -> Iterator[Row]:
@@ -150,7 +107,8 @@ class Comparison:
         measured = self.measured(self.workload, effort.steps)
         baseline = self.baseline(self.workload, effort.steps * self.times)
         samples = ratios(measured, baseline, effort.rounds)
-        yield Row(self.name, f'{self.what}, {self.workload.what}', samples, Limit(self.limit))
+        limit = self.cpu if jax.default_backend() == 'cpu' else self.accelerator
+        yield Row(self.name, f'{self.what}, {self.workload.what}', samples, limit)
 
 
 _without_tracking = functools.partial(training, track_change_points=False)
@@ -159,13 +117,13 @@ _twins = functools.partial(training, twins=TWINS)
 
 
 def _comparisons(model: str, workload: Workload) -> Iterator[Comparison]:
-    yield Comparison(
-        f'{model}-quantized', 'quantized step / the same model unquantized', workload, _alone, unquantized, 1.10
-    )
-    yield Comparison(f'{model}-pair', 'paired step / 2 unquantized steps', workload, training, unquantized, 1.05, 2)
-    yield Comparison(
-        f'{model}-tracking', 'paired step with all tracking / without', workload, training, _without_tracking, 1.05
-    )
+    def comparison(name: str, what: str, measured, baseline, cpu: float, accelerator: float, times: int = 1):
+        return Comparison(f'{model}-{name}', what, workload, measured, baseline, Limit(cpu), Limit(accelerator), times)
+
+    yield comparison('quantized', 'quantized step / the same model unquantized', _alone, unquantized, 1.10, 1.03)
+    yield comparison('pair', 'paired step / 2 unquantized steps', training, unquantized, 1.05, 1.05, times=2)
+    yield comparison('tracking', 'paired step with all tracking / without', training, _without_tracking, 1.05, 1.02)
+    yield comparison('pmap', 'pmap step / under jit with NamedSharding', training, under_jit, 1.02, 1.02)
 
 
 COMPARISONS = (
@@ -176,10 +134,36 @@ COMPARISONS = (
         CONVNET,
         tracking,
         _without_tracking,
-        0.10,
+        Limit(0.10),
+        Limit(0.10),
     ),
-    Comparison('convnet-twins', 'four twins in lockstep / five separate runs', CONVNET, _twins, separately, 0.90),
-    Comparison('convnet-pmap', 'pmap step / under jit with NamedSharding', CONVNET, training, under_jit, 1.02),
+    Comparison(
+        'convnet-twins',
+        'four twins in lockstep / five separate runs',
+        CONVNET,
+        _twins,
+        separately,
+        Limit(0.90),
+        Limit(0.80),
+    ),
+    Comparison(
+        'convnet-seeds',
+        f'pairs of {SEEDS} seeds one after the other / in one program',
+        CONVNET,
+        one_seed_after_another,
+        seeds_together,
+        None,
+        Limit(5, at_least=True),
+    ),
+    Comparison(
+        'convnet-dispatch',
+        'a dispatch a step / all steps of a sample in one dispatch',
+        CONVNET,
+        training,
+        in_one_dispatch,
+        None,
+        Limit(2, at_least=True),
+    ),
     *_comparisons('resnet', RESNET),
 )
 BENCHMARKS = tuple(Benchmark(comparison.name, comparison.rows) for comparison in COMPARISONS)
