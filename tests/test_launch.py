@@ -230,6 +230,15 @@ def test_a_worker_that_does_not_stop_is_killed(sandbox):
         os.kill(pid, 0)
 
 
+@pytest.fixture
+def hangup():
+    """SIGHUP does what it does by default, even where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures('hangup')
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGHUP, -1), (signal.SIGKILL, -9)])
 def test_the_run_ends_with_its_launcher(sandbox, number, code):
     with sandbox.start(POD, *SLICE, '--', *RUN, FATE_0=HANG, FATE_1=HANG, FATE_2=HANG) as process:
