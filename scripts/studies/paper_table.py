@@ -39,7 +39,8 @@ def _cells(rows: list[dict], key: str, bits: str = '2') -> dict[tuple[str, str],
 def figure(rows: list[dict]) -> Figure:
     """The alignment error and the agreement of the moved, a bar a column."""
     drawn = Figure(figsize=(10.5, 4.2), layout='constrained', dpi=figures.RESOLUTION)
-    for axis, key in zip(drawn.subplots(1, 2), (ERROR, _MOVED)):
+    left, right = drawn.subplots(1, 2)
+    for axis, key in ((left, ERROR), (right, _MOVED)):
         cells = _cells(rows, key)
         for place, optimizer in enumerate(OPTIMIZERS):
             values = [cells[optimizer, column] for column in COLUMNS]
@@ -48,8 +49,10 @@ def figure(rows: list[dict]) -> Figure:
             bars = [[m - low for m, low, _ in values], [high - m for m, _, high in values]]
             axis.bar(x, mean, 0.38, yerr=bars, capsize=3, label=optimizer, color=('#0072b2', '#d55e00')[place])
         axis.set_xticks([index + 0.2 for index in range(len(COLUMNS))], COLUMNS)
-        figures.styled(axis, EXPLANATIONS[key][:60], '', key)
-    axis.legend(frameon=False, loc='lower left')
+    left.set_yscale('log')
+    left.legend(frameon=False, loc='upper left')
+    figures.styled(left, 'weight alignment error', '', '')
+    figures.styled(right, 'share of equal codes among the weights that moved', '', '')
     return drawn
 
 
