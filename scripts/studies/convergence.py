@@ -6,7 +6,7 @@ from experiments import figures
 from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, by_rate, mark_rates
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, by_rate, error_bars, mark_rates
 
 MAIN = 'convergence'  # part
 ESTIMATORS = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
@@ -42,7 +42,7 @@ def figure(rows: list[dict]) -> Figure:
             rates, errors = _by_rate(of_one, twin)
             found = [interval(column) for column in zip(*errors)]
             if all(mean > 0 for mean, _, _ in found):
-                bars = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+                bars = error_bars(found)
                 means = [mean for mean, _, _ in found]
                 axis.errorbar(rates, means, bars, marker='o', ms=4, capsize=3, label=name, color=f'C{place}')
         axis.plot(rates, [0.1 * rate / 0.01 for rate in rates], color='#999999', ls=':', label='slope 1')

@@ -13,7 +13,7 @@ from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
 from qat import calls
 from qat.quantizers import UniformQuantizer
-from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, mark_rates
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, error_bars, mark_rates
 
 CONFIG = 'configs/digits.py'
 RATES = {2e-3: 250, 5e-4: 1000, 1.25e-4: 4000}  # their product is 1/2
@@ -52,9 +52,10 @@ def figure(rows: list[dict]) -> Figure:
         for beta2, of_one in itertools.groupby(sorted(_means(rows, part)), key=lambda setting: setting[0]):
             settings = list(of_one)
             errors = [setting[3] for setting in settings]
-            bars = [[mean - low for mean, low, _ in errors], [high - mean for mean, _, high in errors]]
             x = [setting[place] for setting in settings]
-            axis.errorbar(x, [e[0] for e in errors], bars, marker='o', capsize=3, label=f'beta2 = {beta2}')
+            axis.errorbar(
+                x, [e[0] for e in errors], error_bars(errors), marker='o', capsize=3, label=f'beta2 = {beta2}'
+            )
         if place == 2:
             axis.axvline(KAPPA_WARNING, color='#999999', ls=':', label='warning')
             axis.set_xscale('log')

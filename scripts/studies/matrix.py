@@ -134,8 +134,8 @@ def findings(rows: list[dict]) -> list[str]:
         f'With a recipe, the error of `ste` is at most {number(positives[worst])} times that of `jitter` '
         f'(`{worst[0]}` under `{worst[1]}`), and at most {JITTER_MULTIPLE} times in '
         f'{sum(ratio <= JITTER_MULTIPLE for ratio in positives.values())} of {len(positives)} cells.',
-        *_controls_beside_positives(cells, 'map', linear=True),
-        *_controls_beside_positives(cells, 'identity', linear=False),
+        _controls_beside_positives(cells, 'map'),
+        _controls_beside_positives(cells, 'identity'),
         ' '.join(['What separates in the limit?', *(_limit(rows, optimizer) for optimizer in LIMITS)]),
         f'Where no recipe is known, `naive_ste` lies between {number(min(without))} and {number(max(without))} times '
         f'`jitter`.',
@@ -143,12 +143,12 @@ def findings(rows: list[dict]) -> list[str]:
     ]
 
 
-def _controls_beside_positives(cells: dict, transfer: str, linear: bool) -> list[str]:
+def _controls_beside_positives(cells: dict, transfer: str) -> str:
     """How the covered estimators lie under the optimizers of a transfer class, and each control beside them."""
     columns = {
         optimizer: [cells[name, optimizer]['ratio'][0] for name in COVERED if name != 'ste']
         for _, optimizer in cells
-        if cells[COVERED[1], optimizer]['recipe'] and optimizer.startswith('sgd') == linear
+        if cells[COVERED[1], optimizer]['recipe'] and optimizer.startswith('sgd') == (transfer == 'map')
     }
     largest = {optimizer: max(ratios) for optimizer, ratios in columns.items()}
     said = [
@@ -165,7 +165,7 @@ def _controls_beside_positives(cells: dict, transfer: str, linear: bool) -> list
             f'its whole interval above every covered estimator in {len(above)} of {len(columns)}.'
             + (f' Exactly 0 under {", ".join(nothing)}.' if nothing else '')
         )
-    return [' '.join(said)]
+    return ' '.join(said)
 
 
 STUDY = Study(

@@ -7,7 +7,7 @@ from experiments.pages import with_interval
 from experiments.report import EXPLANATIONS
 from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import Study, Sweep
+from scripts.studies.study import Study, Sweep, error_bars
 
 OPTIMIZERS = {'SGD momentum': 'sgd(momentum=0.9);learning_rate=1e-3', 'Adam': 'adam(b2=0.95);learning_rate=1e-4'}
 DEFAULT, SCALEDOWN, OTHER_BITS = 'default', 'scaledown', 'other-bits'  # parts; the last is `default` at 1 and 4 bits
@@ -46,8 +46,8 @@ def figure(rows: list[dict]) -> Figure:
             values = [cells[optimizer, column] for column in COLUMNS]
             x = [index + 0.4 * place for index in range(len(COLUMNS))]
             mean = [value[0] for value in values]
-            bars = [[m - low for m, low, _ in values], [high - m for m, _, high in values]]
-            axis.bar(x, mean, 0.38, yerr=bars, capsize=3, label=optimizer, color=('#0072b2', '#d55e00')[place])
+            colour = ('#0072b2', '#d55e00')[place]
+            axis.bar(x, mean, 0.38, yerr=error_bars(values), capsize=3, label=optimizer, color=colour)
         axis.set_xticks([index + 0.2 for index in range(len(COLUMNS))], COLUMNS)
     left.set_yscale('log')
     left.legend(frameon=False, loc='upper left')

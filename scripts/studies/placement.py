@@ -7,7 +7,7 @@ from experiments import figures
 from experiments.pages import number, with_interval
 from experiments.statistics import interval, order
 from experiments.sweep_report import grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate, mark_rates
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate, error_bars, mark_rates
 
 RATES = {  # by optimizer: learning rates and steps, of constant product
     'muon': {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000},
@@ -42,10 +42,8 @@ def figure(rows: list[dict]) -> Figure:
     axes = dict(zip(RATES, drawn.subplots(1, len(RATES), sharey=True)))
     for (optimizer, placement), (rates, errors) in _errors(rows).items():
         found = [interval(column) for column in zip(*errors)]
-        bars = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
-        axes[optimizer].errorbar(
-            rates, [f[0] for f in found], bars, marker='o', capsize=3, label=f'placement {placement}'
-        )
+        means, bars = [f[0] for f in found], error_bars(found)
+        axes[optimizer].errorbar(rates, means, bars, marker='o', capsize=3, label=f'placement {placement}')
     for optimizer, axis in axes.items():
         mark_rates(axis, RATES[optimizer])
         axis.set_yscale('log')

@@ -6,7 +6,7 @@ from experiments import figures
 from experiments.pages import with_interval
 from experiments.statistics import interval
 from experiments.sweep_report import ERROR, grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep, mark_rates
+from scripts.studies.study import BOTH_ENDS, Study, Sweep, error_bars, mark_rates
 
 RATES = {'sgd(momentum=0.9)': (0.08, 0.04, 0.02, 0.01), 'adamw(b2=0.95)': (2e-3, 1e-3, 5e-4, 2.5e-4)}
 STEPS = 500
@@ -35,8 +35,8 @@ def figure(rows: list[dict]) -> Figure:
                 points = [
                     (r, *value(of_one, twin)) for (name, r), of_one in _settings(rows).items() if name == optimizer
                 ]
-                rates, mean, low, high = zip(*sorted(points))
-                bars = [[m - x for m, x in zip(mean, low)], [x - m for m, x in zip(mean, high)]]
+                rates, *found = zip(*sorted(points))
+                mean, bars = found[0], error_bars(zip(*found))
                 axis.errorbar(rates, mean, bars, capsize=3, color=figures.COLOURS[twin], label=label, **MARKERS[twin])
         top.axhline(0, color='#999999', lw=0.8)
         for axis in (bottom, top):

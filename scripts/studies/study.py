@@ -31,6 +31,12 @@ def by_rate(rows: list[dict]) -> tuple[list[float], list[list[float]]]:
     return sorted({float(row['learning_rate']) for row in rows}), errors
 
 
+def error_bars(intervals: Iterable[tuple[float, float, float]]) -> list[list[float]]:
+    """How far intervals (mean, low, high) reach below their means and above, as matplotlib takes them."""
+    found = list(intervals)
+    return [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+
+
 def mark_rates(axis: Axes, rates: Iterable[float]) -> None:
     """The x axis logarithmic, with a tick at every learning rate."""
     axis.set_xscale('log')
