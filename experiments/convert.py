@@ -131,16 +131,17 @@ def _begin(settings, source, conversion):
 
 def _write(folder: pathlib.Path, config, origin: dict, state) -> None:
     """Writes the workdir, whole or not at all."""
-    from experiments import records
     from experiments.checkpoints import Checkpoints
+    from experiments.files import write_json
+    from experiments.records import ORIGIN
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=folder.parent) as unfinished:
             whole = pathlib.Path(unfinished, 'workdir')
             whole.mkdir()
-            records.write_json(whole / 'config.json', config.to_dict())
-            records.write_json(whole / records.ORIGIN, origin)
+            write_json(whole / 'config.json', config.to_dict())
+            write_json(whole / ORIGIN, origin)
             with Checkpoints(whole) as checkpoints:
                 checkpoints.save(state)
             whole.replace(folder)

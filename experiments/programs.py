@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.errors import UserError
+from experiments.finiteness import finite
 from experiments.runs import Lockstep, State
 from experiments.settings import AXIS, Settings
 
@@ -37,6 +38,7 @@ class Programs:
         self.step = pmap(self.lockstep.step, in_axes=(None, None, 0, 0), donate_argnums=0)
         self.evaluate = pmap(self.lockstep.evaluate, in_axes=(None, 0, 0, 0))
         self.measure = jax.jit(self.lockstep.measure)
+        self.finite = jax.jit(finite)
         # Where the step leaves the state; a state that starts elsewhere would be compiled for twice.
         self._replicated = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
 

@@ -1,51 +1,62 @@
-"""What a run leaves in its workdir for other programs: JSON files and TensorBoard events."""
+"""The rows of metrics.jsonl, their copy for TensorBoard, and which run a workdir holds."""
 
+import itertools
 import json
 import os
 import pathlib
+import shutil
 import statistics
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 
 from tensorboardX import SummaryWriter
 
 from configs import common
 from experiments.errors import UserError
+from experiments.files import free_name, read_json, write_text
 
-_MAY_DIFFER = {'corrupt_images'}  # of a run that continues: what it has seen so far is the same
+_ROWS = 'metrics.jsonl'
+_MAY_DIFFER = {'corrupt_images', 'distributed'}  # of a run that continues: what it has seen so far is the same
+_MAY_GROW = {'num_epochs'}  # the learning rate follows the longer schedule from there on
 ORIGIN = 'origin.json'  # of a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
 
 
-def write_json(path: pathlib.Path, content: Mapping) -> None:
-    """Writes JSON so that a reader sees the old file or the whole new one, never half."""
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
-    os.replace(partial, path)
-
-
-def read_json(path: pathlib.Path) -> dict:
-    """Reads JSON that a run wrote.
-
-    Raises:
-      UserError: not a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError('not an object')
-        return content
-    except (OSError, ValueError) as error:
-        raise UserError(f'cannot read {path}: {error}') from None
-
-
 def read_rows(workdir: pathlib.Path) -> list[dict]:
-    """The rows of metrics.jsonl, in order; empty where there is none."""
-    path = workdir / 'metrics.jsonl'
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The rows of metrics.jsonl, in order, up to the first that cannot be read; empty where there is none."""
+    return list(map(json.loads, _sound_lines(workdir / _ROWS)))
+
+
+def _sound_lines(path: pathlib.Path) -> Iterator[bytes]:
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        try:
+            whole = line.endswith(b'\n') and isinstance(json.loads(line)['step'], int)
+        except (ValueError, LookupError, TypeError):
+            whole = False
+        if not whole:
+            return
+        yield line
+
+
+def set_torn_rows_aside(workdir: pathlib.Path) -> None:
+    """Keeps a copy of a metrics.jsonl that cannot be read to its end, as after a crash, with a warning."""
+    path = workdir / _ROWS
+    if path.exists() and path.read_bytes() != b''.join(_sound_lines(path)):
+        aside = free_name(path.with_name(f'{_ROWS}.set-aside'))
+        shutil.copyfile(path, aside)
+        message = f'{path} cannot be read to its end; what it was is in {aside.name}, what is lost is made again'
+        print(f'warning: {message}', file=sys.stderr, flush=True)
+
+
+def first_lost_row(workdir: pathlib.Path, every: int) -> int:
+    """The first step whose row is due and not there: a run can go on from that step or an earlier one."""
+    there, begun = {row['step'] for row in read_rows(workdir)}, first_step(workdir)
+    first_due = begun // every * every + every if begun else 0
+    return next(step for step in itertools.count(first_due, every) if step not in there)
 
 
 def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
-    """Refuses a workdir that holds a run with another config.
+    """Refuses a workdir that holds a run with another config; only num_epochs may have grown.
 
     Raises:
       UserError: with the keys that differ.
@@ -55,6 +66,7 @@ def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
         return
     there = {**common.get_config().to_dict(), **read_json(path)}  # a key may be newer than the run
     keys = [key for key in {**there, **config} if there.get(key) != config.get(key) and key not in _MAY_DIFFER]
+    keys = [key for key in keys if not (key in _MAY_GROW and isinstance(there[key], int) and there[key] < config[key])]
     if keys:
         raise UserError(
             f'workdir {workdir} holds a run with another config; these keys differ: {", ".join(keys)}. '
@@ -100,31 +112,20 @@ class NoRecords:
 class Records(NoRecords):
     """metrics.jsonl and its copy for TensorBoard, one row an evaluation.
 
-    A run that continues from a step forgets the rows after it, for it will write them again; one that begins at
-    step 0 forgets all.
+    A run that continues from a step forgets the rows after it, for it will write them again.
 
     Args:
       workdir: of the run.
       step: updates made so far.
-      every: steps between rows.
-
-    Raises:
-      UserError: a row of an earlier step is missing, or every checkpoint, so that the run could not end whole.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int, every: int):
-        self.path = workdir / 'metrics.jsonl'
-        first_to_come = step + 1 if step else 0
-        self.rows = [row for row in read_rows(workdir) if row['step'] < first_to_come]
-        begun = first_step(workdir)
-        if step < begun:
-            raise UserError(f'{workdir} began at step {begun}, and no checkpoint is there any more: convert again')
-        due = {row for row in range(0, first_to_come, every) if row > begun or begun == 0}
-        lost = due - {row['step'] for row in self.rows}
-        if lost:
-            raise UserError(f'{self.path} has no row of step {min(lost)}, but a checkpoint of step {step} is there')
-        self.path.write_text(''.join(map(_line, self.rows)))
-        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=first_to_come)
+    def __init__(self, workdir: pathlib.Path, step: int):
+        self.path = workdir / _ROWS
+        self.rows = [row for row in read_rows(workdir) if row['step'] <= step]
+        write_text(self.path, ''.join(map(_line, self.rows)))
+        self._tensorboard = SummaryWriter(
+            str(workdir / 'tensorboard'), purge_step=self.rows[-1]['step'] + 1 if self.rows else 0
+        )
 
     def __exit__(self, *_):
         self._tensorboard.close()
@@ -134,6 +135,8 @@ class Records(NoRecords):
         super().append(row)
         with self.path.open('a') as file:
             file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint of the same step
         for key, value in row.items():
             if key != 'step' and value is not None:
                 self._tensorboard.add_scalar(key, value, row['step'])

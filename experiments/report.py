@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from experiments import command_line, figures, pages, theory
 from experiments.errors import UserError, tell
-from experiments.records import read_json, read_rows
+from experiments.files import read_json, write_text
+from experiments.records import read_rows
 from experiments.settings import resolve
 
 EXPLANATIONS = {
@@ -65,7 +66,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
         theory=theory.words(settings),
     )
     path = workdir / 'report.html'
-    path.write_text(page)
+    write_text(path, page)
     return path
 
 

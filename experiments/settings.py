@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import importlib.util
 import math
-import os
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -13,7 +11,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from experiments import twins
+from experiments import twins, users_estimators
 from experiments.errors import UserError, blame
 from qat import calls, equivalence, estimators, optimizers
 from qat.calls import Interval
@@ -182,31 +180,7 @@ def _check_numbers(config) -> None:
 
 def _estimator(text: str, bits: int) -> estimators.Estimator:
     file, colon, call = text.partition(':')
-    name, arguments = calls.parse(call if colon else text)
-    if not colon:
-        return estimators.make(name, bits, **arguments)
-    made = estimators.from_slope(_function(file, name), bits, **arguments)
-    try:
-        hash(made)
-    except TypeError as error:
-        raise ValueError(f'parameters of {name} must be numbers, words or tuples of them: {error}') from None
-    return made
-
-
-def _function(file: str, name: str) -> Callable:
-    """A function of a Python file that the user chose to run."""
-    if not os.path.isfile(file):
-        raise ValueError(f'there is no file {file!r}')
-    spec = importlib.util.spec_from_file_location('users_estimator', file)
-    if spec is None:
-        raise ValueError(f'{file!r} is not a Python file')
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f'{file} raised {type(error).__name__}: {error}') from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith('_')]
-        raise ValueError(calls.unknown(f'function of {file}', name, functions))
-    return function
+    if colon:
+        return users_estimators.load(file, call, bits)
+    name, arguments = calls.parse(text)
+    return estimators.make(name, bits, **arguments)

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from experiments import grid, sweep_report, sweep_table, worker
 from experiments.errors import UserError
-from experiments.records import write_json
-from experiments.trainer import progress_interval
+from experiments.files import write_json
+from experiments.terminal import progress_interval
 
 _POLL_SECONDS = 1
 _SOME_FAILED = 1  # exit code

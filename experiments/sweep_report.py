@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from experiments import figures, pages
+from experiments.files import write_text
 from experiments.report import EXPLANATIONS
 from experiments.statistics import CONFIDENCE, interval
 from experiments.verdict import ANSWERS
@@ -171,5 +172,5 @@ def write(out: pathlib.Path, rows: list[dict], missing: dict[str, str], command:
         picture=pages.inline(picture),
     )
     path = out / 'report.html'
-    path.write_text(page)
+    write_text(path, page)
     return path

@@ -8,8 +8,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from experiments import worker
+from experiments.files import read_json
 from experiments.grid import Point
-from experiments.records import read_json
 from experiments.report import EXPLANATIONS
 
 CSV, PARQUET = 'table.csv', 'table.parquet'

@@ -22,13 +22,14 @@ def main(argv: list[str]) -> int:
     try:
         config, workdir = command_line.parse(argv)
         # Imported late: a wrong command line and --help are answered without jax.
-        from experiments import distributed, settings, trainer
+        from experiments import distributed, session, settings
+        from experiments.terminal import say
 
         distributed.start(config.distributed)
         resolved = settings.resolve(config)
         workdir = pathlib.Path(workdir or f'runs/{config.name}/{time.strftime("%Y%m%d-%H%M%S")}')
-        trainer.say(f'Workdir: {workdir}')
-        return trainer.run(resolved, workdir, argv)
+        say(f'Workdir: {workdir}')
+        return session.run(resolved, workdir, argv)
     except UserError as error:
         return tell(error)
 

@@ -1,32 +1,31 @@
-"""The only training loop: feeds batches, evaluates, records, checkpoints, resumes."""
+"""The only training loop: feeds batches, evaluates, records, checkpoints, ends."""
 
-import contextlib
 import functools
 import math
-import pathlib
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 from flax.jax_utils import prefetch_to_device
-from tqdm import tqdm
 
-from experiments import distributed, environment, records, report, summary
+from experiments import summary
 from experiments.checkpoints import Checkpoints, read_weights
 from experiments.datasets import Batches
 from experiments.errors import UserError
-from experiments.input_pipeline import load
-from experiments.lock import locked
+from experiments.finiteness import complaint
 from experiments.programs import programs
+from experiments.records import NoRecords
+from experiments.resume import Beginning
 from experiments.runs import REFERENCE, Moment, State, kernels
 from experiments.settings import AXIS, Settings
+from experiments.stopping import Stop
+from experiments.terminal import progress_bar, say
 
-FINISHED, NOT_FINITE, TERMINATED = 0, 3, 143  # exit codes
-_STEPS_IN_FLIGHT = 10  # the host waits for the devices that often
+FINISHED, NOT_FINITE = 0, 3  # exit codes, beside those of `stopping`
+_MOST_STEPS_IN_FLIGHT = 10  # the host runs so far ahead of the devices ...
+_SECONDS_IN_FLIGHT = 1  # ... but no further than this, for a signal finds it only in between
 _BATCHES_AHEAD = 2
 _SAMPLED_WEIGHTS = 4000  # a layer, for the report's scatter
 
@@ -63,30 +62,37 @@ class Trainer:
         return self.programs.placed(init(given=given))
 
     def train(
-        self, state: State, log: records.NoRecords, checkpoints: Checkpoints, stop: threading.Event
+        self, state: State, begin: Beginning, log: NoRecords, checkpoints: Checkpoints, stop: Stop
     ) -> tuple[State, int]:
         """Runs to the end, to a signal, or to a number that is not finite; returns the exit code too."""
-        every = self.settings.config.checkpoint_every_steps
-        first = int(state.step)
-        quiet = jax.process_index() > 0
-        with tqdm(initial=first, total=self.steps, unit='step', mininterval=progress_interval(), disable=quiet) as bar:
+        every, first = self.settings.config.checkpoint_every_steps, begin.step
+        with progress_bar(self.steps, first) as bar:
             bar.set_postfix_str('compiling')
             batches = self.batches_from(first)
             for step in range(first, self.steps + 1):
-                recorded_before = step == first > 0
-                if not recorded_before and (step % self.record_every == 0 or step == self.steps):
+                stop.rescue = functools.partial(checkpoints.save_now, state)
+                row, end = {}, step == self.steps
+                if (step % self.record_every == 0 or end) and not (step == first and begin.recorded):
                     row = self._record(state, step, log)
-                    if any(row[key] is None for key in row if key.endswith(('eval/loss', 'eval_loss'))):
-                        say(f'not finite: a loss at step {step}, see the last row of metrics.jsonl', file=sys.stderr)
-                        return state, NOT_FINITE
                     bar.set_postfix_str(_postfix(row))
-                if (step and step % every == 0) or step == self.steps or stop.is_set():
+                end |= stop.agreed()
+                if end or row or step % every == 0:
+                    bad = complaint(jax.device_get(self.programs.finite(state)), row)
+                    if bad:
+                        return state, self._not_finite(state, step, bad, row, log)
+                if end or step % every == 0:
                     checkpoints.save(state)
-                if step == self.steps or stop.is_set():
+                if end:
                     break
                 state = self.advance(state, step, next(batches))
                 bar.update()
-        return state, TERMINATED if step < self.steps else FINISHED
+        return state, FINISHED if step == self.steps else stop.code
+
+    def _not_finite(self, state: State, step: int, bad: str, row: dict, log: NoRecords) -> int:
+        if not row:
+            self._record(state, step, log)
+        say(f'not finite at step {step}: {bad}; try a smaller learning rate, with another --workdir', sys.stderr)
+        return NOT_FINITE
 
     def batches_from(self, step: int) -> Iterator[tuple[jax.Array, jax.Array]]:
         """Batches from this step on, sharded, a few of them on the devices before they are needed."""
@@ -105,13 +111,17 @@ class Trainer:
             jax.block_until_ready(state)
             self._compile_seconds = time.perf_counter() - start
             return state
-        if step % _STEPS_IN_FLIGHT == 0:
+        if step % self._steps_in_flight() == 0:
             jax.block_until_ready(state)
         self._train_seconds += time.perf_counter() - start
         self._steps_timed += 1
         return state
 
-    def _record(self, state: State, step: int, log: records.NoRecords) -> dict:
+    def _steps_in_flight(self) -> int:
+        a_second = _SECONDS_IN_FLIGHT * self._steps_timed // self._train_seconds if self._steps_timed else 1
+        return int(min(max(1, a_second), _MOST_STEPS_IN_FLIGHT))
+
+    def _record(self, state: State, step: int, log: NoRecords) -> dict:
         start = time.perf_counter()
         jax.block_until_ready(state)
         self._train_seconds += time.perf_counter() - start
@@ -148,99 +158,6 @@ class Trainer:
                 relative = np.ravel(kernel / ranges[layer])
                 sampled[f'{name}/{layer}'] = relative[:: -(-relative.size // _SAMPLED_WEIGHTS)]
         return sampled
-
-
-def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
-    """Trains, or continues, the run in a workdir and writes all that the contract names.
-
-    Args:
-      settings: of the run.
-      workdir: a folder, perhaps of a run that was interrupted.
-      argv: the command line, for people.
-      draw: whether to write the report.
-
-    Returns:
-      The exit code.
-
-    Raises:
-      UserError: before anything is written, where the config and the data or the workdir do not fit.
-    """
-    config = settings.config.to_dict()
-    if not settings.twins:
-        raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
-    records.check_same_run(workdir, config)
-    records.check_same_processes(workdir, jax.process_count())
-    trainer = Trainer(settings, load(settings.config, distributed.share()))
-    state = trainer.initial_state()
-    for message in settings.warnings(kernels(state.ranges, state.ranges)):
-        say(f'warning: {message}', file=sys.stderr)
-    with _opened(workdir, config, environment.describe(argv, trainer.devices)):
-        devices = f'{len(trainer.devices)} of {jax.local_device_count()} devices'
-        say(f'{devices}, {jax.process_count()} process(es), {trainer.steps} steps of {config["batch_size"]} images')
-        with _termination() as stop, Checkpoints(workdir) as checkpoints:
-            state = trainer.programs.placed(checkpoints.restore(state))
-            step, every = int(state.step), trainer.record_every
-            with records.Records(workdir, step, every) if is_primary() else records.NoRecords() as log:
-                state, code = trainer.train(state, log, checkpoints, stop)
-        if code == FINISHED and is_primary():
-            _finish(trainer, state, log.rows, workdir, draw)
-    return code
-
-
-def is_primary() -> bool:
-    """Whether this process writes the files and talks to people."""
-    return jax.process_index() == 0
-
-
-def say(message: str, file=None) -> None:
-    """Prints, once for all processes."""
-    if is_primary():
-        print(message, file=file or sys.stdout, flush=True)
-
-
-@contextlib.contextmanager
-def _opened(workdir: pathlib.Path, config: dict, environment_now: dict):
-    """Makes the workdir, holds it for this run, and writes what is known before the first step."""
-    if not is_primary():
-        yield
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'workdir {workdir}: {error.strerror}; choose another --workdir') from None
-    with locked(workdir):
-        records.check_same_run(workdir, config)  # again: now nobody else can write there
-        records.write_json(workdir / 'config.json', config)
-        records.write_json(workdir / 'environment.json', environment_now)
-        yield
-
-
-def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path, draw: bool) -> None:
-    if trainer.timing()['steps_per_second'] is not None:
-        records.write_json(workdir / 'timing.json', trainer.timing())
-    np.savez(workdir / 'weights.npz', **trainer.sampled_weights(state))
-    result = summary.summarize(trainer.settings, rows)
-    records.write_json(workdir / 'summary.json', result)
-    say(summary.table(result))
-    say(f'\n{result["verdict"]}\n')
-    if draw:
-        say(f'Report: {report.write(workdir)}')
-
-
-@contextlib.contextmanager
-def _termination():
-    """An event that SIGTERM sets: the loop saves and stops at the next step."""
-    stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def progress_interval() -> float:
-    """Seconds between updates of the progress bar: often for eyes, seldom for a log file."""
-    return 0.1 if sys.stderr.isatty() else 10
 
 
 def _postfix(row: dict) -> str:

@@ -8,10 +8,12 @@ import pathlib
 import time
 import traceback
 
-from experiments import grid, trainer
+from experiments import grid, session
 from experiments.errors import USERS_ERROR, UserError
+from experiments.files import read_json, write_json
 from experiments.lock import Busy
-from experiments.records import read_json, write_json
+from experiments.stopping import STOPPED
+from experiments.trainer import NOT_FINITE
 
 PLAN, POINTS, FAILURE = 'sweep.json', 'points', 'failure.json'
 _POLL_SECONDS = 1
@@ -42,7 +44,7 @@ def work(out: pathlib.Path, index: int, count: int) -> int:
     """Runs what is not finished; worker `index` of `count` begins where the others do not.
 
     Returns:
-      An exit code: 0, or 143 where SIGTERM stopped it.
+      An exit code: 0, or that of the signal that stopped it.
     """
     planned = read_plan(out)
     start = index * len(planned) // count
@@ -54,8 +56,9 @@ def work(out: pathlib.Path, index: int, count: int) -> int:
             if is_finished(workdir) or failure(workdir):
                 continue
             try:
-                if _run(point, workdir) == trainer.TERMINATED:
-                    return trainer.TERMINATED
+                code = _run(point, workdir)
+                if code in STOPPED:
+                    return code
             except Busy:
                 held_by_others.append(point)
         left = held_by_others
@@ -68,8 +71,8 @@ def _run(point: grid.Point, workdir: pathlib.Path) -> int:
     """One run; whatever else goes wrong is noted, and the sweep goes on."""
     print(f'--- {point.name}', flush=True)
     try:
-        code = trainer.run(grid.resolve(point), workdir, list(point.flags), draw=False)
-        reason = 'not finite' if code == trainer.NOT_FINITE else None
+        code = session.run(grid.resolve(point), workdir, list(point.flags), draw=False)
+        reason = 'not finite' if code == NOT_FINITE else None
     except Busy:
         raise
     except UserError as error:

@@ -123,14 +123,15 @@ def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> E
     """
     estimator = _bind(name or slope.__name__, bits, Entry(slope, {}), parameters)
     r = jnp.linspace(-0.5, 0.5, 101, dtype=jnp.float32)
-    try:
-        s = estimator(r, jnp.ones_like(r), jnp.float32(0))
-    except Exception as error:
-        raise ValueError(f'estimator {estimator.name!r} raised {type(error).__name__}: {error}') from error
-    if jnp.shape(s) != r.shape or not jnp.issubdtype(jnp.result_type(s), jnp.floating):
-        raise ValueError(f'estimator {estimator.name!r} must return floats shaped like r, elementwise')
-    if not np.isfinite(s).all():
-        raise ValueError(f'estimator {estimator.name!r} is not finite at r = {r[~np.isfinite(s)][0]:.3g}')
+    for progress in (0, 0.5, 1) if estimator.needs('progress') else (0,):
+        try:
+            s = jax.jit(estimator)(r, jnp.ones_like(r), jnp.float32(progress))  # as in a training step
+        except Exception as error:
+            raise ValueError(f'estimator {estimator.name!r} raised {type(error).__name__}: {error}') from error
+        if jnp.shape(s) != r.shape or not jnp.issubdtype(jnp.result_type(s), jnp.floating):
+            raise ValueError(f'estimator {estimator.name!r} must return floats shaped like r, elementwise')
+        if not np.isfinite(s).all():
+            raise ValueError(f'estimator {estimator.name!r} is not finite at r = {r[~np.isfinite(s)][0]:.3g}')
     return estimator
 
 

@@ -15,8 +15,8 @@ import jinja2
 from configs import common
 from experiments.arguments import Parser
 from experiments.errors import UserError, tell
+from experiments.files import read_json
 from experiments.pages import number
-from experiments.records import read_json
 from experiments.report import EXPLANATIONS
 
 COPIED = ('summary.json', 'config.json', 'metrics.jsonl', 'timing.json', 'environment.json')

@@ -57,7 +57,7 @@ def opened(workdir: pathlib.Path, **changes):
     settings = resolve(config)
     run = trainer.Trainer(settings, input_pipeline.load(settings.config))
     with Checkpoints(workdir) as checkpoints:
-        return run, jax.device_get(checkpoints.restore(run.initial_state()))
+        return run, jax.device_get(checkpoints.restore(checkpoints.newest(), run.initial_state()))
 
 
 def continued(run: trainer.Trainer, state, count=CONTINUED):

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from experiments import grid, prepared, programs, statistics, train
-from experiments.records import read_json
+from experiments.files import read_json
 from experiments.report import EXPLANATIONS
 from experiments.sweep_report import ERROR
 from scripts import study as command_line

@@ -143,7 +143,7 @@ def test_a_lost_row_is_not_passed_over(finished, tmp_path, capsys):
     rows = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
     (workdir / 'metrics.jsonl').write_text(''.join(rows[1:]))
     assert train.main([f'--config={finished / "config.json"}', f'--workdir={workdir}']) == 2
-    assert 'has no row of step 0' in capsys.readouterr().err
+    assert 'lacks the row of step 0' in capsys.readouterr().err
 
 
 def test_starting_a_finished_run_again_changes_nothing(finished, capsys):

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import figures, grid, sweep, sweep_table, worker
+from experiments.files import read_json, write_json
 from experiments.pages import number
-from experiments.records import read_json, write_json
 from experiments.sweep_report import ERROR, grouped
 
 # max_steps ends the run, and it is evaluated before the first step and after the last.

@@ -1,0 +1,27 @@
+"""What people see while a run goes on: lines and a progress bar, once for all processes."""
+
+import sys
+
+import jax
+from tqdm import tqdm
+
+
+def is_primary() -> bool:
+    """Whether this process writes the files and talks to people."""
+    return jax.process_index() == 0
+
+
+def say(message: str, file=None) -> None:
+    """Prints, once for all processes."""
+    if is_primary():
+        print(message, file=file or sys.stdout, flush=True)
+
+
+def progress_bar(steps: int, done: int) -> tqdm:
+    """Counts steps."""
+    return tqdm(initial=done, total=steps, unit='step', mininterval=progress_interval(), disable=not is_primary())
+
+
+def progress_interval() -> float:
+    """Seconds between updates of a progress bar: often for eyes, seldom for a log file."""
+    return 0.1 if sys.stderr.isatty() else 10

@@ -1,0 +1,1 @@
+"""What `python -m scripts.reliability` puts a run through: one kind of mishap a file."""
