@@ -84,6 +84,7 @@ class Checkpoints:
     def _write(self, step: int, state: State) -> None:
         final, unfinished = self.folder / str(step), self.folder / f'.{step}'
         try:
+            _check_room(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             with _checkpointer() as checkpointer:
                 checkpointer.save(unfinished / _ARRAYS, state)
             checksums.seal(unfinished)
@@ -202,6 +203,13 @@ def _newest_sound(folder: pathlib.Path, at_most: float = float('inf')) -> tuple[
             return step, passed_over
         passed_over[step] = reason
     return None, passed_over
+
+
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    """Refuses to begin what the disk has no room for: tensorstore, cut short, prints pages of stack traces."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f'it takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left')
 
 
 def _steps(folder: pathlib.Path) -> set[int]:

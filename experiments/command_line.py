@@ -1,6 +1,5 @@
 """Reads `--config=FILE --config.KEY=VALUE ... --workdir=DIR`, through ml_collections' config flags."""
 
-import importlib.util
 import json
 import pathlib
 
@@ -9,6 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import common
+from experiments import sources
 from experiments.errors import UserError
 from qat.calls import unknown
 
@@ -24,8 +24,12 @@ def parse(
       switches: the program's flags without a value, for the message about an unknown one.
 
     Raises:
-      UserError: no config, an unknown flag or key, a value of the wrong type, or a bucket for a folder.
+      UserError: no config, an unknown flag or key, a value of the wrong type, characters that nobody sees, or
+        a bucket for a folder.
     """
+    for argument in argv:
+        if not argument.isprintable():  # control characters, and bytes that are no UTF-8
+            raise UserError(f'command line: {argument!r} has characters that cannot be printed; write it without')
     path, rest = _take_config(argv)
     config = load(path)
     for argument in rest:
@@ -58,6 +62,8 @@ def _check_flag(argument: str, config: ml_collections.ConfigDict, others: list[s
         raise UserError(f'command line: {argument!r} is not a flag; write --config.KEY=VALUE')
     if name.startswith('--config.') and name not in valid:
         raise UserError(unknown('config key', name.removeprefix('--config.'), config))
+    if name == '--help':
+        raise UserError('command line: --help takes no value')
     if name not in valid:
         raise UserError(unknown('flag', name, ['--config', *others, '--help']))
     if not equals:
@@ -89,10 +95,7 @@ def _from_json(path: str) -> ml_collections.ConfigDict:
 
 
 def _from_python(path: str) -> ml_collections.ConfigDict:
-    spec = importlib.util.spec_from_file_location('config', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+    return sources.load(path, 'config').get_config()
 
 
 def usage(introduction: str) -> str:

@@ -17,5 +17,10 @@ def describe(argv: list[str], devices: list) -> dict:
         'platform': f'{platform.system()} {platform.machine()}',
         'processes': jax.process_count(),
         'devices': f'{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})',
-        'versions': {package: metadata.version(package) for package in PACKAGES},
+        'versions': versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that numbers may depend on."""
+    return {package: metadata.version(package) for package in PACKAGES}

@@ -1,15 +1,12 @@
 """Files that are there whole or not at all."""
 
 import contextlib
-import errno
 import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
 from experiments.errors import UserError
-
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 
 
 @contextlib.contextmanager
@@ -56,19 +53,17 @@ def free_name(path: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def blame_disk(folder: pathlib.Path) -> Iterator[None]:
-    """Turns what a disk refuses into a UserError.
+def blame_disk(workdir: pathlib.Path) -> Iterator[None]:
+    """Turns what the system refuses into a UserError: it is the disk, or the user's choice of a folder.
 
     Raises:
-      UserError: the folder cannot be written to.
+      UserError: with the file, where it is known.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK:
-            raise
         what = f'{error.filename}: ' if error.filename else ''
         raise UserError(
-            f'cannot write to {folder}: {what}{error.strerror}; make room or choose another folder; '
-            'the same command goes on from the newest checkpoint'
+            f'workdir {workdir}: {what}{error.strerror or error}; make room there, and the same command goes on, '
+            'or choose another --workdir'
         ) from error

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -33,6 +34,7 @@ MODELS = {'convnet': lambda config: ConvNet, 'resnet50': _resnet50}
 _SMALLEST_IMAGES = {'convnet': 4, 'resnet50': 1}  # pixels a side; less does not survive the pooling
 KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
 
+_NAME = re.compile(r'\w[\w.-]*')
 _POSITIVE = Interval(0, math.inf)
 _COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
 _DOMAINS = {
@@ -49,6 +51,7 @@ _DOMAINS = {
     'eval_every_epochs': _COUNT,
     'checkpoint_every_steps': _COUNT,
 }
+_MOST_STEPS = 10**8  # a learning rate each; a month at 40 a second
 _COUNT_OR_ALL = ('steps_per_epoch', 'max_steps', 'learning_rate_images')
 
 
@@ -91,8 +94,11 @@ class Settings:
             raise UserError(
                 f'steps_per_epoch={per_epoch}: the data has only {steps_in_data} batches of {config.batch_size}'
             )
-        total = max(1, round(per_epoch * config.num_epochs * config.epochs_scale))
-        return per_epoch, total if config.max_steps == -1 else min(total, config.max_steps)
+        wanted = per_epoch * config.num_epochs * config.epochs_scale
+        total = wanted if config.max_steps == -1 else min(wanted, config.max_steps)
+        if total > _MOST_STEPS:
+            raise UserError(f'num_epochs, epochs_scale: {total:.3g} steps, more than {_MOST_STEPS:.0e}; set max_steps')
+        return per_epoch, max(1, round(total))
 
     def kappas(self, ranges: dict[str, float]) -> dict[str, float | None]:
         """kappa of every quantized layer; None outside the identity class."""
@@ -138,6 +144,8 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
     }.items():
         if config[key] not in valid:
             raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
+    if not _NAME.fullmatch(config.name):
+        raise UserError(f'name: {config.name!r} must be letters, digits, ".", "_" and "-": it is the name of a folder')
     with blame('bits'):
         quantizer = UniformQuantizer(config.bits, RANGE_RULES[config.range])
     with blame('estimator'):

@@ -4,7 +4,6 @@ A slope that never returns, or takes the process down with it, then costs one li
 """
 
 import functools
-import importlib.util
 import json
 import os
 import pathlib
@@ -13,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from experiments import sources
 from qat import calls, estimators
 
 _SECONDS = 8  # for the user's code; what a slope imports may be heavy
@@ -75,12 +75,8 @@ def _make(file: str, call: str, bits: int) -> estimators.Estimator:
 
 
 def _function(file: str, name: str) -> Callable:
-    spec = importlib.util.spec_from_file_location('users_estimator', file)
-    if spec is None:
-        raise ValueError(f'{file!r} is not a Python file')
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = sources.load(file, 'users_estimator')
     except Exception as error:
         raise ValueError(f'{file} raised {type(error).__name__}: {error}') from error
     function = getattr(module, name, None)

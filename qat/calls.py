@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 
 
@@ -17,7 +18,7 @@ class Interval:
     high_included: bool = False
 
     def __contains__(self, x) -> bool:
-        if type(x) not in (int, float):
+        if type(x) not in (int, float) or abs(x) > sys.float_info.max:  # an int may be larger than any float
             return False
         above = self.low <= x if self.low_included else self.low < x
         below = x <= self.high if self.high_included else x < self.high

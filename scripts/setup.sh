@@ -1,4 +1,4 @@
-# Sourced by the other scripts: makes .venv from requirements.txt, once, and puts it on PATH.
+# Sourced by the other scripts: makes .venv from requirements.lock, once, and puts it on PATH.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,11 +14,11 @@ find_python() {
   exit 2
 }
 
-if ! cmp -s requirements.txt .venv/requirements.txt; then
+if ! cmp -s requirements.lock .venv/requirements.lock; then
   python=$(find_python)
   echo "Making .venv with $("$python" --version) (once, about a minute)"
   "$python" -m venv .venv || { echo 'error: this Python cannot make virtual environments (on Debian: apt install python3-venv)' >&2; exit 2; }
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-  cp requirements.txt .venv/requirements.txt
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+  cp requirements.lock .venv/requirements.lock
 fi
 export PATH="$PWD/.venv/bin:$PATH"

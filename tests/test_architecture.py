@@ -16,7 +16,7 @@ ROOMS_ABOVE = {
 }
 QAT_ORDER = ['calls', 'quantizers', 'slopes', 'estimators', 'equivalence']
 PURE = {'jax', 'flax', 'optax', 'numpy', 'qat'}
-STANDARD = {'ast', 'collections', 'dataclasses', 'difflib', 'functools', 'inspect', 'math'}
+STANDARD = {'ast', 'collections', 'dataclasses', 'difflib', 'functools', 'inspect', 'math', 'sys'}
 ONLY_IMPORTER = {
     'tensorflow': 'experiments/prepared.py',
     'tensorflow_datasets': 'experiments/prepared.py',

@@ -120,6 +120,7 @@ class Sandbox:
         for script in (POD, SLURM, 'setup.sh'):
             shutil.copy(SCRIPTS / script, self.repository / 'scripts')
         (self.repository / 'requirements.txt').write_text('# "jax[tpu]==0.0.1"\njax==9.8.7  # pinned\njaxtyping==1.0\n')
+        (self.repository / 'requirements.lock').touch()
         (self.repository / '.gitignore').write_text('.venv/\nruns/\n')
         self.run('git', 'init', '--quiet')
         self.run('git', 'add', '.')

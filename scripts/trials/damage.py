@@ -1,18 +1,16 @@
 """What a disk does to a run: files cut, emptied, flipped and deleted, rows torn, no room left; and two runs at once."""
 
 import contextlib
-import errno
 import os
 import pathlib
-import resource
 import shutil
-import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 
 from scripts.trials.trial import Finding, Trial, continued, differences, finish, start, unbroken
 
-_INTERRUPTED_AT = 80  # a checkpoint step of the small run, between two rows
+_INTERRUPTED_AT = 35  # a checkpoint step of the small run, between two rows
 
 
 def _truncate(path: pathlib.Path) -> None:
@@ -55,18 +53,22 @@ def files(folder: pathlib.Path, every: int = 1) -> Iterator[Finding]:
     names = [path.relative_to(newest) for path in sorted(newest.rglob('*')) if path.is_file()]
     cases = [(name, how) for name in names for how in DAMAGES]
     for name, how in cases[::every]:
-        yield _damaged(folder, f'{name} of the newest checkpoint {how}', lambda step, n=name, h=how: DAMAGES[h](step / n))
+        yield _damaged(
+            folder, f'{name} of the newest checkpoint {how}', lambda step, n=name, h=how: DAMAGES[h](step / n)
+        )
 
 
 def half_written(folder: pathlib.Path) -> Iterator[Finding]:
     """A newer checkpoint folder of which only a part is there."""
 
     def halve(step: pathlib.Path) -> None:
-        newer = step.with_name(str(int(step.name) + 1))
+        newer = step.with_name(str(_INTERRUPTED_AT + 1))
         newer.mkdir()
         shutil.copy(next(path for path in step.rglob('*') if path.is_file()), newer)
 
-    yield _damaged(folder, 'a half-written checkpoint folder beside it', halve, told='1: checksums.json is missing')
+    yield _damaged(
+        folder, 'a half-written checkpoint folder beside it', halve, told=f'checkpoints/{_INTERRUPTED_AT + 1}: '
+    )
 
 
 def torn_row(folder: pathlib.Path) -> Iterator[Finding]:
@@ -92,38 +94,49 @@ def nothing_left(folder: pathlib.Path) -> Iterator[Finding]:
     yield Finding('every checkpoint damaged', held and not changed, f'ended with {code}: {error} changed: {changed}')
 
 
-def full_disk(folder: pathlib.Path) -> Iterator[Finding]:
-    """No room for a checkpoint: one line, and once there is room, the same end.
+def full_disk(folder: pathlib.Path, rooms: tuple[int, ...] = (0, 20_000, 500_000)) -> Iterator[Finding]:
+    """Room for nothing, for a row, or for a part of a checkpoint: one line; and once there is room, the same end."""
+    if not can_mount():
+        yield Finding('no room left on the disk', None, 'this user may not mount a small file system')
+        return
+    for room in rooms:
+        workdir = _copy(folder, 'full-disk')
+        with _disk(workdir, room):
+            code, error = finish(start(workdir))
+        held = code == 2 and '\n' not in error and error.startswith('error: ')
+        yield Finding(f'{room} bytes left on the disk', held, f'ended with {code}: {error[-300:]}')
+        yield continued('the same, started again with room', workdir, unbroken(folder))
 
-    A file system of its own where this user may mount one; elsewhere a limit on the size of files does the same.
-    """
-    workdir = _copy(folder, 'full-disk')
-    with _little_room(workdir) as limit:
-        code, error = finish(start(workdir, preexec_fn=limit))
-        held = code == 2 and error.count('\n') == 0 and 'Traceback' not in error
-        yield Finding('no room left on the disk', held, f'ended with {code}: {error}')
-    yield continued('the same, started again with room', workdir, unbroken(folder))
+
+def can_mount() -> bool:
+    """Whether this user may make the small file system that `full_disk` needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        mounted = not subprocess.run([*_MOUNT, folder], capture_output=True).returncode
+        if mounted:
+            subprocess.run(['umount', folder], check=True)
+        return mounted
+
+
+_MOUNT = ['mount', '-t', 'tmpfs', 'tmpfs']
 
 
 @contextlib.contextmanager
-def _little_room(workdir: pathlib.Path) -> Iterator[Callable[[], None] | None]:
-    """While it lasts, hardly more fits into a workdir."""
-    size = 1000 * (1 + sum(path.stat().st_size for path in workdir.rglob('*') if path.is_file()) // 1000)
-    aside = workdir.with_name('room')
-    shutil.copytree(workdir, aside, dirs_exist_ok=True)
-    mounted = not subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', f'size={size + 200_000}', 'tmpfs', str(workdir)], capture_output=True
-    ).returncode
-    if not mounted:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-        return
+def _disk(workdir: pathlib.Path, room: int) -> Iterator[None]:
+    """Puts a workdir on a file system of its own, with so many bytes left, while it lasts."""
+    aside = workdir.with_name('aside')
+    workdir.rename(aside)
+    workdir.mkdir()
+    subprocess.run([*_MOUNT, str(workdir)], check=True)
     try:
         shutil.copytree(aside, workdir, dirs_exist_ok=True)
-        yield None
-        shutil.copytree(workdir, aside, dirs_exist_ok=True)
+        filled = shutil.disk_usage(workdir)
+        subprocess.run(['mount', '-o', f'remount,size={filled.used + room}', str(workdir)], check=True)
+        yield
+        shutil.rmtree(aside)
+        shutil.copytree(workdir, aside)
     finally:
         subprocess.run(['umount', str(workdir)], check=True)
-        shutil.rmtree(workdir)
+        workdir.rmdir()
         aside.rename(workdir)
 
 
@@ -170,7 +183,7 @@ def _all(folder: pathlib.Path) -> Iterator[Finding]:
 
 TRIAL = Trial(
     'damage',
-    'Whatever the disk does to a checkpoint or to metrics.jsonl, the run goes on from the newest sound checkpoint with a '
-    'warning, or stops with one line; it never starts from scratch silently.',
+    'Whatever the disk does to a checkpoint or to metrics.jsonl, the run goes on from the newest sound checkpoint with '
+    'a warning, or stops with one line; it never starts from scratch silently. Two runs do not share a workdir.',
     _all,
 )

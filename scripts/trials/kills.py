@@ -32,7 +32,7 @@ def _reporting(workdir: pathlib.Path) -> bool:
 
 # What the files show when the moment comes, and the most seconds to wait from then on.
 MOMENTS: dict[str, tuple[Callable[[pathlib.Path], bool], float]] = {
-    'at a random time': (_begun, 8),
+    'at a random time': (_begun, 5),
     'while a checkpoint is written': (_saving, 0),
     'in the first evaluation': (_evaluating, 1),
     'while the step is compiled': (_compiling, 1),

@@ -18,7 +18,7 @@ _STOPPED = 143
 def in_a_step(folder: pathlib.Path) -> Iterator[Finding]:
     """The small run, between two evaluations."""
     workdir = folder / 'in-a-step'
-    yield _stopped('in a step', start(workdir), lambda: _rows(workdir) >= 3, workdir)
+    yield _stopped('in a step', start(workdir), lambda: _rows(workdir) >= 2, workdir, 0.2)
     yield continued('the same, started again', workdir, unbroken(folder))
 
 
@@ -44,11 +44,11 @@ def on_two_processes(folder: pathlib.Path) -> Iterator[Finding]:
     """A signal to one of two processes: both stop, at the same step."""
     workdir = folder / 'on-two-processes'
     both = _two(workdir)
-    yield _stopped('on one of two processes', both[1], lambda: _rows(workdir) >= 2, workdir)
+    yield _stopped('on one of two processes', both[1], lambda: _rows(workdir) >= 2, workdir, 0)
     code, error = finish(both[0])
-    yield Finding('the other process', code == _STOPPED, f'ended with {code} {error[-200:]}')
+    yield Finding('the other process', code == _STOPPED, f'ended with {code} {error}')
     ends = [finish(process) for process in _two(workdir)]
-    told = '; '.join(f'ended with {code} {error[-200:]}' for code, error in ends)
+    told = '; '.join(f'ended with {code} {error}' for code, error in ends)
     yield Finding('both, started again', all(code == 0 for code, _ in ends), told)
 
 
@@ -72,7 +72,7 @@ def _stopped(
     seconds = time.monotonic() - sent
     saved = sorted(int(path.name) for path in workdir.glob('checkpoints/[0-9]*'))
     held = code == _STOPPED and seconds <= SECONDS and bool(saved) and 'Traceback' not in error
-    return Finding(f'SIGTERM {where}', held, f'ended with {code} after {seconds:.1f} s, checkpoints {saved} {error[-200:]}')
+    return Finding(f'SIGTERM {where}', held, f'ended with {code} after {seconds:.1f} s, checkpoints {saved} {error}')
 
 
 def _rows(workdir: pathlib.Path) -> int:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 90
-SMALL = (  # every twin, tracking, evaluations and checkpoints close to each other
-    '--config=configs/digits.py',
-    *('--config.batch_size=96', '--config.max_steps=90'),
+STEPS = 45
+SMALL = (  # tracking, evaluations and checkpoints close to each other
+    *('--config=configs/digits.py', '--config.twins=ste,self'),
+    *('--config.batch_size=96', f'--config.max_steps={STEPS}'),
     *('--config.eval_every_epochs=1', '--config.checkpoint_every_steps=5'),
 )
+_LONGEST = 400  # characters of what was seen
 PATIENCE_SECONDS = 600  # for a process that should have ended long before
 
 
@@ -26,13 +27,21 @@ class Finding:
 
     Attributes:
       what: was done to the run.
-      held: whether the promise was kept.
+      held: whether the promise was kept; None where it could not be tried here.
       seen: what was seen, for people.
     """
 
     what: str
-    held: bool
+    held: bool | None
     seen: str
+
+    def __str__(self):
+        return f'{self.outcome}: {self.what}: {self.seen[:_LONGEST]}'
+
+    @property
+    def outcome(self) -> str:
+        """In a word or two."""
+        return {True: 'held', False: 'BROKEN', None: 'not tried'}[self.held]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +74,7 @@ def start(workdir: pathlib.Path, *flags: str, devices: int = 1, **options) -> su
 def finish(process: subprocess.Popen) -> tuple[int, str]:
     """Waits for the end; the exit code, and what was printed on stderr without the progress bar."""
     _, error = process.communicate(timeout=PATIENCE_SECONDS)
-    return process.returncode, '\n'.join(line for line in error.splitlines() if '%|' not in line)
+    return process.returncode, '\n'.join(line for line in error.splitlines() if line and '%|' not in line)
 
 
 def unbroken(folder: pathlib.Path, devices: int = 1) -> pathlib.Path:

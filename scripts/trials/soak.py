@@ -1,0 +1,59 @@
+"""A long run: what the host process holds must not grow with the steps."""
+
+import os
+import pathlib
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+
+from scripts.trials.trial import Finding, Trial, start
+
+STEPS = 20_000
+GROWTH = 0.02  # of memory
+_FLAGS = (
+    '--config=configs/digits.py',
+    '--config.num_epochs=2000',
+    '--config.eval_every_epochs=5',
+    '--config.twins=ste,self',
+)
+
+
+def soak(folder: pathlib.Path, steps: int = STEPS, seconds: float = 5) -> Iterator[Finding]:
+    """Resident memory, open files and threads of a digits run with tracking and evaluations, from its tenth part on."""
+    silent = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+    process = start(folder / 'soak', *_FLAGS, f'--config.max_steps={steps}', **silent)
+    samples = []
+    while process.poll() is None:
+        samples.append(_sample(process.pid, folder / 'soak'))
+        time.sleep(seconds)
+    code = process.wait()
+    # The report at the end draws pictures: that is not training.
+    training = [sample for sample in samples if sample and steps // 10 <= sample['step'] < steps]
+    for what, unit in (('memory', 'MB'), ('open files', ''), ('threads', '')):
+        third = max(1, len(training) // 3)
+        early, late = (statistics.median(s[what] for s in part) for part in (training[:third], training[-third:]))
+        limit = early * (1 + GROWTH) if what == 'memory' else early
+        seen = f'{early:.1f} {unit} in the first third, {late:.1f} {unit} in the last, of {len(training)} samples'
+        yield Finding(f'{what} over {steps} steps', code == 0 and late <= limit, seen)
+
+
+def _sample(pid: int, workdir: pathlib.Path) -> dict[str, float] | None:
+    try:
+        status = dict(line.split(':', 1) for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines())
+        return {
+            'memory': int(status['VmRSS'].split()[0]) / 1000,
+            'threads': int(status['Threads']),
+            'open files': len(os.listdir(f'/proc/{pid}/fd')),
+            'step': int((workdir / 'metrics.jsonl').read_text().rpartition('{"step": ')[2].partition(',')[0]),
+        }
+    except (OSError, ValueError, KeyError):  # it has just begun, or just ended
+        return None
+
+
+TRIAL = Trial(
+    'soak',
+    f'Memory grows by less than {GROWTH:.0%} over {STEPS:,} steps with tracking and evaluations; files and threads not '
+    'at all.',
+    soak,
+)
