@@ -170,7 +170,8 @@ def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
     step, passed_over = _newest_sound(folder)
     if step is None:
         reasons = '; '.join(f'{other}: {reason}' for other, reason in passed_over.items())
-        raise UserError(f'{flag}: {str(workdir)!r} holds no {"sound" if reasons else "finished"} checkpoint {reasons}')
+        found = f'no sound checkpoint: {reasons}' if reasons else 'no checkpoints'
+        raise UserError(f'{flag}: {str(workdir)!r} holds {found}')
     for other, reason in passed_over.items():
         _warn(f'{flag}: {folder / str(other)}: {reason}; taking step {step}')
     return _read(folder / str(step))

@@ -199,7 +199,7 @@ def test_its_rows_begin_with_it_and_none_may_be_lost(sgd, ended, tmp_path, capsy
         assert (ended / 'ste' / name).read_bytes() == (broken / name).read_bytes()
     (broken / 'metrics.jsonl').write_text('')
     assert train.main([*command, f'--workdir={broken}']) == 2
-    assert 'has no row of step 150' in capsys.readouterr().err
+    assert 'lacks the row of step 150' in capsys.readouterr().err
     shutil.rmtree(broken / 'checkpoints')
     assert train.main([*command, f'--workdir={broken}']) == 2
     assert 'began at step 100, and no checkpoint is there any more' in capsys.readouterr().err
