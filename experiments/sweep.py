@@ -1,5 +1,6 @@
 """A sweep from its plan to its table: starts workers, shows progress, and tells what failed."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from experiments import grid, sweep_report, sweep_table, worker
 from experiments.errors import UserError
 from experiments.files import write_json
+from experiments.stopping import Stop, stopping
 from experiments.terminal import progress_interval
 
 _POLL_SECONDS = 1
@@ -29,7 +31,7 @@ def run(out: pathlib.Path, points: list[grid.Point], workers: int, cluster: str 
       command: for people.
 
     Returns:
-      An exit code: 0 where every point is finished.
+      An exit code: 0 where every point is finished, that of the signal where one came.
 
     Raises:
       UserError: the folder cannot be written.
@@ -45,28 +47,38 @@ def run(out: pathlib.Path, points: list[grid.Point], workers: int, cluster: str 
         (workdir / worker.FAILURE).unlink(missing_ok=True)  # what failed is tried again
     if not all(map(worker.is_finished, workdirs)):
         start = _on_cluster if cluster else _on_this_machine
-        _attend(start(out, min(workers, len(points)), cluster), workdirs)
+        with stopping() as stop:
+            _attend(start(out, min(workers, len(points)), cluster), workdirs, stop)
+        if stop.code is not None:
+            print('stopped; the same command goes on', file=sys.stderr)
+            return stop.code
     return _conclude(out, points, command)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Worker:
+    has_ended: Callable[[], bool]
+    stop: Callable[[], object]
 
 
 def _worker_command(out: pathlib.Path, index: int, count: int) -> list[str]:
     return [sys.executable, '-m', 'scripts.sweep', f'--out={out}', f'--worker={index}', f'--workers={count}']
 
 
-def _on_this_machine(out: pathlib.Path, count: int, _) -> list[Callable[[], bool]]:
-    """Starts workers; each returned function says whether its worker has ended."""
+def _on_this_machine(out: pathlib.Path, count: int, _) -> list[_Worker]:
+    """Starts workers."""
 
-    def start(index: int) -> Callable[[], bool]:
+    def start(index: int) -> _Worker:
         with (out / f'worker-{index}.log').open('a') as log:
             process = subprocess.Popen(
                 _worker_command(out, index, count), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        return lambda: process.poll() is not None
+        return _Worker(lambda: process.poll() is not None, process.terminate)
 
     return [start(index) for index in range(count)]
 
 
-def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[Callable[[], bool]]:
+def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
     """The same as jobs of a cluster; SBATCH_... of the environment says with what partition, time and account."""
     import submitit
 
@@ -74,15 +86,19 @@ def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[Callable[[]
     executor.update_parameters(name='ste-sweep')
     commands = [_worker_command(out, index, count) for index in range(count)]
     jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
-    return [job.done for job in jobs]
+    return [_Worker(job.done, job.cancel) for job in jobs]
 
 
-def _attend(workers: list[Callable[[], bool]], workdirs: list[pathlib.Path]) -> None:
-    """Shows how many points have ended until all workers have."""
+def _attend(workers: list[_Worker], workdirs: list[pathlib.Path], stop: Stop) -> None:
+    """Shows how many points have ended until all workers have, and passes a signal on to them."""
     with tqdm(total=len(workdirs), unit='run', mininterval=progress_interval()) as bar:
-        ended = False
+        ended = passed_on = False
         while not ended:
-            ended = all(has_ended() for has_ended in workers)
+            if stop.code is not None and not passed_on:
+                passed_on = True
+                for each in workers:
+                    each.stop()
+            ended = all(each.has_ended() for each in workers)
             failed = sum((workdir / worker.FAILURE).exists() for workdir in workdirs)
             bar.n = failed + sum(map(worker.is_finished, workdirs))
             bar.set_postfix_str(f'{failed} failed' if failed else '')

@@ -122,6 +122,10 @@ def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> E
         but finite numbers shaped like `r`.
     """
     estimator = _bind(name or slope.__name__, bits, Entry(slope, {}), parameters)
+    try:
+        hash(estimator)  # it is static in compiled programs
+    except TypeError as error:
+        raise ValueError(f'parameters of {estimator.name} must be numbers, words or tuples: {error}') from None
     r = jnp.linspace(-0.5, 0.5, 101, dtype=jnp.float32)
     for progress in (0, 0.5, 1) if estimator.needs('progress') else (0,):
         try:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from configs import digits
+from experiments.errors import UserError
 from experiments.settings import resolve
 
 
@@ -27,6 +28,19 @@ def test_scaling_down_trades_learning_rate_for_epochs():
     assert scaled.steps(15) == (15, 180)
     assert settings(num_epochs=4, max_steps=7).steps(15) == (15, 7)
     assert settings(num_epochs=4, steps_per_epoch=5).steps(15) == (5, 20)
+
+
+def test_more_steps_than_anyone_makes_are_refused():
+    endless = {'num_epochs': 2**31 - 1, 'epochs_scale': 1e300}
+    with pytest.raises(UserError, match='set max_steps'):
+        settings(**endless).steps(15)
+    assert settings(**endless, max_steps=7).steps(15) == (15, 7)
+
+
+@pytest.mark.parametrize('name', ['', '..', 'a/b', 'a b', '-x'])
+def test_a_name_is_that_of_a_folder(name):
+    with pytest.raises(UserError, match='name of a folder'):
+        settings(name=name)
 
 
 def test_a_high_kappa_is_warned_of_by_layer():

@@ -123,6 +123,20 @@ def test_a_killed_sweep_ends_with_the_same_table(unbroken, tmp_path):
         assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
 
 
+def test_a_signal_reaches_the_workers(tmp_path):
+    process = start(tmp_path)
+    while not list(tmp_path.glob('points/*/checkpoints/0')):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143 and 'stopped; the same command goes on' in error
+    assert not (tmp_path / 'table.csv').exists()
+    for workdir in tmp_path.glob('points/*'):
+        with locked(workdir):  # nobody runs there any more
+            assert not (workdir / 'failure.json').exists()
+
+
 @pytest.mark.slow
 def test_submitit_runs_the_workers(unbroken, tmp_path):
     process = start(tmp_path, '--cluster=local')
