@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Makes .venv and runs lint and tests: minutes by default, everything with --full. Further arguments go to pytest.
+# Makes .venv and runs lint and tests: minutes by default. With --full also the long ones, and then scripts/reliability.py,
+# which writes docs/reliability.md. Further arguments go to pytest, which then runs alone.
 source "$(dirname "$0")/setup.sh"
-selection=(-m 'not slow')
+selection=(-m 'not slow') trials=()
 if [ "${1:-}" = --full ]; then
-  selection=()
   shift
+  selection=()
+  [ $# -gt 0 ] || trials=(python -m scripts.reliability)
 fi
 ruff check .
 ruff format --check .
-exec python -m pytest -n auto "${selection[@]}" "$@"
+python -m pytest -n auto "${selection[@]}" "$@"
+"${trials[@]}"
