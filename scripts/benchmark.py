@@ -1,16 +1,16 @@
 """Measures what this project costs, against what it is measured by; a table of figures with their limits.
 
-  python -m scripts.benchmark [--only NAME ...] [--rounds N] [--steps N] [--data_dir DIR] [--json FILE]
+  python -m scripts.benchmark [--only NAME ...] [--rounds N] [--steps N] [--data_dir DIR] [--json FILE] [--page FILE]
 
-A name stands for all names that begin with it: convnet, resnet, memory, images, command. Ratios of times are
-measured alternately in one process (A B A B ...) and their median counts, because absolute times on a shared machine
-mean nothing. The JSON file holds `machine` (command, devices, versions) and `figures`, one a row: `name`, `what`,
-`median`, `limit`, `bound` (at most | at least), `kept`, `samples`, and `details`, what it was computed from; `limit`,
-`bound` and `kept` are null where a figure is only reported.
+A name stands for all that begin with it: memory, convnet, resnet, growth, patches, profile, mnist, command, images.
+Ratios of times are measured alternately in one process (A B A B ...) and their median counts, because absolute times on
+a shared machine mean nothing. The JSON file holds `machine` (devices, versions) and `figures`, one a row: `name`, `what`,
+`median`, `limit`, `bound` (at most | at least), `kept`, `samples`, `details`, what it was computed from, `command`, and
+`load`, the machine's before; `limit`, `bound` and `kept` are null where a figure is only reported. Figures of other
+names that were measured on the same machine stay in the file. The page is docs/performance.md, made from the file.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import sys
@@ -23,11 +23,13 @@ from rich.table import Table
 from experiments import environment
 from experiments.arguments import Parser, count
 from experiments.errors import UserError, tell
-from scripts.benchmarks import commands, images, memory, steps
+from experiments.files import write_json, write_text
+from scripts.benchmarks import commands, growth, images, memory, page, patches, profile, steps, whole
 from scripts.benchmarks.rows import Benchmark, Effort, Row
 
 # Memory first: a device tells only the highest peak of the process. TensorFlow's threads last.
-BENCHMARKS = (*memory.BENCHMARKS, *steps.BENCHMARKS, *commands.BENCHMARKS, *images.BENCHMARKS)
+_MODULES = (memory, steps, growth, patches, profile, whole, commands, images)
+BENCHMARKS = tuple(benchmark for module in _MODULES for benchmark in module.BENCHMARKS)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -43,7 +45,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--steps', type=count, default=10, help='training steps a sample')
     parser.add_argument('--data_dir', type=pathlib.Path, help='prepared ImageNet; without, a tiny one is made')
     parser.add_argument('--json', type=pathlib.Path, help='also write the figures there')
+    parser.add_argument('--page', type=pathlib.Path, help='also write the file of --json as a page')
     arguments = parser.parse_args(argv)
+    if arguments.page and not arguments.json:
+        raise UserError('--page: needs --json FILE, from which the page is made')
     arguments.benchmarks = chosen(arguments.only)
     return arguments
 
@@ -96,8 +101,10 @@ def main(argv: list[str]) -> int:
         with console.status(benchmark.name):
             rows += benchmark.rows(effort)
         if arguments.json:  # after each: the whole takes long
-            content = {'machine': about, 'figures': [row.to_json() for row in rows]}
-            arguments.json.write_text(json.dumps(content, indent=2) + '\n')
+            content = page.merged(arguments.json, about, rows)
+            write_json(arguments.json, content)
+            if arguments.page:
+                write_text(arguments.page, page.page(content))
     console.print(table(rows))
     return 0
 

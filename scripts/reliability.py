@@ -1,40 +1,46 @@
 """Puts runs through everything that can happen to them, and writes down what came of it.
 
-  python -m scripts.reliability [--only NAME ...] [--out FILE]
+  python -m scripts.reliability [--only NAME ...] [--out FOLDER]
 
 Kills, signals, damaged disks, other hardware, nonsense on the command line, a long run, the same run twice. Takes about
-half an hour on two cores; the exit code is 1 where a promise was not kept. With --only the page holds only these.
+half an hour on two cores; the exit code is 1 where a promise was not kept. Writes FOLDER/reliability.md, and
+reliability.json, from which --only takes what it does not try again.
 """
 
+import dataclasses
 import os
 import pathlib
+import platform
 import sys
 import tempfile
+from collections.abc import Iterator
 
 from experiments import environment
 from experiments.arguments import Parser
 from experiments.errors import UserError, tell
-from experiments.files import write_text
+from experiments.files import read_json, write_json, write_text
 from scripts.trials import damage, hardware, kills, nonsense, same, signals, soak, supply
 from scripts.trials.trial import ROOT, Finding, Trial
 
 TRIALS = tuple(module.TRIAL for module in (kills, signals, damage, hardware, same, nonsense, supply, soak))
 _BROKEN = 1  # exit code
+_PAGE, _FIGURES = 'reliability.md', 'reliability.json'
 
 
-def page(command: str, found: dict[Trial, list[Finding]]) -> str:
-    """The findings as Markdown."""
-    versions = ', '.join(f'{name} {version}' for name, version in environment.versions().items())
-    held = sum(finding.held is True for findings in found.values() for finding in findings)
-    count = sum(map(len, found.values()))
-    lines = [
-        *('# What a run survives', ''),
-        f'{held} of {count} trials held. Written by `{command}`; {versions}; {os.cpu_count()} cores.',
-    ]
-    for trial, findings in found.items():
-        lines += ['', f'## {trial.name}', '', trial.promise, '', '| trial | outcome | seen |', '|---|---|---|']
-        lines += [f'| {_cell(f.what)} | {f.outcome} | {_cell(f.seen)} |' for f in findings]
-    return '\n'.join(lines) + '\n'
+def page(results: dict[str, dict]) -> str:
+    """The content of reliability.json as Markdown."""
+    findings = [finding for result in results.values() for finding in result['findings']]
+    held = sum(finding['held'] is True for finding in findings)
+    lines = ['# What a run survives', '', f'{held} of {len(findings)} trials held.']
+    for trial in TRIALS:
+        if trial.name in results:
+            result = results[trial.name]
+            lines += ['', f'## {trial.name}', '', trial.promise, '', f'Tried with {result["with"]}.', '']
+            lines += ['| trial | outcome | seen |', '|---|---|---|']
+            found = [Finding(**finding) for finding in result['findings']]
+            lines += [f'| {_cell(f.what)} | {f.outcome} | {_cell(f.seen)} |' for f in found]
+    command = '`python -m scripts.reliability`'
+    return '\n'.join([*lines, '', f'Written by {command}, from reliability.json beside it.']) + '\n'
 
 
 def _cell(text: str) -> str:
@@ -46,7 +52,7 @@ def main(argv: list[str]) -> int:
     parser = Parser(description=__doc__)
     names = [trial.name for trial in TRIALS]
     parser.add_argument('--only', nargs='+', metavar='NAME', default=names, help=f'of {", ".join(names)}')
-    parser.add_argument('--out', type=pathlib.Path, default=ROOT / 'docs' / 'reliability.md', help='the page')
+    parser.add_argument('--out', type=pathlib.Path, default=ROOT / 'docs', help='folder of the page')
     try:
         arguments = parser.parse_args(argv)
         if set(arguments.only) - set(names):
@@ -55,17 +61,34 @@ def main(argv: list[str]) -> int:
             )
     except UserError as error:
         return tell(error)
-    found = {trial: [] for trial in TRIALS if trial.name in arguments.only}
+    broken = False
     with tempfile.TemporaryDirectory() as folder:
         # Runs share compiled programs, as a user's do who sets this.
         os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{folder}/compiled')
-        for trial, findings in found.items():
-            for finding in trial.run(pathlib.Path(folder)):
-                print(f'{trial.name}: {finding}', flush=True)
-                findings.append(Finding(finding.what, finding.held, finding.seen.replace(folder, 'DIR')))
-    write_text(arguments.out, page(' '.join(['python -m scripts.reliability', *argv]), found))
-    print(f'Page: {arguments.out}')
-    return _BROKEN if any(finding.held is False for findings in found.values() for finding in findings) else 0
+        for trial in TRIALS:
+            if trial.name in arguments.only:
+                findings = list(_told(trial, pathlib.Path(folder)))
+                broken |= any(finding.held is False for finding in findings)
+                _write(arguments.out, trial, findings)
+    print(f'Page: {arguments.out / _PAGE}')
+    return _BROKEN if broken else 0
+
+
+def _told(trial: Trial, folder: pathlib.Path) -> Iterator[Finding]:
+    for finding in trial.run(folder):
+        print(f'{trial.name}: {finding}', flush=True)
+        yield dataclasses.replace(finding, seen=finding.seen.replace(str(folder), 'DIR'))
+
+
+def _write(out: pathlib.Path, trial: Trial, findings: list[Finding]) -> None:
+    """Puts the findings in place of what is known of the trial."""
+    path = out / _FIGURES
+    results = read_json(path) if path.exists() else {}
+    versions = ', '.join(f'{name} {version}' for name, version in environment.versions().items())
+    about = f'{versions}, Python {platform.python_version()}, {os.cpu_count()} cores'
+    results[trial.name] = {'with': about, 'findings': [dataclasses.asdict(finding) for finding in findings]}
+    write_json(path, results)
+    write_text(out / _PAGE, page(results))
 
 
 if __name__ == '__main__':

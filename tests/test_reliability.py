@@ -14,7 +14,7 @@ import pytest
 from experiments import checkpoints, checksums, finiteness, train, trainer
 from experiments.records import read_rows
 from scripts import reliability
-from scripts.trials import damage, hardware, kills, nonsense, same, signals, soak, supply
+from scripts.trials import damage, hardware, kills, nonsense, same, signals, soak
 from scripts.trials.trial import STEPS, Finding, Trial, differences, unbroken
 
 DIGITS = '--config=configs/digits.py'
@@ -208,16 +208,19 @@ def test_weights_to_start_from_are_those_of_the_newest_sound_checkpoint(tmp_path
 
 def test_the_page(tmp_path, monkeypatch, capsys):
     findings = [Finding('this | that', True, 'fine'), Finding('x', None, 'no disk')]
-    monkeypatch.setattr(reliability, 'TRIALS', (Trial('made', 'up', lambda folder: iter(findings)), supply.TRIAL))
-    out = tmp_path / 'page.md'
-    assert reliability.main(['--only', 'made', '--out', str(out)]) == 0
-    text = out.read_text()
+    made = tuple(Trial(name, 'up', lambda folder: iter(findings)) for name in ('made', 'again'))
+    monkeypatch.setattr(reliability, 'TRIALS', made)
+    assert reliability.main(['--only', 'made', '--out', str(tmp_path)]) == 0
+    page = tmp_path / 'reliability.md'
+    text = page.read_text()
     assert '1 of 2 trials held' in text and r'| this \| that | held | fine |' in text and '| not tried |' in text
+    assert reliability.main(['--only', 'again', '--out', str(tmp_path)]) == 0
     findings.append(Finding('y', False, 'broke'))
-    assert reliability.main(['--only', 'made', '--out', str(out)]) == 1
-    assert '| y | BROKEN | broke |' in out.read_text()
+    assert reliability.main(['--only', 'made', '--out', str(tmp_path)]) == 1
+    text = page.read_text()
+    assert '2 of 5 trials held' in text and text.count('| y | BROKEN | broke |') == 1
     assert reliability.main(['--only', 'nothing']) == 2
-    assert 'there are made, supply' in capsys.readouterr().err
+    assert 'there are made, again' in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -49,8 +49,8 @@ def without_pmap(step: Callable, mesh: Mesh, batches: PartitionSpec) -> Callable
     return jax.jit(jax.shard_map(step, mesh=mesh, in_specs=given, **split), donate_argnums=0)
 
 
-def on_mesh(trainer: Trainer) -> tuple[Mesh, list[jax.Array]]:
-    """The trainer's devices, and a batch on them."""
-    mesh = Mesh(np.array(trainer.devices), (AXIS,))
+def on_mesh(trainer: Trainer, devices: int | None = None) -> tuple[Mesh, list[jax.Array]]:
+    """The trainer's devices, or so many of them, and a batch on them."""
+    mesh = Mesh(np.array(trainer.devices[:devices]), (AXIS,))
     images_and_labels = next(trainer.batches.train(0, trainer.steps_per_epoch))
     return mesh, jax.device_put(list(images_and_labels), NamedSharding(mesh, SPLIT))

@@ -49,10 +49,10 @@ def unquantized(workload: Workload, steps: int) -> Program:
     return repeated(lambda state: compiled(state, *batch), state, steps)
 
 
-def under_jit(workload: Workload, steps: int) -> Program:
-    """A pair's step without pmap: jit of data with a NamedSharding."""
+def under_jit(workload: Workload, steps: int, devices: int | None = None) -> Program:
+    """A pair's step without pmap: jit of data with a NamedSharding, on all devices or so many."""
     trainer = workload.trainer()
-    mesh, batch = on_mesh(trainer)
+    mesh, batch = on_mesh(trainer, devices)
     compiled = without_pmap(trainer.lockstep.step, mesh, SPLIT)
     state = jax.device_put(trainer.initial_state(), NamedSharding(mesh, EVERYWHERE))
 
