@@ -3,11 +3,12 @@
   python -m scripts.benchmark [--only NAME ...] [--rounds N] [--steps N] [--data_dir DIR] [--json FILE] [--page FILE]
 
 A name stands for all that begin with it: memory, convnet, resnet, growth, patches, profile, mnist, command, images.
-Ratios of times are measured alternately in one process (A B A B ...) and their median counts, because absolute times on
-a shared machine mean nothing. The JSON file holds `machine` (devices, versions) and `figures`, one a row: `name`, `what`,
-`median`, `limit`, `bound` (at most | at least), `kept`, `samples`, `details`, what it was computed from, `command`, and
-`load`, the machine's before; `limit`, `bound` and `kept` are null where a figure is only reported. Figures of other
-names that were measured on the same machine stay in the file. The page is docs/performance.md, made from the file.
+Ratios of times are measured alternately in one process (A B A B ...) and their median counts, because absolute times
+on a shared machine mean nothing. The JSON file holds `machine` (devices, versions) and `figures`, a row each: `name`,
+`what`, `median`, `limit`, `bound` (at most | at least), `kept`, `samples`, `details`, what it was computed from,
+`command`, and `load`, the machine's before; `limit`, `bound` and `kept` are null where a figure is only reported.
+Figures of other names that were measured on the same machine stay in the file. The page is docs/performance.md, made
+from the file.
 """
 
 import argparse
