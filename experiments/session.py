@@ -15,7 +15,7 @@ from experiments.input_pipeline import load
 from experiments.lock import locked
 from experiments.runs import State, kernels
 from experiments.settings import Settings
-from experiments.stopping import Stop, stopping
+from experiments.stopping import STOPPED, Stop, stopping
 from experiments.terminal import is_primary, say
 from experiments.trainer import FINISHED, Trainer
 
@@ -48,6 +48,8 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
             state, code, rows = _train(trainer, state, workdir, stop)
             if code == FINISHED and is_primary():
                 _finish(trainer, state, rows, workdir, draw)
+            elif code in STOPPED:
+                say(f'stopped at step {state.step} and saved; --workdir={workdir} goes on from there', sys.stderr)
     return code
 
 

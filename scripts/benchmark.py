@@ -102,10 +102,9 @@ def main(argv: list[str]) -> int:
         with console.status(benchmark.name):
             rows += benchmark.rows(effort)
         if arguments.json:  # after each: the whole takes long
-            content = page.merged(arguments.json, about, rows)
-            write_json(arguments.json, content)
+            write_json(arguments.json, page.merged(arguments.json, about, rows))
             if arguments.page:
-                write_text(arguments.page, page.page(content))
+                write_text(arguments.page, page.page(arguments.json))
     console.print(table(rows))
     return 0
 

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import itertools
 import json
-import pathlib
 import re
 import types
 
@@ -242,9 +241,11 @@ def test_figures_of_other_names_stay_while_the_machine_does(tmp_path):
     assert len(page.merged(file, {**machine, 'load': 5}, [])['figures']) == 2
 
 
-def test_the_page_has_every_figure_and_its_limit():
+def test_the_page_has_every_figure_and_its_limit(tmp_path):
     rows_ = [Row('convnet-pair', 'a pair', [0.5, 0.7, 0.9], Limit(1.05)), Row('odd', 'one', [2.0], Limit(1.0))]
-    text = page.page(page.merged(pathlib.Path('none'), {'devices': 'd', 'command': 'c', 'load': 0, **MACHINE}, rows_))
+    file = tmp_path / 'figures.json'
+    file.write_text(json.dumps(page.merged(file, {'devices': 'd', 'command': 'c', 'load': 0, **MACHINE}, rows_)))
+    text = page.page(file)
     assert '| convnet-pair | a pair | 0.700 | 0.500 | 0.900 | at most 1.05 | yes |' in text
     assert '| odd | one | 2.000 | 2.000 | 2.000 | at most 1.0 | **no** |' in text
 

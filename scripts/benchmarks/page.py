@@ -26,14 +26,20 @@ def merged(path: pathlib.Path, machine: Mapping, rows: Iterable[Row]) -> dict:
     return {'machine': about, 'figures': [*old, *new]}
 
 
-def page(content: Mapping) -> str:
-    """The figures as Markdown, with what was tried and why; passages about figures that are not there are left out.
+def page(path: pathlib.Path) -> str:
+    """The figures of a JSON file as Markdown, with what was tried and why.
 
     Args:
-      content: of the JSON file.
+      path: of the file. Files beside it, NAME-SETTING.json, hold what was measured in another setting.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    figures = {figure['name']: figure for figure in content['figures']}
     environment.filters['kept'] = {True: 'yes', False: '**no**', None: ''}.get
+    others = {file.stem.removeprefix(f'{path.stem}-'): _read(file) for file in path.parent.glob(f'{path.stem}-*.json')}
+    machine = json.loads(path.read_text())['machine']
     template = environment.from_string(_TEMPLATE.read_text())
-    return template.render(machine=content['machine'], figures=figures)
+    return template.render(machine=machine, figures=_read(path), others=others)
+
+
+def _read(path: pathlib.Path) -> dict[str, dict]:
+    """The figures of a file by name."""
+    return {figure['name']: figure for figure in json.loads(path.read_text())['figures']}
