@@ -15,7 +15,7 @@ from experiments import checkpoints, checksums, finiteness, train, trainer
 from experiments.records import read_rows
 from scripts import reliability
 from scripts.trials import damage, hardware, kills, nonsense, same, signals, soak
-from scripts.trials.trial import STEPS, Finding, Trial, differences, unbroken
+from scripts.trials.trial import Finding, Trial, differences, unbroken
 
 DIGITS = '--config=configs/digits.py'
 SHORT = [DIGITS, '--config.twins=ste,self', '--config.checkpoint_every_steps=5', '--config.learning_rate=0.1']
@@ -227,5 +227,5 @@ def test_the_page(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_the_soak_measures_the_process(folder):
-    found = {finding.what: finding for finding in soak.soak(folder, steps=STEPS, seconds=0.2)}
+    found = {finding.what: finding for finding in soak.soak(folder, steps=300, seconds=0.1)}
     assert len(found) == 3 and all('samples' in finding.seen for finding in found.values())
