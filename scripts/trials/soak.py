@@ -37,7 +37,9 @@ def soak(folder: pathlib.Path, steps: int = STEPS, seconds: float = 5) -> Iterat
         # The least of each third: what leaks is there at every moment, what an evaluation or a checkpoint takes is not.
         early, late = (min(sample[what] for sample in part) for part in (training[:third], training[-third:]))
         limit = early * (1 + GROWTH) if what == 'memory' else early
-        seen = f'{early:.1f} {unit} at least in the first third, {late:.1f} {unit} in the last, of {len(training)} samples'
+        seen = (
+            f'{early:.1f} {unit} at least in the first third, {late:.1f} {unit} in the last, of {len(training)} samples'
+        )
         yield Finding(f'{what} over {steps} steps', code == 0 and late <= limit, seen)
 
 
