@@ -77,7 +77,8 @@ def main(argv: list[str]) -> int:
 def _told(trial: Trial, folder: pathlib.Path) -> Iterator[Finding]:
     for finding in trial.run(folder):
         print(f'{trial.name}: {finding}', flush=True)
-        yield dataclasses.replace(finding, seen=finding.seen.replace(str(folder), 'DIR'))
+        what, seen = (text.replace(str(folder), 'DIR') for text in (finding.what, finding.seen))
+        yield dataclasses.replace(finding, what=what, seen=seen)
 
 
 def _write(out: pathlib.Path, trial: Trial, findings: list[Finding]) -> None:
