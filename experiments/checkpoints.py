@@ -8,7 +8,6 @@ import concurrent.futures
 import os
 import pathlib
 import shutil
-import sys
 import threading
 
 import jax
@@ -20,6 +19,7 @@ from experiments import checksums
 from experiments.errors import UserError
 from experiments.files import free_name
 from experiments.runs import REFERENCE, RunState, State
+from experiments.terminal import warn
 from experiments.tracking import Tracking
 
 _KEPT = 2
@@ -117,7 +117,7 @@ class Checkpoints:
         for other, reason in passed_over.items():
             aside = free_name(self.folder / f'{other}.set-aside')
             os.replace(self.folder / str(other), aside)
-            _warn(f'{self.folder / str(other)}: {reason}; set aside as {aside.name}, going on from step {step}')
+            warn(f'{self.folder / str(other)}: {reason}; set aside as {aside.name}, going on from step {step}')
         return step
 
     def restore(self, step: int, like: State) -> State:
@@ -173,7 +173,7 @@ def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
         found = f'no sound checkpoint: {reasons}' if reasons else 'no checkpoints'
         raise UserError(f'{flag}: {str(workdir)!r} holds {found}')
     for other, reason in passed_over.items():
-        _warn(f'{flag}: {folder / str(other)}: {reason}; taking step {step}')
+        warn(f'{flag}: {folder / str(other)}: {reason}; taking step {step}')
     return _read(folder / str(step))
 
 
@@ -215,10 +215,6 @@ def _check_room(folder: pathlib.Path, needed: int) -> None:
 
 def _steps(folder: pathlib.Path) -> set[int]:
     return {int(path.name) for path in folder.glob('[0-9]*') if path.name.isdecimal()}
-
-
-def _warn(message: str) -> None:
-    print(f'warning: {message}', file=sys.stderr, flush=True)
 
 
 def _structured(like: optax.OptState, nested: dict | list) -> optax.OptState:

@@ -6,14 +6,14 @@ import os
 import pathlib
 import shutil
 import statistics
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from tensorboardX import SummaryWriter
 
 from configs import common
 from experiments.errors import UserError
 from experiments.files import free_name, read_json, write_text
+from experiments.terminal import warn
 
 _ROWS = 'metrics.jsonl'
 _MAY_DIFFER = {'corrupt_images', 'distributed'}  # of a run that continues: what it has seen so far is the same
@@ -44,13 +44,17 @@ def set_torn_rows_aside(workdir: pathlib.Path) -> None:
     if path.exists() and path.read_bytes() != b''.join(_sound_lines(path)):
         aside = free_name(path.with_name(f'{_ROWS}.set-aside'))
         shutil.copyfile(path, aside)
-        message = f'{path} cannot be read to its end; what it was is in {aside.name}, what is lost is made again'
-        print(f'warning: {message}', file=sys.stderr, flush=True)
+        warn(f'{path} cannot be read to its end; what it was is in {aside.name}, what is lost is made again')
 
 
-def first_lost_row(workdir: pathlib.Path, every: int) -> int:
-    """The first step whose row is due and not there: a run can go on from that step or an earlier one."""
-    there, begun = {row['step'] for row in read_rows(workdir)}, first_step(workdir)
+def first_lost_row(there: Container[int], begun: int, every: int) -> int:
+    """The first step whose row is due and not there: a run can go on from that step or an earlier one.
+
+    Args:
+      there: steps of the rows.
+      begun: updates made before the run began.
+      every: steps between rows.
+    """
     first_due = begun // every * every + every if begun else 0
     return next(step for step in itertools.count(first_due, every) if step not in there)
 

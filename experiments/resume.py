@@ -54,7 +54,7 @@ def beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Be
 def _look(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Beginning:
     set_torn_rows_aside(workdir)
     rows, begun = {row['step'] for row in read_rows(workdir)}, first_step(workdir)
-    step = checkpoints.newest(first_lost_row(workdir, every))
+    step = checkpoints.newest(first_lost_row(rows, begun, every))
     if step is not None:
         return Beginning(step, True, step in rows or step == begun > 0)
     if begun:

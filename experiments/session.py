@@ -16,7 +16,7 @@ from experiments.lock import locked
 from experiments.runs import State, kernels
 from experiments.settings import Settings
 from experiments.stopping import STOPPED, Stop, stopping
-from experiments.terminal import is_primary, say
+from experiments.terminal import is_primary, say, warn
 from experiments.trainer import FINISHED, Trainer
 
 
@@ -61,7 +61,7 @@ def _train(trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop) ->
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
         for message in settings.warnings(kernels(state.ranges, state.ranges)):
-            say(f'warning: {message}', sys.stderr)
+            warn(message)
         _say_size(trainer)
         if begin.step < trainer.steps and is_primary():
             (workdir / 'summary.json').unlink(missing_ok=True)  # of a shorter run: this one is not finished

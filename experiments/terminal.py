@@ -17,6 +17,11 @@ def say(message: str, file=None) -> None:
         print(message, file=file or sys.stdout, flush=True)
 
 
+def warn(message: str) -> None:
+    """Prints a warning, once for all processes."""
+    say(f'warning: {message}', sys.stderr)
+
+
 def progress_bar(steps: int, done: int) -> tqdm:
     """Counts steps."""
     return tqdm(initial=done, total=steps, unit='step', mininterval=progress_interval(), disable=not is_primary())

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 
-from scripts.trials.trial import Finding, Trial, continued, differences, finish, start, unbroken
+from scripts.trials.trial import Finding, Trial, continued, differences, finish, killed_after, start, unbroken, wait_for
 
 _INTERRUPTED_AT = 35  # a checkpoint step of the small run, between two rows
 
@@ -39,11 +39,7 @@ def interrupted(folder: pathlib.Path) -> pathlib.Path:
     """The workdir of a small run that was killed after a checkpoint late in it; made once."""
     workdir = folder / 'interrupted'
     if not workdir.exists():
-        process = start(workdir)
-        while not (workdir / 'checkpoints' / str(_INTERRUPTED_AT)).exists() and process.poll() is None:
-            pass
-        process.kill()
-        process.communicate()
+        killed_after(workdir, _INTERRUPTED_AT)
     return workdir
 
 
@@ -144,8 +140,7 @@ def two_at_once(folder: pathlib.Path) -> Iterator[Finding]:
     """A second run in the same workdir: refused in one line, the first goes on; killed, it leaves no lock behind."""
     workdir = folder / 'two-at-once'
     first = start(workdir)
-    while not (workdir / 'metrics.jsonl').exists() and first.poll() is None:
-        pass
+    wait_for(workdir / 'metrics.jsonl', first)
     code, error = finish(start(workdir))
     held = code == 2 and 'another run is going on there' in error and error.count('\n') == 0
     yield Finding('a second run in the workdir', held, f'ended with {code}: {error}')

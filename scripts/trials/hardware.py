@@ -5,7 +5,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from scripts.trials.trial import ROOT, SMALL, STEPS, Finding, Trial, finish, start
+from scripts.trials.trial import ROOT, SMALL, STEPS, Finding, Trial, finish, killed_after, start
 
 OLDER = ROOT / 'tests' / 'data' / 'older_jax'  # a workdir, interrupted; its README says how it was made
 _INTERRUPTED_AT = 20
@@ -14,11 +14,7 @@ _INTERRUPTED_AT = 20
 def other_devices(folder: pathlib.Path, counts: tuple[int, ...] = (1, 4)) -> Iterator[Finding]:
     """From eight devices to others: the rows so far stay as they are, and the run comes to its end."""
     eight = folder / 'eight-devices'
-    process = start(eight, devices=8)
-    while not (eight / 'checkpoints' / str(_INTERRUPTED_AT)).exists() and process.poll() is None:
-        pass
-    process.kill()
-    process.communicate()
+    killed_after(eight, _INTERRUPTED_AT, devices=8)
     for count in counts:
         workdir = folder / f'eight-to-{count}'
         shutil.copytree(eight, workdir, dirs_exist_ok=True)

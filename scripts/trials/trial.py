@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -75,6 +76,20 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
     """Waits for the end; the exit code, and what was printed on stderr without the progress bar."""
     _, error = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, '\n'.join(line for line in error.splitlines() if line and '%|' not in line)
+
+
+def killed_after(workdir: pathlib.Path, step: int, devices: int = 1) -> None:
+    """Makes the small run up to the checkpoint of a step, or hardly further."""
+    process = start(workdir, devices=devices)
+    wait_for(workdir / 'checkpoints' / str(step), process)
+    process.kill()
+    process.communicate()
+
+
+def wait_for(path: pathlib.Path, process: subprocess.Popen) -> None:
+    """Waits until a process has made a file or folder, or has ended."""
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.005)
 
 
 def unbroken(folder: pathlib.Path, devices: int = 1) -> pathlib.Path:
