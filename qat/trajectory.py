@@ -19,6 +19,7 @@ from flax import struct
 
 _BASE = 0x9E3779B1  # odd, so that a hash can be undone
 _BASE_INVERSE = pow(_BASE, -1, 2**32)
+_UNCHANGED, _PUSHED, _POPPED = range(3)  # events
 _CHUNK = 2**15  # 16-bit numbers of which as many are summed in 32 bits
 
 
@@ -29,7 +30,8 @@ class History:
     Attributes:
       hash: of the sequence of codes, uint32.
       changes: the number of change points N, int32.
-      window: the top four entries of the stack, a byte each, the current code lowest, uint32.
+      window: the top three entries of the stack, a byte each, the current code lowest, and above them the
+        event of the last step (unchanged, pushed or popped), uint32.
       stack_hash: of the compressed sequence, uint32.
       stack_length: of the compressed sequence, int32.
     """
@@ -56,27 +58,43 @@ def begin(codes: jax.Array) -> History:
 def advance(history: History, codes: jax.Array) -> History:
     """The history one step later.
 
+    All other fields follow from the new window: XLA's CPU backend makes a pass over memory of every
+    field, and so computes and compares the codes in one of them only.
+    """
+    window = _advance_window(history, codes)
+    code, popped_code, event = (window >> shift & 0xFF for shift in (0, 8, 24))
+    changed, popped = event != _UNCHANGED, event == _POPPED
+    pushed_hash = history.stack_hash * jnp.uint32(_BASE) + code + 1
+    popped_hash = (history.stack_hash - popped_code - 1) * jnp.uint32(_BASE_INVERSE)
+    return History(
+        hash=jnp.where(changed, history.hash * jnp.uint32(_BASE) + code + 1, history.hash),
+        changes=history.changes + changed,
+        window=window,
+        stack_hash=jnp.where(popped, popped_hash, jnp.where(changed, pushed_hash, history.stack_hash)),
+        stack_length=history.stack_length + jnp.where(popped, -1, changed),
+    )
+
+
+def _advance_window(history: History, codes: jax.Array) -> jax.Array:
+    """The window one step later.
+
     A new code that equals the second entry from the top of the stack, while the top equals the
     third, pops the top (an oscillation a b a b collapses to a b); any other new code is pushed. The
-    stack never holds x y x y, so no two pops follow each other and a window of four is enough.
+    stack never holds x y x y, so no two pops follow each other and a window of three is enough: what
+    becomes third in a pop is unknown, and with another code than the top's it allows no second pop.
     """
     code = codes.astype(jnp.uint32)
     top, second, third = (history.window >> shift & 0xFF for shift in (0, 8, 16))
     changed = code != top
     pop = changed & (history.stack_length >= 3) & (code == second) & (top == third)
-    pushed_hash = history.stack_hash * jnp.uint32(_BASE) + code + 1
-    popped_hash = (history.stack_hash - top - 1) * jnp.uint32(_BASE_INVERSE)
 
-    def select(unchanged, pushed, popped):
-        return jnp.where(pop, popped, jnp.where(changed, pushed, unchanged))
+    unchanged, pushed = _pack(_UNCHANGED, top, second, third), _pack(_PUSHED, code, top, second)
+    return jnp.where(pop, _pack(_POPPED, code, top, top), jnp.where(changed, pushed, unchanged))
 
-    return History(
-        hash=jnp.where(changed, history.hash * jnp.uint32(_BASE) + code + 1, history.hash),
-        changes=history.changes + changed,
-        window=select(history.window, history.window << 8 | code, history.window >> 8),
-        stack_hash=select(history.stack_hash, pushed_hash, popped_hash),
-        stack_length=select(history.stack_length, history.stack_length + 1, history.stack_length - 1),
-    )
+
+def _pack(event: int, top: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array:
+    """The window of an event and three entries of the stack."""
+    return top | second << 8 | third << 16 | jnp.uint32(event << 24)
 
 
 @struct.dataclass
@@ -101,7 +119,7 @@ def begin_path(weights: jax.Array) -> Path:
 
 def advance_path(path: Path, before: jax.Array, after: jax.Array, range: jax.Array) -> Path:
     """The path one update later."""
-    term = jnp.sum(jnp.abs(after - before) / range) - path.compensation
+    term = _sum_in_ranges(jnp.abs(after - before), range) - path.compensation
     length = path.length + term
     return path.replace(length=length, compensation=(length - path.length) - term)
 
@@ -127,9 +145,9 @@ def measure_weights(mapped_reference, reference_codes, twin, twin_codes, path: P
     """
     return {
         'weights': jnp.int32(twin.size),
-        'distance': jnp.sum(jnp.abs(mapped_reference - twin) / range),
+        'distance': _sum_in_ranges(jnp.abs(mapped_reference - twin), range),
         'path': path.length,
-        'displacement': jnp.sum(jnp.abs(twin - path.start) / range),
+        'displacement': _sum_in_ranges(jnp.abs(twin - path.start), range),
         'agreeing': jnp.sum(reference_codes == twin_codes),
     }
 
@@ -151,6 +169,12 @@ def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict
         'oscillations_reference': _sum_exactly(reference.oscillations),
         'oscillations_twin': _sum_exactly(twin.oscillations),
     }
+
+
+def _sum_in_ranges(distances: jax.Array, range: jax.Array) -> jax.Array:
+    """The sum of distances / R, which divides once a range: XLA's CPU backend would write R out for every weight."""
+    shared = tuple(axis for axis, side in enumerate(jnp.shape(range) or (1,) * distances.ndim) if side == 1)
+    return jnp.sum(jnp.sum(distances, axis=shared, keepdims=True) / range)
 
 
 def _sum_exactly(counts: jax.Array) -> jax.Array:

@@ -72,7 +72,7 @@ def test_short_sequences(data):
 
 
 def test_every_sequence_of_three_codes():
-    """All 3^9 of them against the same, shifted: nothing about the window of four is left to chance."""
+    """All 3^9 of them against the same, shifted: nothing about the window of three is left to chance."""
     every = np.array(np.meshgrid(*[range(3)] * 9)).reshape(9, -1)
     check(every, np.roll(every, 1, axis=1))
     check(every, every)
@@ -108,6 +108,15 @@ def test_the_path_does_not_stall():
     assert float(path.length) == pytest.approx(float(small) * steps, rel=1e-6)
     naive = jax.lax.fori_loop(0, steps, lambda _, total: total + small, jnp.float32(0))
     assert abs(float(naive) / (float(small) * steps) - 1) > 1e-4
+
+
+@pytest.mark.parametrize('shape', [(), (1, 1, 1, 4), (1, 1, 1, 1)])
+def test_lengths_are_in_units_of_the_range(shape):
+    random = np.random.default_rng(0)
+    before, after = random.normal(size=(2, 1, 3, 5, 4)).astype(np.float32)
+    range_ = random.uniform(0.1, 1, shape).astype(np.float32)
+    path = trajectory.advance_path(trajectory.begin_path(before), before, after, range_)
+    assert float(path.length) == pytest.approx(np.sum(abs(after - before).astype(np.float64) / range_), rel=1e-6)
 
 
 def test_alignment_errors_by_hand():
