@@ -82,8 +82,8 @@ class UniformQuantizer:
         return -range + codes.astype(jnp.float32) * self.step(range)
 
     def quantize(self, weights: jax.Array, range: jax.Array) -> jax.Array:
-        """The quantized weights: `values(codes(weights))`."""
-        return self.values(self.codes(weights, range), range)
+        """The quantized weights: `values(codes(weights))`, and NaN where a weight is NaN."""
+        return jnp.where(jnp.isnan(weights), weights, self.values(self.codes(weights, range), range))
 
     def nearest_threshold(self, weights: jax.Array, range: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The threshold T nearest to each weight, and the weight's offset from it.

@@ -45,6 +45,11 @@ def test_values_round_trip_and_span_the_range(bits):
     np.testing.assert_allclose(np.diff(values), 2 * RANGE / (2**bits - 1), rtol=1e-4)
 
 
+def test_a_weight_that_is_not_a_number_stays_one():
+    quantized = UniformQuantizer(2).quantize(jnp.float32([jnp.nan, jnp.inf, -jnp.inf]), RANGE)
+    np.testing.assert_array_equal(quantized, np.float32([np.nan, RANGE, -RANGE]))
+
+
 def test_one_bit_has_its_only_threshold_at_zero():
     quantizer = UniformQuantizer(1)
     weights = jnp.float32([-0.7, -0.01, 0.01, 0.7])
