@@ -184,7 +184,7 @@ class Lockstep:
             return losses.mean(), updated.get('batch_stats', {})
 
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
-        (loss, statistics), gradients = jax.lax.pmean(results, AXIS)
+        (loss, statistics), gradients = _mean_over_devices(results)
         optimizer = run.optimizer(moment.learning_rate)
         updates, opt_state = optimizer.update(gradients, before.opt_state, before.params)
 
@@ -227,6 +227,11 @@ class Lockstep:
     def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By computed twin and layer: the sums that `trajectory.summarize` turns into metrics."""
         return self.tracker.measure(state.tracking, *self._followed(state.ranges, state.runs))
+
+
+def _mean_over_devices(tree):
+    """The mean under AXIS; XLA's CPU backend would copy even what a single device has by itself."""
+    return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
 
 
 def _variables(run: RunState, ranges: dict, progress: jax.Array | float = 0.0) -> dict:
