@@ -253,15 +253,21 @@ def test_the_page_has_every_figure_and_its_limit(tmp_path):
 MACHINE = {'platform': 'p', 'cores': 2, 'python': '3', 'versions': {'jax': '0'}}
 
 
-def test_patches_give_the_gradient():
+def test_patches_give_the_convolution_and_its_gradient():
     generator = np.random.default_rng(0)
-    inputs, gradient = (jnp.asarray(generator.normal(size=(2, 6, 6, n)), jnp.float32) for n in (3, 4))
+    inputs, cotangent = (jnp.asarray(generator.normal(size=(2, 6, 6, n)), jnp.float32) for n in (3, 4))
     expected = np.zeros((3, 3, 3, 4))
     padded = np.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for y, x in itertools.product(range(3), repeat=2):
-        expected[y, x] = np.einsum('nhwi,nhwo->io', padded[:, y : y + 6, x : x + 6], gradient)
-    for function in (patches.by_patches, patches.by_xla):
-        np.testing.assert_allclose(function(inputs, gradient), expected, rtol=1e-4, atol=1e-5)
+        expected[y, x] = np.einsum('nhwi,nhwo->io', padded[:, y : y + 6, x : x + 6], cotangent)
+    for function in (patches.gradient_by_patches, patches.gradient):
+        np.testing.assert_allclose(function(inputs, cotangent), expected, rtol=1e-4, atol=1e-5)
+    kernel = jnp.asarray(generator.normal(size=(3, 3, 3, 4)), jnp.float32)
+    expected = sum(
+        padded[:, y : y + 6, x : x + 6] @ np.float64(kernel[y, x]) for y, x in itertools.product(range(3), repeat=2)
+    )
+    for function in (patches.convolution_by_patches, patches.convolution):
+        np.testing.assert_allclose(function(inputs, kernel), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_tracking_does_not_grow_with_steps(monkeypatch):
