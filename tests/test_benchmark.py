@@ -69,7 +69,9 @@ ENTRY %main (images: f32[2,4], weights: f32[4,4]) -> (f32[4,4], pred[4,4]) {
   %fused = f32[4,4]{1,0} fusion(%images, %relu), kind=kCustom, calls=%fused_gradient
   %both = f32[4,4]{1,0} add(%slope, %fused), metadata={op_name="jit(step)/transpose(jvp(Net))/add" stack_frame_id=1}
   %mean = f32[4,4]{1,0} all-reduce(%both), metadata={op_name="jit(step)/psum" stack_frame_id=1}
-  %update = f32[4,4]{1,0} add(%weights, %mean), metadata={op_name="jit(step)/add" stack_frame_id=5}
+  %alone = f32[4,4]{1,0} fusion(%images, %relu), kind=kCustom, calls=%fused_gradient
+  %update = f32[4,4]{1,0} add(%mean, %alone), metadata={op_name="jit(step)/add" stack_frame_id=5}
+  %orthogonal = f32[4,4]{1,0} dot(%update, %update), metadata={op_name="jit(step)/dot_general" stack_frame_id=5}
   %codes = s32[4,4]{1,0} convert(%update), metadata={op_name="jit(step)/round" stack_frame_id=4}
   %kept = pred[4,4]{1,0} compare(%codes, %codes), metadata={op_name="jit(step)/eq" stack_frame_id=3}
   ROOT %results = (f32[4,4]{1,0}, pred[4,4]{1,0}) tuple(%update, %kept)
@@ -170,11 +172,11 @@ def test_instructions_are_known_by_where_they_come_from(first_parent):
     program = CompiledProgram(re.sub(r'parent_frame_id=(\d+)', parent, COMPILED))
     expected = {
         'forward': 'convolutions',
-        **dict.fromkeys(('flipped', 'layout', 'gradient', 'fused'), 'gradients'),
+        **dict.fromkeys(('flipped', 'layout', 'gradient', 'fused', 'alone'), 'gradients'),
         **dict.fromkeys(('relu', 'both'), 'elementwise'),
         **dict.fromkeys(('rounded', 'slope'), 'quantization'),
         **dict.fromkeys(('codes', 'kept'), 'tracking'),
-        'update': 'optimizer',
+        **dict.fromkeys(('update', 'orthogonal'), 'optimizer'),
         **dict.fromkeys(('mean', 'results', 'of another program'), 'other'),
     }
     assert {name: program.category(name) for name in expected} == expected

@@ -78,8 +78,9 @@ class CompiledProgram:
         if name not in self.instructions:
             return 'other'
         instruction, op_name = self.instructions[name], self.op_name(name)
-        if instruction.is_product:
-            return 'gradients' if 'transpose(' in op_name else 'convolutions'
+        if instruction.is_product and not _OPTIMIZER.search(instruction.files):
+            # A kernel's gradient without a name may be read by the optimizer's instructions alone.
+            return 'convolutions' if 'jvp(' in op_name and 'transpose(' not in op_name else 'gradients'
         if not instruction.op_name:
             return self.category(next(iter(self._readers[name]), ''))
         if _TRACKING.search(instruction.files):

@@ -7,8 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
+from scripts.noise import save_noise
 from scripts.trials.trial import SMALL, Finding, Trial, continued, finish, start, unbroken
 
 SECONDS = 30  # from the signal to the end
@@ -25,7 +24,7 @@ def in_a_step(folder: pathlib.Path) -> Iterator[Finding]:
 def in_a_compilation(folder: pathlib.Path) -> Iterator[Finding]:
     """A ResNet-50, whose step takes XLA more than a minute to compile here."""
     workdir, data = folder / 'in-a-compilation', folder / 'small-images.npz'
-    _arrays(data, (32, 32, 3), training=8, validation=8)
+    save_noise(data, (32, 32, 3), 10, training=8, validation=8)
     flags = ('--config=configs/imagenet_resnet50.py', f'--config.dataset={data}', '--config.batch_size=2')
     flags += ('--config.compute_dtype=float32', '--config.twins=naive_ste', '--config.max_steps=1')
     process = start(workdir, *flags)
@@ -35,7 +34,7 @@ def in_a_compilation(folder: pathlib.Path) -> Iterator[Finding]:
 def in_an_evaluation(folder: pathlib.Path, images: int = 300_000) -> Iterator[Finding]:
     """The first evaluation, of so many images that it outlasts the signal."""
     workdir, data = folder / 'in-an-evaluation', folder / 'many-images.npz'
-    _arrays(data, (8, 8, 1), training=96, validation=images)
+    save_noise(data, (8, 8, 1), 10, training=96, validation=images)
     process = start(workdir, *SMALL, f'--config.dataset={data}', '--config.max_steps=1')
     yield _stopped('in an evaluation', process, (workdir / 'metrics.jsonl').exists, workdir)
 
@@ -78,14 +77,6 @@ def _stopped(
 def _rows(workdir: pathlib.Path) -> int:
     path = workdir / 'metrics.jsonl'
     return path.read_text().count('\n') if path.exists() else 0
-
-
-def _arrays(path: pathlib.Path, shape: tuple[int, int, int], training: int, validation: int) -> None:
-    generator, arrays = np.random.default_rng(0), {}
-    for split, size in (('train', training), ('validation', validation)):
-        arrays[f'{split}_images'] = generator.integers(0, 256, (size, *shape), np.uint8)
-        arrays[f'{split}_labels'] = generator.integers(0, 10, size).astype(np.int32)
-    np.savez(path, **arrays)
 
 
 def _all(folder: pathlib.Path) -> Iterator[Finding]:
