@@ -83,6 +83,7 @@ class UniformQuantizer:
 
     def quantize(self, weights: jax.Array, range: jax.Array) -> jax.Array:
         """The quantized weights: `values(codes(weights))`, and NaN where a weight is NaN."""
+        # Without the select XLA's CPU backend quantizes anew in every transpose of the result: docs/performance.md.
         return jnp.where(jnp.isnan(weights), weights, self.values(self.codes(weights, range), range))
 
     def nearest_threshold(self, weights: jax.Array, range: jax.Array) -> tuple[jax.Array, jax.Array]:
