@@ -8,7 +8,7 @@ checkpoints/ and origin.json, which says where it comes from. Data and schedule 
 
   python -m experiments.train --config=DIR/config.json --workdir=DIR
 
-Weights, optimizer's state and learning rate of the quantized kernels change as experiments/conversion.py says.
+Weights, optimizer's state and learning rate of the quantized kernels change as experiments/training/conversion.py says.
 The twins jitter and self are kept where WORKDIR has them, as copies of the new reference; others are not.
 A finished run needs more to do, as --config.num_epochs=N.
 """
@@ -19,9 +19,9 @@ import shlex
 import sys
 import tempfile
 
-from experiments import command_line
-from experiments.arguments import Parser
 from experiments.errors import UserError, blame, tell
+from experiments.setup import command_line
+from experiments.setup.arguments import Parser
 
 _COPIES = ('jitter', 'self')  # the twins that have the reference's estimator and start
 _MAY_CHANGE = {  # in the middle of a run: neither the state nor the batches depend on it
@@ -63,9 +63,9 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str]) -> s
     # Imported late: a wrong command line is answered without jax.
     import ml_collections
 
-    from experiments import settings
-    from experiments.checkpoints import read_reference
-    from experiments.conversion import Conversion
+    from experiments.setup import settings
+    from experiments.training.conversion import Conversion
+    from experiments.workdir.checkpoints import read_reference
 
     source = settings.resolve(_config(workdir, out, overrides))
     # The state is all there: what init_from names is not needed any more.
@@ -112,8 +112,8 @@ def _begin(settings, source, conversion):
     import jax
     import numpy as np
 
-    from experiments.input_pipeline import load
-    from experiments.runs import REFERENCE, Lockstep, kernels
+    from experiments.data.registry import load
+    from experiments.training.runs import REFERENCE, Lockstep, kernels
 
     batches = load(settings.config)
     _, steps = settings.steps(batches.steps_in_data)
@@ -131,9 +131,9 @@ def _begin(settings, source, conversion):
 
 def _write(folder: pathlib.Path, config, origin: dict, state) -> None:
     """Writes the workdir, whole or not at all."""
-    from experiments.checkpoints import Checkpoints
-    from experiments.files import write_json
-    from experiments.records import ORIGIN
+    from experiments.workdir.checkpoints import Checkpoints
+    from experiments.workdir.files import write_json
+    from experiments.workdir.records import ORIGIN
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

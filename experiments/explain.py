@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import command_line
 from experiments.errors import UserError, tell
+from experiments.setup import command_line
 
 _JSON = '--json'
 _WIDTH = 100  # characters
@@ -46,22 +46,24 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     """What is to be printed; the figure is drawn on the way, where one is asked for."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator would be slower, and may be busy training
     # Imported late: a wrong command line and --help are answered without jax.
-    from experiments import datasets, ranges, settings, theory
+    from experiments.data import arrays
+    from experiments.results import explanation, ranges
+    from experiments.setup import settings
 
     config.twins = ''
     resolved = settings.resolve(config)
-    datasets.check_name(config.dataset)
+    arrays.check_name(config.dataset)
     initial = ranges.initial(resolved) if resolved.transfer.transfer_class == 'identity' else {}
     kappas = resolved.kappas(initial) or None
     figure = _draw(resolved, pathlib.Path(out or f'runs/explain/{config.name}')) if out or not as_json else None
     if as_json:
-        return json.dumps(theory.record(resolved, kappas), indent=2, allow_nan=False)
-    said = {'Setting': theory.setting(resolved), **theory.words(resolved, kappas)}
+        return json.dumps(explanation.record(resolved, kappas), indent=2, allow_nan=False)
+    said = {'Setting': explanation.setting(resolved), **explanation.words(resolved, kappas)}
     said['Warning'] = '\n'.join(resolved.warnings(initial))
     kept = [flag for flag in flags if not flag.startswith(('--out=', '--config.twins='))]
-    check = ['python', '-m', 'experiments.train', *kept, f'--config.twins={theory.twins_to_check(resolved)}']
+    check = ['python', '-m', 'experiments.train', *kept, f'--config.twins={explanation.twins_to_check(resolved)}']
     return _page(
-        said, {'As a config': theory.as_config(resolved), 'Check it': shlex.join(check), 'Figure': str(figure)}
+        said, {'As a config': explanation.as_config(resolved), 'Check it': shlex.join(check), 'Figure': str(figure)}
     )
 
 
@@ -79,7 +81,7 @@ def _page(said: dict[str, str], to_copy: dict[str, str]) -> str:
 
 def _draw(settings, directory: pathlib.Path) -> pathlib.Path:
     """Writes the picture of slope, alpha, M and quantizer; returns its path."""
-    from experiments import figures
+    from experiments.results import figures
 
     path = directory / 'estimator.png'
     try:

@@ -10,8 +10,8 @@ import pathlib
 import sys
 import time
 
-from experiments import command_line
 from experiments.errors import UserError, tell
+from experiments.setup import command_line
 
 
 def main(argv: list[str]) -> int:
@@ -22,8 +22,9 @@ def main(argv: list[str]) -> int:
     try:
         config, workdir = command_line.parse(argv)
         # Imported late: a wrong command line and --help are answered without jax.
-        from experiments import distributed, session, settings
+        from experiments.setup import settings
         from experiments.terminal import say
+        from experiments.training import distributed, session
 
         distributed.start(config.distributed)
         resolved = settings.resolve(config)

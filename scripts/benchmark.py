@@ -21,10 +21,10 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from experiments import environment
-from experiments.arguments import Parser, count
 from experiments.errors import UserError, tell
-from experiments.files import write_json, write_text
+from experiments.setup.arguments import Parser, count
+from experiments.workdir import environment
+from experiments.workdir.files import write_json, write_text
 from scripts.benchmarks import commands, growth, images, memory, page, patches, profile, steps, whole
 from scripts.benchmarks.rows import Benchmark, Effort, Row
 

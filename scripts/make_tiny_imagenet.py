@@ -26,9 +26,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from experiments import prepared
-from experiments.arguments import Parser
+from experiments.data import prepared
 from experiments.errors import UserError, tell
+from experiments.setup.arguments import Parser
 
 TRAIN, VALIDATION = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
 PNG = ('n02105855_2933.JPEG',)  # what tfds's builder re-encodes, by file name: one PNG ...

@@ -13,8 +13,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from experiments.arguments import Parser, count
 from experiments.errors import UserError, tell
+from experiments.setup.arguments import Parser, count
 from scripts.prepare_mnist import FILES, read_splits
 
 SIZE = 48  # pixels a side

@@ -11,9 +11,9 @@ import sys
 
 import numpy as np
 
-from experiments import prepared
-from experiments.arguments import Parser
+from experiments.data import prepared
 from experiments.errors import UserError, tell
+from experiments.setup.arguments import Parser
 
 FILES = {
     'train': ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte'),

@@ -13,11 +13,11 @@ import sys
 import jinja2
 
 from configs import common
-from experiments.arguments import Parser
 from experiments.errors import UserError, tell
-from experiments.files import read_json
-from experiments.pages import number
-from experiments.report import EXPLANATIONS
+from experiments.results.metrics import METRICS
+from experiments.results.pages import number
+from experiments.setup.arguments import Parser
+from experiments.workdir.files import read_json
 
 COPIED = ('summary.json', 'config.json', 'metrics.jsonl', 'timing.json', 'environment.json')
 _PAGE = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
@@ -49,9 +49,9 @@ Settings that differ from `configs/common.py`: {% for key, value in run.changed.
 
 |---|---|{% for twin in run.result.twins %}---|{% endfor %}
 
-{% for key in explanations %}
+{% for key in metrics %}
 | {{ key }} | {{ run.result.reference[key] | number if key in run.result.reference else '' }} |
-{%- for metrics in run.result.twins.values() %} {{ metrics[key] | number }} |{% endfor %}
+{%- for twin in run.result.twins.values() %} {{ twin[key] | number }} |{% endfor %}
 
 {% endfor %}
 
@@ -62,8 +62,8 @@ Settings that differ from `configs/common.py`: {% for key, value in run.changed.
 
 ## The rows
 
-{% for key, explanation in explanations.items() %}
-- `{{ key }}`: {{ explanation }}
+{% for key, metric in metrics.items() %}
+- `{{ key }}`: {{ metric.meaning }}
 {% endfor %}
 """)
 
@@ -82,7 +82,7 @@ def record(workdirs: list[pathlib.Path], out: pathlib.Path, title: str, note: st
             shutil.copy(workdir / name, target / name)
         for figure in run['figures']:
             shutil.copy(workdir / 'figures' / f'{figure}.png', target / f'{figure}.png')
-    page = _PAGE.render(title=title, note=note, runs=runs, explanations=EXPLANATIONS, command=command)
+    page = _PAGE.render(title=title, note=note, runs=runs, metrics=METRICS, command=command)
     (out / 'README.md').write_text(page)
 
 

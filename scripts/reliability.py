@@ -15,10 +15,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from experiments import environment
-from experiments.arguments import Parser
 from experiments.errors import UserError, tell
-from experiments.files import read_json, write_json, write_text
+from experiments.setup.arguments import Parser
+from experiments.workdir import environment
+from experiments.workdir.files import read_json, write_json, write_text
 from scripts.trials import damage, hardware, kills, nonsense, same, signals, soak, supply
 from scripts.trials.trial import ROOT, Finding, Trial
 

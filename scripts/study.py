@@ -9,8 +9,8 @@ import importlib
 import pathlib
 import sys
 
-from experiments.arguments import Parser, count
 from experiments.errors import UserError, tell
+from experiments.setup.arguments import Parser, count
 from qat import calls
 
 NAMES = ('paper_table', 'convergence', 'matrix', 'kappa', 'placement', 'stableqat')

@@ -12,8 +12,8 @@ import pathlib
 import shlex
 import sys
 
-from experiments.arguments import Parser, count
 from experiments.errors import UserError, tell
+from experiments.setup.arguments import Parser, count
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,13 +36,13 @@ def main(argv: list[str]) -> int:
         if not arguments.config and arguments.worker is None:
             raise UserError('command line: give --config=FILE, such as --config=configs/digits.py')
         # Imported late: a wrong command line and --help are answered without jax.
-        from experiments import grid, sweep, worker
+        from experiments.sweeps import plan, pool, worker
 
         if arguments.worker is not None:
             return worker.work(arguments.out, arguments.worker, arguments.workers)
-        points = grid.points(arguments.config, overrides, arguments.grid, arguments.seeds)
+        points = plan.points(arguments.config, overrides, arguments.grid, arguments.seeds)
         command = shlex.join(['python', '-m', 'scripts.sweep', *argv])
-        return sweep.run(arguments.out, points, arguments.workers, arguments.cluster, command)
+        return pool.run(arguments.out, points, arguments.workers, arguments.cluster, command)
     except UserError as error:
         return tell(error)
 

@@ -18,10 +18,10 @@ QAT_ORDER = ['calls', 'quantizers', 'slopes', 'estimators', 'equivalence']
 PURE = {'jax', 'flax', 'optax', 'numpy', 'qat'}
 STANDARD = {'ast', 'collections', 'dataclasses', 'difflib', 'functools', 'inspect', 'math', 'sys'}
 ONLY_IMPORTER = {
-    'tensorflow': 'experiments/prepared.py',
-    'tensorflow_datasets': 'experiments/prepared.py',
-    'orbax': 'experiments/checkpoints.py',
-    'tensorboardX': 'experiments/records.py',
+    'tensorflow': 'experiments/data/prepared.py',
+    'tensorflow_datasets': 'experiments/data/prepared.py',
+    'orbax': 'experiments/workdir/checkpoints.py',
+    'tensorboardX': 'experiments/workdir/records.py',
     'pickle': None,
 }
 
@@ -55,7 +55,9 @@ def test_the_library_is_ordered():
         for module in imports(ROOT / f'qat/{name}.py'):
             later = [*QAT_ORDER[position + 1 :], 'layers', 'convnet', 'optimizers', 'trajectory']
             assert not any(f'qat.{other}' in f'{module}.' for other in later), f'{name} imports {module}'
-    assert not any(module.startswith('qat') for module in imports(ROOT / 'qat/convnet.py')), 'models use no sibling'
+    assert not any(module.startswith('qat') for module in imports(ROOT / 'qat/models/convnet.py')), (
+        'models use no sibling'
+    )
 
 
 @pytest.mark.parametrize('library', ONLY_IMPORTER)
@@ -66,7 +68,7 @@ def test_heavy_libraries_have_one_importer(library):
 
 def test_there_is_one_pmap():
     assert [name for name in NAMES if 'jax.pmap' in (ROOT / name).read_text().replace('`jax.pmap`', '')] == [
-        'experiments/programs.py'
+        'experiments/training/programs.py'
     ]
 
 

@@ -28,9 +28,9 @@ SMALL = dataclasses.replace(CONVNET, overrides={'batch_size': 8}, image_shape=(8
 COMPILED = """HloModule jit_step, is_scheduled=true
 
 FileNames
-1 "/project/experiments/runs.py"
+1 "/project/experiments/training/runs.py"
 2 "/project/qat/layers.py"
-3 "/project/experiments/tracking.py"
+3 "/project/qat/lockstep/tracking.py"
 4 "/project/qat/quantizers.py"
 5 "/packages/optax/transforms/_adding.py"
 

@@ -3,7 +3,8 @@
 import jax
 import pytest
 
-from experiments import session, train, trainer
+from experiments import train
+from experiments.training import session, trainer
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.conversion import POWERS, Conversion
-from experiments.runs import RunState
+from experiments.training.conversion import POWERS, Conversion
+from experiments.training.runs import RunState
 from qat import calls, estimators, optimizers
 from qat.equivalence import WeightMap, alpha
 from qat.quantizers import UniformQuantizer

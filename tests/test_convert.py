@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import convert, input_pipeline, train, trainer
-from experiments.checkpoints import Checkpoints
-from experiments.command_line import load
-from experiments.records import read_rows
-from experiments.runs import REFERENCE, kernels
-from experiments.settings import resolve
+from experiments import convert, train
+from experiments.data import registry
+from experiments.setup.command_line import load
+from experiments.setup.settings import resolve
+from experiments.training import trainer
+from experiments.training.runs import REFERENCE, kernels
+from experiments.workdir.checkpoints import Checkpoints
+from experiments.workdir.records import read_rows
 from qat import estimators
 from qat.equivalence import WeightMap, alpha
 from qat.quantizers import UniformQuantizer
@@ -55,7 +57,7 @@ def opened(workdir: pathlib.Path, **changes):
     config = load(str(workdir / 'config.json'))
     config.update(changes)
     settings = resolve(config)
-    run = trainer.Trainer(settings, input_pipeline.load(settings.config))
+    run = trainer.Trainer(settings, registry.load(settings.config))
     with Checkpoints(workdir) as checkpoints:
         return run, jax.device_get(checkpoints.restore(checkpoints.newest(), run.initial_state()))
 

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 from configs import common
-from experiments import command_line, explain, input_pipeline, ranges, settings, twins
+from experiments import explain
+from experiments.data import registry
+from experiments.results import ranges
+from experiments.setup import command_line, settings
+from qat.lockstep import twins
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = f'--config={ROOT / "configs/digits.py"}'
@@ -202,7 +206,7 @@ def test_ranges_of_given_weights(asked, monkeypatch, capsys):
 def test_shapes_known_without_data_are_those_of_the_data():
     config = common.get_config()
     for config.dataset in ('digits', 'synthetic'):
-        data = input_pipeline.load(config)
+        data = registry.load(config)
         assert ranges.images(config) == (data.image_shape, data.classes)
     for config.dataset in ('mnist', 'fashion_mnist'):
         assert ranges.images(config) == ((28, 28, 1), 10)

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.files import read_json
-from experiments.records import read_rows
+from experiments.workdir.files import read_json
+from experiments.workdir.records import read_rows
 from scripts import make_tiny_imagenet
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from configs import imagenet_resnet50
-from experiments import input_pipeline, prepared, train
-from experiments.archives import ARCHIVES
+from experiments import train
+from experiments.data import prepared, registry
+from experiments.data.archives import ARCHIVES
 from experiments.errors import UserError
 from scripts import make_tiny_imagenet
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings('ignore')  # TensorFlow's own
 def load(data_dir: pathlib.Path, **values):
     config = imagenet_resnet50.get_config()
     config.update({'data_dir': str(data_dir), 'batch_size': 4, 'image_size': 24, **values})
-    return input_pipeline.load(config)
+    return registry.load(config)
 
 
 def refusal(action) -> str:

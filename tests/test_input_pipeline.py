@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from configs import common
-from experiments import input_pipeline, settings
-from experiments.datasets import SPLITS, ArrayBatches, Arrays
-from experiments.distributed import Share
+from experiments.data import registry
+from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
 from experiments.errors import UserError
-from qat.convnet import ConvNet
+from experiments.setup import settings
+from experiments.training.distributed import Share
+from qat.models.convnet import ConvNet
 from scripts import make_tiny_imagenet, prepare_mnist
 
 
@@ -41,7 +42,7 @@ def epoch(batches: ArrayBatches, number: int) -> list[int]:
 
 
 def test_digits():
-    batches = input_pipeline.load(config())
+    batches = registry.load(config())
     assert batches.steps_in_data == 15 and batches.image_shape == (8, 8, 1) and batches.classes == 10
     assert [len(labels) for labels in batches.arrays.labels.values()] == [1500, 297]
     images, labels = next(batches.train(3, 15))
@@ -78,10 +79,10 @@ def test_uint8_is_scaled_and_float_is_left_alone(tmp_path):
     arrays = {'train_images': np.full((4, 2, 2, 1), 51, np.uint8), 'train_labels': np.arange(4)}
     arrays |= {key.replace('train', 'validation'): value for key, value in arrays.items()}
     np.savez(tmp_path / 'bytes.npz', **arrays)
-    images, _ = next(input_pipeline.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2))
+    images, _ = next(registry.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2))
     np.testing.assert_allclose(images, 0.2, rtol=1e-6)
     np.savez(tmp_path / 'floats.npz', **{k: v.astype(np.float64) if 'images' in k else v for k, v in arrays.items()})
-    images, _ = next(input_pipeline.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2))
+    images, _ = next(registry.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2))
     assert images.dtype == np.float32 and (images == 51).all()
 
 
@@ -103,7 +104,7 @@ def test_bad_arrays_are_refused(change, message, tmp_path):
     }
     np.savez(tmp_path / 'bad.npz', **{key: value for key, value in {**arrays, **change}.items() if value is not None})
     with pytest.raises(UserError, match=message):
-        input_pipeline.load(config(dataset=str(tmp_path / 'bad.npz'), batch_size=2))
+        registry.load(config(dataset=str(tmp_path / 'bad.npz'), batch_size=2))
 
 
 def write_idx(directory, counts, compress):
@@ -145,7 +146,7 @@ def test_prepared_idx_files_come_back_through_tfds(tmp_path, capsys):
     command = ['--idx-dir', str(tmp_path), '--data-dir', str(tmp_path / 'data'), '--name', 'fashion_mnist']
     assert prepare_mnist.main(command) == 0
     assert prepare_mnist.main(command) == 0 and 'already prepared' in capsys.readouterr().out
-    arrays = input_pipeline.load(config(dataset='fashion_mnist', data_dir=str(tmp_path / 'data'), batch_size=4)).arrays
+    arrays = registry.load(config(dataset='fashion_mnist', data_dir=str(tmp_path / 'data'), batch_size=4)).arrays
     for split, name in (('train', 'train'), ('validation', 'test')):
         images, labels = written[name]
         expected = sorted((label, image.tobytes()) for image, label in zip(images, labels))
@@ -164,7 +165,7 @@ def tiny_imagenet(tmp_path_factory) -> str:
 
 
 def imagenet(data_dir: str, **values):
-    return input_pipeline.load(
+    return registry.load(
         config(dataset='imagenet2012', data_dir=data_dir, **{'image_size': 24, 'batch_size': 4, **values})
     )
 
@@ -198,14 +199,14 @@ def test_imagenet_that_does_not_fill_a_batch_or_the_processes_is_refused(tiny_im
     with pytest.raises(UserError, match='batch_size=28: imagenet2012 has fewer training images than that'):
         imagenet(tiny_imagenet, batch_size=28)
     with pytest.raises(UserError, match='fewer validation images than the 12 processes'):
-        input_pipeline.load(
+        registry.load(
             config(dataset='imagenet2012', data_dir=tiny_imagenet, image_size=24, batch_size=12), Share(0, 12)
         )
 
 
 def test_a_batch_that_does_not_divide_among_the_processes_is_refused():
     with pytest.raises(UserError, match='batch_size=100 must be a multiple of the 3 processes'):
-        input_pipeline.load(config(), Share(0, 3))
+        registry.load(config(), Share(0, 3))
 
 
 @pytest.mark.parametrize('size', [1, 3, 4])
@@ -213,18 +214,18 @@ def test_images_too_small_for_the_model_are_refused(size, tmp_path):
     arrays = {f'{split}_images': np.zeros((4, 28, size, 1), np.float32) for split in SPLITS}
     np.savez(tmp_path / 'narrow.npz', **arrays, **{f'{split}_labels': np.arange(4) for split in SPLITS})
     narrow = {'dataset': str(tmp_path / 'narrow.npz'), 'batch_size': 4}
-    assert input_pipeline.load(config(**narrow)).image_shape == (28, size, 1)
+    assert registry.load(config(**narrow)).image_shape == (28, size, 1)
     logits = ConvNet(conv=nn.Conv).init_with_output
     if size < 4:
         with pytest.raises(ZeroDivisionError):  # what the user is spared
             logits(jax.random.key(0), np.zeros((1, 28, size, 1)))
         with pytest.raises(UserError, match=f'dataset: images of 28x{size} pixels are too small for model=convnet'):
-            input_pipeline.load(config(**narrow, model='convnet'))
+            registry.load(config(**narrow, model='convnet'))
         with pytest.raises(UserError, match=f'image_size: images of {size}x{size} pixels .* needs 4x4 or more'):
             imagenet(str(tmp_path), image_size=size, model='convnet')  # before the data is looked for
     else:
         assert logits(jax.random.key(0), np.zeros((1, 28, size, 1)))[0].shape == (1, 10)
-        assert input_pipeline.load(config(**narrow, model='convnet')).image_shape == (28, size, 1)
+        assert registry.load(config(**narrow, model='convnet')).image_shape == (28, size, 1)
 
 
 @pytest.mark.parametrize('values', [{'image_size': 0}, {'image_size': 2049}, {'corrupt_images': 'ignore'}])

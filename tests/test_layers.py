@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qat.convnet import ConvNet
 from qat.estimators import make
 from qat.layers import QuantConv, QuantDense
+from qat.models.convnet import ConvNet
 from qat.quantizers import RANGE_RULES, UniformQuantizer
 
 IMAGES = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import prepared
+from experiments.data import prepared
 from scripts import make_tiny_imagenet
 from scripts.make_tiny_imagenet import CMYK, PNG, TRAIN, VALIDATION
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from qat import optimizers
-from qat.convnet import ConvNet
 from qat.estimators import make
 from qat.layers import QuantConv
+from qat.models.convnet import ConvNet
 from qat.quantizers import UniformQuantizer
 
 

@@ -11,8 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from experiments import checkpoints, checksums, finiteness, train, trainer
-from experiments.records import read_rows
+from experiments import train
+from experiments.training import finiteness, trainer
+from experiments.workdir import checkpoints, checksums
+from experiments.workdir.records import read_rows
 from scripts import reliability
 from scripts.trials import damage, hardware, kills, nonsense, same, signals, soak
 from scripts.trials.trial import Finding, Trial, differences, unbroken
@@ -111,7 +113,7 @@ def test_damage_is_found_wherever_it_is(tmp_path):
 WITHIN_XLA = """
 import pathlib, sys, time
 import jax
-from experiments.stopping import stopping
+from experiments.training.stopping import stopping
 with stopping() as stop:
     stop.rescue = lambda: pathlib.Path(sys.argv[1], 'rescued').touch()
     spin = jax.jit(lambda n: jax.lax.while_loop(lambda i: i < n, lambda i: i + 1, 0)).lower(0).compile()

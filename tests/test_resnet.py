@@ -8,11 +8,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import imagenet_resnet50
-from experiments.datasets import ArrayBatches, Arrays
-from experiments.runs import REFERENCE, kernels
-from experiments.settings import resolve
-from experiments.trainer import Trainer
-from qat.resnet import ResNet50
+from experiments.data.arrays import ArrayBatches, Arrays
+from experiments.setup.settings import resolve
+from experiments.training.runs import REFERENCE, kernels
+from experiments.training.trainer import Trainer
+from qat.models.resnet import ResNet50
 from qat.trajectory import summarize
 
 
@@ -80,7 +80,7 @@ def test_a_pair_trains_in_lockstep(monkeypatch):
         {'train': images / np.float32(255), 'validation': images[:8] / np.float32(255)},
         {'train': labels, 'validation': labels[:8]},
     )
-    monkeypatch.setattr('experiments.programs.local_devices', lambda _: jax.local_devices()[:1])  # memory
+    monkeypatch.setattr('experiments.training.programs.local_devices', lambda _: jax.local_devices()[:1])  # memory
     chosen = settings(batch_size=8, num_epochs=1, learning_rate=1.0)
     run = Trainer(chosen, ArrayBatches(arrays, 0, 8))
     state = run.initial_state()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from configs import digits
-from experiments import input_pipeline, programs, trainer
-from experiments.runs import REFERENCE, kernels
-from experiments.settings import resolve
+from experiments.data import registry
+from experiments.setup.settings import resolve
+from experiments.training import programs, trainer
+from experiments.training.runs import REFERENCE, kernels
 from qat import trajectory
 from qat.quantizers import UniformQuantizer
 from tests import oracle
@@ -23,7 +24,7 @@ def make_trainer(devices=1, monkeypatch=None, **overrides) -> trainer.Trainer:
     settings = resolve(config)
     if monkeypatch is not None:
         monkeypatch.setattr(programs, 'local_devices', lambda _: jax.local_devices()[:devices])
-    return trainer.Trainer(settings, input_pipeline.load(settings.config))
+    return trainer.Trainer(settings, registry.load(settings.config))
 
 
 def steps(run: trainer.Trainer, count: int, state=None):

@@ -5,7 +5,7 @@ import pytest
 
 from configs import digits
 from experiments.errors import UserError
-from experiments.settings import resolve
+from experiments.setup.settings import resolve
 
 
 def settings(**overrides):

@@ -8,10 +8,14 @@ import pathlib
 import jax
 import pytest
 
-from experiments import grid, prepared, programs, statistics, train
-from experiments.files import read_json
-from experiments.report import EXPLANATIONS
-from experiments.sweep_report import ERROR
+from experiments import train
+from experiments.data import prepared
+from experiments.results import statistics
+from experiments.results.metrics import METRICS
+from experiments.sweeps import plan
+from experiments.sweeps.report import ERROR
+from experiments.training import programs
+from experiments.workdir.files import read_json
 from scripts import study as command_line
 from scripts.studies import convergence, kappa, matrix, placement, stableqat
 
@@ -30,11 +34,11 @@ def made_up(name, error) -> list[dict]:
     found = []
     for part in STUDIES[name].sweeps:
         given = dict(text.split('=', 1) for text in part.overrides)
-        for combination in itertools.product(*map(grid.parse, part.grids)):
+        for combination in itertools.product(*map(plan.parse, part.grids)):
             values = {key: value for alternative in combination for key, value in alternative.items()}
             twins = {**given, **values}['twins'].split(',')
             for seed, twin in itertools.product(range(part.seeds or STUDIES[name].seeds), twins):
-                metrics = dict.fromkeys(EXPLANATIONS, 0.5) | {ERROR: error(values, twin, part.name)}
+                metrics = dict.fromkeys(METRICS, 0.5) | {ERROR: error(values, twin, part.name)}
                 reference = {'reference_accuracy': 0.5, 'reference_loss': 1.0}
                 found.append({'part': part.name, **values, 'seed': str(seed), **reference, 'twin': twin, **metrics})
     return found
@@ -124,7 +128,7 @@ def shortest_point(name):
     """(part, point) of the run of a study with the fewest steps."""
 
     def steps(found):
-        config = grid.resolve(found[1]).config
+        config = plan.resolve(found[1]).config
         return config.max_steps if config.max_steps > 0 else config.num_epochs * config.steps_per_epoch
 
     points = [(part.name, point) for part in STUDIES[name].sweeps for point in part.points(1)]

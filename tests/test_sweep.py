@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from experiments import grid, programs, statistics, sweep_report, worker
 from experiments.errors import UserError
-from experiments.lock import Busy, locked
+from experiments.results import statistics
+from experiments.sweeps import plan, report, worker
+from experiments.training import programs
+from experiments.workdir.lock import Busy, locked
 from scripts import sweep
 
 DIGITS = 'configs/digits.py'
@@ -23,18 +25,18 @@ GRID = ['--grid=learning_rate=0.04;max_steps=3|0.02;max_steps=6', '--seeds=2']
 
 
 def test_a_grid_and_what_it_stands_for():
-    assert grid.parse('estimator=dsq(k=6.5)|sine(lam=0.6)') == [
+    assert plan.parse('estimator=dsq(k=6.5)|sine(lam=0.6)') == [
         {'estimator': 'dsq(k=6.5)'},
         {'estimator': 'sine(lam=0.6)'},
     ]
-    assert grid.parse('learning_rate=0.04;max_steps=3|0.02;max_steps=6')[1] == {
+    assert plan.parse('learning_rate=0.04;max_steps=3|0.02;max_steps=6')[1] == {
         'learning_rate': '0.02',
         'max_steps': '6',
     }
-    points = grid.points(DIGITS, ['--config.batch_size=50'], ['learning_rate=0.1|0.2', 'bits=1|2'], 3)
+    points = plan.points(DIGITS, ['--config.batch_size=50'], ['learning_rate=0.1|0.2', 'bits=1|2'], 3)
     assert len(points) == len({point.name for point in points}) == 12
     assert points[0].flags[:2] == ('--config=configs/digits.py', '--config.batch_size=50')
-    settings = [grid.resolve(point).config for point in points]
+    settings = [plan.resolve(point).config for point in points]
     assert {(c.learning_rate, c.bits, c.seed) for c in settings} == {
         (rate, bits, seed) for rate in (0.1, 0.2) for bits in (1, 2) for seed in range(3)
     }
@@ -66,10 +68,10 @@ def test_a_bad_grid_is_refused_before_anything_starts(grids, message, tmp_path, 
 
 
 def test_points_that_differ_in_rate_and_seed_share_a_program():
-    first, *rest = [grid.resolve(point) for point in grid.points(DIGITS, [], ['learning_rate=0.1|0.2'], 2)]
+    first, *rest = [plan.resolve(point) for point in plan.points(DIGITS, [], ['learning_rate=0.1|0.2'], 2)]
     assert all(programs.programs(made, 10) is programs.programs(first, 10) for made in rest)
-    (other,) = grid.points(DIGITS, ['--config.bits=3', '--config.estimator=sine'], [], 1)
-    assert programs.programs(grid.resolve(other), 10) is not programs.programs(first, 10)
+    (other,) = plan.points(DIGITS, ['--config.bits=3', '--config.estimator=sine'], [], 1)
+    assert programs.programs(plan.resolve(other), 10) is not programs.programs(first, 10)
 
 
 def test_a_lock_keeps_others_out_and_is_released(tmp_path):
@@ -97,7 +99,7 @@ def test_the_table_and_the_report(unbroken):
     assert len((unbroken / 'table.csv').read_text().splitlines()) == 9
     page = (unbroken / 'report.html').read_text()
     assert 'http' not in page and page.count('data:image/png') == 1 and 'python -m scripts.sweep' in page
-    assert sweep_report.verdicts(rows) == {
+    assert report.verdicts(rows) == {
         ('0.04', '3', 'Not shown by this run'): 2,
         ('0.02', '6', 'Not shown by this run'): 2,
     }

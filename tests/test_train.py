@@ -12,9 +12,11 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import report, train, trainer
-from experiments.command_line import load
-from experiments.records import read_rows
+from experiments import train
+from experiments.results import report
+from experiments.setup.command_line import load
+from experiments.training import trainer
+from experiments.workdir.records import read_rows
 
 DIGITS = '--config=configs/digits.py'
 SHORT = [
@@ -258,8 +260,8 @@ def test_another_config_in_the_workdir_is_refused_with_the_keys(finished, capsys
 
 
 def test_a_missing_dataset_is_refused_with_the_two_ways_to_get_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr('experiments.input_pipeline._can_fetch', lambda url: False)
-    monkeypatch.setattr('experiments.prepared.import_tfds', lambda: pytest.fail('seconds for nothing'))
+    monkeypatch.setattr('experiments.data.registry._can_fetch', lambda url: False)
+    monkeypatch.setattr('experiments.data.prepared.import_tfds', lambda: pytest.fail('seconds for nothing'))
     assert (
         train.main(
             ['--config=configs/mnist.py', f'--config.data_dir={tmp_path / "none"}', f'--workdir={tmp_path / "run"}']
@@ -361,8 +363,9 @@ from experiments import train
 train.main(['--help'])
 heavy = {'jax', 'tensorflow'} & set(sys.modules)
 from configs import digits
-from experiments import input_pipeline, trainer
-input_pipeline.load(digits.get_config())
+from experiments.data import registry
+from experiments.training import trainer
+registry.load(digits.get_config())
 heavy |= {'tensorflow'} & set(sys.modules)
 sys.exit(f'imported {heavy}' if heavy else 0)
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import users_estimators
+from experiments.setup import users
 from qat.equivalence import alpha
 from qat.estimators import make
 
@@ -31,7 +31,7 @@ def file(tmp_path) -> str:
 
 
 def test_a_slope_of_a_file_is_like_one_of_the_catalogue(file, tmp_path):
-    mine = users_estimators.load(file, 'fine(lam=0.3)', 2)
+    mine = users.load(file, 'fine(lam=0.3)', 2)
     assert str(mine) == 'fine(lam=0.3)' and alpha(mine) == pytest.approx(alpha(make('sine', 2, lam=0.3)), rel=1e-6)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.py']  # nothing is written beside it
 
@@ -53,15 +53,15 @@ def test_a_slope_of_a_file_is_like_one_of_the_catalogue(file, tmp_path):
     ],
 )
 def test_what_is_no_slope_is_refused(call, message, file, monkeypatch):
-    monkeypatch.setattr(users_estimators, '_SECONDS', 2)
+    monkeypatch.setattr(users, '_SECONDS', 2)
     with pytest.raises(ValueError, match=message):
-        users_estimators.load(file, call, 2)
+        users.load(file, call, 2)
 
 
 def test_a_file_that_does_not_load_is_refused(tmp_path):
     broken = tmp_path / 'broken.py'
     broken.write_text('def (')
     with pytest.raises(ValueError, match='raised SyntaxError'):
-        users_estimators.load(str(broken), 'f', 2)
+        users.load(str(broken), 'f', 2)
     with pytest.raises(ValueError, match='there is no file'):
-        users_estimators.load(str(tmp_path / 'none.py'), 'f', 2)
+        users.load(str(tmp_path / 'none.py'), 'f', 2)

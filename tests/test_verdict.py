@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.verdict import verdict
+from experiments.results.verdict import verdict
 
 
 def said(transfer_class, alpha, **errors):

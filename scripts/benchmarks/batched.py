@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.runs import Moment, State
-from experiments.settings import AXIS
-from experiments.trainer import Trainer
+from experiments.setup.settings import AXIS
+from experiments.training.runs import Moment, State
+from experiments.training.trainer import Trainer
 from scripts.benchmarks.programs import EVERYWHERE, Program, on_mesh, repeated, training, without_pmap
 from scripts.benchmarks.workloads import Workload
 

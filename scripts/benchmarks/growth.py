@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.runs import REFERENCE
-from experiments.tracking import Tracker
+from experiments.training.runs import REFERENCE
+from qat.lockstep.tracking import Tracker
 from scripts.benchmarks.programs import Program, repeated, training
 from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, ratios
 from scripts.benchmarks.steps import under_jit

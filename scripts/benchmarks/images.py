@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from configs import imagenet_resnet50
-from experiments import prepared
-from experiments.distributed import ALONE
-from experiments.imagenet import ImageNet
-from experiments.settings import resolve
+from experiments.data import prepared
+from experiments.data.imagenet import ImageNet
+from experiments.setup.settings import resolve
+from experiments.training.distributed import ALONE
 from scripts import make_tiny_imagenet
 from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.programs import Programs
-from experiments.runs import REFERENCE, Moment, State, kernels
+from experiments.training.programs import Programs
+from experiments.training.runs import REFERENCE, Moment, State, kernels
 from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row
 from scripts.benchmarks.workloads import ALONE, CONVNET, IMAGENET, PAIR, Workload
 

@@ -11,9 +11,9 @@ import numpy as np
 from jax.profiler import ProfileData, ProfileOptions
 from jax.stages import Compiled, Lowered
 
-from experiments.programs import Programs
-from experiments.runs import Moment
-from experiments.settings import DTYPES
+from experiments.setup.settings import DTYPES
+from experiments.training.programs import Programs
+from experiments.training.runs import Moment
 from scripts.benchmarks.memory import arguments, shapes
 from scripts.benchmarks.profile_program import CATEGORIES, CompiledProgram
 from scripts.benchmarks.profile_rates import bandwidth, matrix_rate

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.settings import AXIS
-from experiments.trainer import Trainer
+from experiments.setup.settings import AXIS
+from experiments.training.trainer import Trainer
 from scripts.benchmarks.workloads import Workload
 
 Program = Callable[[], object]

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
-from experiments.runs import Moment
-from experiments.settings import DTYPES, MODELS
+from experiments.setup.settings import DTYPES, MODELS
+from experiments.training.runs import Moment
 from scripts.benchmarks.batched import SEEDS, in_one_dispatch, one_seed_after_another, seeds_together
 from scripts.benchmarks.programs import EVERYWHERE, SPLIT, Program, on_mesh, repeated, training, without_pmap
 from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, ratios

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 
 from configs import mnist
-from experiments import session
-from experiments.settings import resolve
-from experiments.twins import computed_by
+from experiments.setup.settings import resolve
+from experiments.training import session
+from qat.lockstep.twins import computed_by
 from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, seconds
 from scripts.benchmarks.steps import unquantized
 from scripts.benchmarks.workloads import CONVNET

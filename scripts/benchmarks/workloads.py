@@ -8,10 +8,10 @@ import ml_collections
 import numpy as np
 
 from configs import imagenet_resnet50, mnist
-from experiments.datasets import SPLITS, ArrayBatches, Arrays
-from experiments.programs import Programs
-from experiments.settings import Settings, resolve
-from experiments.trainer import Trainer
+from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
+from experiments.setup.settings import Settings, resolve
+from experiments.training.programs import Programs
+from experiments.training.trainer import Trainer
 
 ALONE = {'twins': '', 'track_change_points': False}  # one quantized run and nothing else
 PAIR = {'twins': 'ste', 'track_change_points': True}

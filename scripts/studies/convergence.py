@@ -2,10 +2,10 @@
 
 from matplotlib.figure import Figure
 
-from experiments import figures
-from experiments.pages import number, with_interval
-from experiments.statistics import interval, order
-from experiments.sweep_report import ERROR, grouped
+from experiments.results import figures
+from experiments.results.pages import number, with_interval
+from experiments.results.statistics import interval, order
+from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, by_rate, error_bars, mark_rates
 
 MAIN = 'convergence'  # part

@@ -5,12 +5,12 @@ import itertools
 from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments import figures
-from experiments.command_line import load
-from experiments.pages import number, with_interval
-from experiments.settings import KAPPA_WARNING
-from experiments.statistics import interval
-from experiments.sweep_report import ERROR, grouped
+from experiments.results import figures
+from experiments.results.pages import number, with_interval
+from experiments.results.statistics import interval
+from experiments.setup.command_line import load
+from experiments.setup.settings import KAPPA_WARNING
+from experiments.sweeps.report import ERROR, grouped
 from qat import calls
 from qat.quantizers import UniformQuantizer
 from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, error_bars, mark_rates

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments import figures
-from experiments.pages import number, with_interval
-from experiments.statistics import interval, order
-from experiments.sweep_report import ERROR, grouped
-from experiments.verdict import JITTER_MULTIPLE
+from experiments.results import figures
+from experiments.results.pages import number, with_interval
+from experiments.results.statistics import interval, order
+from experiments.results.verdict import JITTER_MULTIPLE
+from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import BOTH_ENDS, Study, Sweep, at_constant_length, by_rate
 
 COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')

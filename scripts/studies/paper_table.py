@@ -2,11 +2,11 @@
 
 from matplotlib.figure import Figure
 
-from experiments import figures
-from experiments.pages import with_interval
-from experiments.report import EXPLANATIONS
-from experiments.statistics import interval
-from experiments.sweep_report import ERROR, grouped
+from experiments.results import figures
+from experiments.results.metrics import METRICS
+from experiments.results.pages import with_interval
+from experiments.results.statistics import interval
+from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import Study, Sweep, error_bars
 
 OPTIMIZERS = {'SGD momentum': 'sgd(momentum=0.9);learning_rate=1e-3', 'Adam': 'adam(b2=0.95);learning_rate=1e-4'}
@@ -59,7 +59,7 @@ def figure(rows: list[dict]) -> Figure:
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """A line a metric at 2 bits, and two at 1 and at 4."""
     header = [f'{column}, {optimizer}' for optimizer in OPTIMIZERS for column in COLUMNS]
-    asked = [('2', key) for key in EXPLANATIONS] + [(bits, key) for bits in ('1', '4') for key in (ERROR, _MOVED)]
+    asked = [('2', key) for key in METRICS] + [(bits, key) for bits in ('1', '4') for key in (ERROR, _MOVED)]
     lines = []
     for bits, key in asked:
         label = f'`{key}`' if bits == '2' else f'{bits} bit{"" if bits == "1" else "s"}: `{key}`'

@@ -3,10 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import figures
-from experiments.pages import number, with_interval
-from experiments.statistics import interval, order
-from experiments.sweep_report import grouped
+from experiments.results import figures
+from experiments.results.pages import number, with_interval
+from experiments.results.statistics import interval, order
+from experiments.sweeps.report import grouped
 from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate, error_bars, mark_rates
 
 RATES = {  # by optimizer: learning rates and steps, of constant product

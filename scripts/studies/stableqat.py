@@ -2,10 +2,10 @@
 
 from matplotlib.figure import Figure
 
-from experiments import figures
-from experiments.pages import with_interval
-from experiments.statistics import interval
-from experiments.sweep_report import ERROR, grouped
+from experiments.results import figures
+from experiments.results.pages import with_interval
+from experiments.results.statistics import interval
+from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import BOTH_ENDS, Study, Sweep, error_bars, mark_rates
 
 RATES = {'sgd(momentum=0.9)': (0.08, 0.04, 0.02, 0.01), 'adamw(b2=0.95)': (2e-3, 1e-3, 5e-4, 2.5e-4)}

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import figures, grid, sweep, sweep_table, worker
-from experiments.files import read_json, write_json
-from experiments.pages import number
-from experiments.sweep_report import ERROR, grouped
+from experiments.results import figures
+from experiments.results.pages import number
+from experiments.sweeps import plan, pool, table, worker
+from experiments.sweeps.report import ERROR, grouped
+from experiments.workdir.files import read_json, write_json
 
 # max_steps ends the run, and it is evaluated before the first step and after the last.
 BOTH_ENDS = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
@@ -55,10 +56,10 @@ class Sweep:
     seeds: int | None = None
 
     @functools.cache  # noqa: B019, there are few
-    def points(self, seeds: int) -> list[grid.Point]:
+    def points(self, seeds: int) -> list[plan.Point]:
         """Its runs."""
         overrides = [f'--config.{text}' for text in self.overrides]
-        return grid.points(self.config, overrides, self.grids, self.seeds or seeds)
+        return plan.points(self.config, overrides, self.grids, self.seeds or seeds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Study:
 
 def run(study: Study, out: pathlib.Path, workers: int, command: str) -> int:
     """Runs, or continues, every part; returns the first exit code that is not 0."""
-    codes = [sweep.run(out / part.name, part.points(study.seeds), workers, None, command) for part in study.sweeps]
+    codes = [pool.run(out / part.name, part.points(study.seeds), workers, None, command) for part in study.sweeps]
     return next((code for code in codes if code), 0)
 
 
@@ -95,7 +96,7 @@ def rows(study: Study, out: pathlib.Path) -> list[dict]:
     return [
         {'part': part.name, **row}
         for part in study.sweeps
-        for row in sweep_table.rows(out / part.name, part.points(study.seeds))
+        for row in table.rows(out / part.name, part.points(study.seeds))
     ]
 
 
@@ -116,7 +117,7 @@ def record(study: Study, name: str, out: pathlib.Path, directory: pathlib.Path, 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / 'figure.png').write_bytes(figures.png(study.figure(found)))
     for part in study.sweeps:
-        shutil.copy(out / part.name / sweep_table.CSV, directory / f'{part.name}.csv')
+        shutil.copy(out / part.name / table.CSV, directory / f'{part.name}.csv')
     first = study.sweeps[0]
     environment = read_json(out / first.name / worker.POINTS / first.points(1)[0].name / 'environment.json')
     write_json(directory / 'study.json', {'study': name, 'seeds': study.seeds, 'hours': taken, 'machine': environment})

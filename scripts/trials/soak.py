@@ -45,8 +45,8 @@ def soak(folder: pathlib.Path, steps: int = STEPS, seconds: float = 5) -> Iterat
 
 def checkpoints(folder: pathlib.Path, count: int = 300) -> Iterator[Finding]:
     """What every checkpoint leaves in memory, by itself: it should be nothing, and tensorstore keeps a little."""
-    from experiments.checkpoints import Checkpoints
-    from experiments.runs import State
+    from experiments.training.runs import State
+    from experiments.workdir.checkpoints import Checkpoints
 
     arrays = {str(size): np.zeros(size, np.float32) for size in (10**5, 10**6)}
     resident = []

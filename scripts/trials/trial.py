@@ -124,7 +124,7 @@ def last_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint, by its path."""
     import jax
 
-    from experiments.checkpoints import read_newest
+    from experiments.workdir.checkpoints import read_newest
 
     leaves, _ = jax.tree_util.tree_flatten_with_path(read_newest('workdir', workdir))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

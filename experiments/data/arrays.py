@@ -1,0 +1,169 @@
+"""Data sets in memory, as pure functions of (seed, step): the same step gives the same batch, on any restart."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from experiments.errors import UserError
+from experiments.training.distributed import ALONE, Share
+from qat import calls
+
+SPLITS = ('train', 'validation')
+IMAGES = {  # (height, width, channels) and the number of classes
+    'digits': ((8, 8, 1), 10),
+    'mnist': ((28, 28, 1), 10),
+    'fashion_mnist': ((28, 28, 1), 10),
+    'synthetic': ((28, 28, 1), 10),
+    'imagenet2012': (None, 1000),  # the shape is config.image_size
+}
+
+
+def check_name(name: str) -> None:
+    """Refuses a dataset that does not exist; a file's content is not looked at.
+
+    Raises:
+      UserError: with the nearest name.
+    """
+    if name not in IMAGES and not name.endswith('.npz'):
+        raise UserError(f'dataset: {calls.unknown("dataset", name, [*IMAGES, "FILE.npz"])}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """A data set in memory.
+
+    Attributes:
+      images: by split, (n, height, width, channels), uint8 (scaled by 1/255 when read) or float32.
+      labels: by split, (n,) int32.
+      reshuffle: whether every epoch has a fresh permutation, or all have the stored order.
+    """
+
+    images: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    reshuffle: bool = True
+
+
+class Batches(Protocol):
+    """What a run trains and validates on."""
+
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+
+    @property
+    def steps_in_data(self) -> int:
+        """Whole batches that the training images give."""
+
+    def train(self, start: int, steps_per_epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images (share of the batch, ...) and labels int32, from step `start` on, without end."""
+
+    def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Every validation example once, in padded batches of one size, with a mask of what is real."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayBatches:
+    """Batches of arrays in memory, float32: of every one, this process's share."""
+
+    arrays: Arrays
+    seed: int
+    batch_size: int
+    share: Share = ALONE
+
+    @property
+    def classes(self) -> int:
+        return 1 + max(int(labels.max()) for labels in self.arrays.labels.values())
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.arrays.images['train'].shape[1:]
+
+    @property
+    def steps_in_data(self) -> int:
+        return len(self.arrays.labels['train']) // self.batch_size
+
+    def train(self, start: int, steps_per_epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for step in itertools.count(start):
+            epoch, index = divmod(step, steps_per_epoch)
+            batch = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+            chosen = batch[self.share.of(self.batch_size)]
+            yield _scaled(self.arrays.images['train'][chosen]), self.arrays.labels['train'][chosen]
+
+    def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        images, labels = self.arrays.images['validation'], self.arrays.labels['validation']
+        for start in range(0, len(labels), self.batch_size):
+            rows = np.arange(start, start + self.batch_size)[self.share.of(self.batch_size)]
+            padded = np.minimum(rows, len(labels) - 1)
+            yield _scaled(images[padded]), labels[padded], rows < len(labels)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        size = len(self.arrays.labels['train'])
+        return _permutation(self.seed, epoch, size) if self.arrays.reshuffle else np.arange(size)
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
+
+
+def digits(config) -> Arrays:
+    """scikit-learn's handwritten digits, pixels / 16, 8x8: 1,500 to train on and 297 to validate."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images = (digits.images[order, :, :, None] / 16).astype(np.float32)
+    labels = digits.target[order].astype(np.int32)
+    return Arrays(_split(images, 1500), _split(labels, 1500), reshuffle=False)
+
+
+def synthetic(config) -> Arrays:
+    """Noise with random labels, 28x28 uint8, for measuring speed."""
+    random = np.random.default_rng(config.seed)
+    size = max(1024, config.batch_size)
+    images = random.integers(0, 256, (size + 512, 28, 28, 1), np.uint8)
+    labels = random.integers(0, 10, size + 512).astype(np.int32)
+    return Arrays(_split(images, size), _split(labels, size))
+
+
+def _split(array: np.ndarray, training: int) -> dict[str, np.ndarray]:
+    return dict(zip(SPLITS, (array[:training], array[training:])))
+
+
+def from_file(path: str) -> Arrays:
+    """Plain arrays: train_images, train_labels, validation_images and validation_labels of an .npz."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = ({split: file[f'{split}_{kind}'] for split in SPLITS} for kind in ('images', 'labels'))
+    except KeyError as error:
+        raise UserError(
+            f'dataset: {path} has no array {error.args[0]}; it needs train_/validation_ images and labels'
+        ) from None
+    except Exception as error:
+        raise UserError(f'dataset: cannot read {path}: {error}') from None
+    for split in SPLITS:
+        image, label = images[split], labels[split]
+        if (
+            image.ndim != 4
+            or label.shape != image.shape[:1]
+            or not len(label)
+            or not np.issubdtype(label.dtype, np.integer)
+        ):
+            raise UserError(f'dataset: {path}: {split} needs images (n, height, width, channels) and n integer labels')
+        if label.min() < 0 or image.shape[1:] != images['train'].shape[1:]:
+            raise UserError(f'dataset: {path}: {split} has negative labels, or images of another shape than train')
+        images[split] = image if image.dtype == np.uint8 else image.astype(np.float32)
+        labels[split] = label.astype(np.int32)
+    return Arrays(images, labels)

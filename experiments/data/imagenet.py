@@ -1,0 +1,209 @@
+"""ImageNet 2012 through tf.data: uint8 images, decoded and cropped in one operation."""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments.data import archives, prepared
+from experiments.data.arrays import SPLITS
+from experiments.errors import UserError
+from experiments.training.distributed import Share
+
+_SHUFFLE_BUFFER = 16_384  # undecoded images: about 2 GB of ImageNet
+_PREFETCHED_BATCHES = 4
+_CENTRE = 0.875
+
+
+class ImageNet:
+    """ImageNet's batches, this process's share of each.
+
+    The order and the crops are a function of (seed, epoch, step): a run that continues at a step
+    skips undecoded examples and sees exactly the tail of the unbroken stream. Each process reads its own
+    part of the files, so that the order also depends on how many processes there are.
+
+    An image that cannot be decoded keeps its place in the order, and its file's name says so.
+    """
+
+    classes = 1000
+
+    def __init__(self, config, share: Share):
+        """Prepares the set where it is not yet.
+
+        Raises:
+          UserError: it cannot be had, or has fewer images than there are processes.
+        """
+        directory = prepared.tfds_directory(config.data_dir)
+        manual = directory / 'downloads' / 'manual'
+        if not prepared.is_prepared(directory, 'imagenet2012'):
+            archives.check(manual)
+        source = f'{" and ".join(archives.ARCHIVES)} in {manual}'
+        self._builder = prepared.prepare(directory, 'imagenet2012', SPLITS, source)
+        self._seed, self._batch_size, self._share = config.seed, config.batch_size, share
+        self._local_size = config.batch_size // share.count
+        self._refuses = config.corrupt_images == 'refuse'
+        self._guarded: set[str] = set()  # the splits in which a corrupt image has been met
+        self._told: set[str] = set()  # the corrupt files that the user knows of
+        self.image_shape = (config.image_size, config.image_size, 3)
+        for split in SPLITS:
+            if self._images(split) < share.count:
+                raise UserError(f'dataset: imagenet2012 has fewer {split} images than the {share.count} processes')
+
+    @property
+    def steps_in_data(self) -> int:
+        return self._images('train') // self._batch_size
+
+    def _images(self, split: str) -> int:
+        return self._builder.info.splits[split].num_examples
+
+    def train(self, start: int, steps_per_epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        first_epoch, index = divmod(start, steps_per_epoch)
+        for epoch in itertools.count(first_epoch):
+            first = index if epoch == first_epoch else 0
+            for images, labels, names in self._batches('train', *self._epoch(epoch), first, steps_per_epoch):
+                sound = self._sound('train', names)
+                if not sound.all():
+                    rows = self._replaced(sound)
+                    images, labels = images[rows], labels[rows]
+                yield images, labels
+
+    def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        tf, any_sound = prepared.import_tensorflow(), False
+        # Shares differ by an image; every process must see as many batches as the longest has.
+        count = -(-self._images('validation') // (self._share.count * self._local_size))
+        stream = self._undecoded('validation')
+        batches = self._batches('validation', stream, lambda _, image: _centre_crop(tf, image, self.image_shape))
+        nothing = np.zeros((0, *self.image_shape), np.uint8), np.zeros(0, np.int32), np.zeros(0, object)
+        for images, labels, names in itertools.islice(itertools.chain(batches, itertools.repeat(nothing)), count):
+            sound = self._sound('validation', names)
+            any_sound |= sound.any()
+            padding = [(0, self._local_size - len(labels))]
+            yield np.pad(images, padding + [(0, 0)] * 3), np.pad(labels, padding), np.pad(sound, padding)
+        if not any_sound:
+            raise UserError(f'dataset: no validation image in {self._builder.data_dir} can be decoded')
+
+    def _epoch(self, epoch: int):
+        """The epoch's undecoded examples, and how to crop each by its number."""
+        tf = prepared.import_tensorflow()
+        sequence = np.random.SeedSequence((self._seed, epoch, self._share.index))
+        files, examples, crops = map(int, sequence.generate_state(3) // 2)  # tf takes signed seeds
+        stream = self._undecoded('train', shuffle_files=True, shuffle_seed=files)
+        stream = stream.shuffle(_SHUFFLE_BUFFER, examples, reshuffle_each_iteration=False)
+
+        def crop(number, image):
+            return _random_crop(tf, image, tf.stack([tf.constant(crops, tf.int64), number]), self.image_shape)
+
+        return stream, crop
+
+    def _undecoded(self, split: str, *, shuffle_files: bool = False, shuffle_seed: int | None = None):
+        """This process's examples of a split, in an order that follows from the seed."""
+        tf, tfds = prepared.import_tensorflow(), prepared.import_tfds()
+        options = tf.data.Options()
+        options.deterministic = True
+        read = tfds.ReadConfig(options=options, shuffle_seed=shuffle_seed, try_autocache=False, skip_prefetch=True)
+        return self._builder.as_dataset(
+            split=tfds.even_splits(split, self._share.count)[self._share.index],
+            shuffle_files=shuffle_files,
+            read_config=read,
+            decoders={'image': tfds.decode.SkipDecoding()},
+        )
+
+    def _batches(self, split: str, stream, crop: Callable, first: int = 0, last: int | None = None) -> Iterator[tuple]:
+        """Batches of images, labels and names: the file's where the image is corrupt, else b''.
+
+        Images are decoded without a guard until one cannot be, and with it from that batch on: sound images cost
+        no more than their decoding, and are the same with it.
+        """
+        tf = prepared.import_tensorflow()
+        stream = stream.enumerate()
+        while True:
+            guarded = split in self._guarded
+            batches = stream.skip(first * self._local_size).map(
+                _decoder(tf, crop, self.image_shape, guarded), tf.data.AUTOTUNE, deterministic=True
+            )
+            batches = batches.batch(self._local_size).take(-1 if last is None else last - first)
+            try:
+                for batch in batches.prefetch(_PREFETCHED_BATCHES).as_numpy_iterator():
+                    yield batch
+                    first += 1
+                return
+            except tf.errors.OpError as error:
+                if guarded:  # then it is not an image
+                    raise prepared.unreadable(self._builder, split, error) from error
+            self._guarded.add(split)
+
+    def _sound(self, split: str, names: np.ndarray) -> np.ndarray:
+        """Which images of a batch are not corrupt, bool; tells of the others, each file once.
+
+        Raises:
+          UserError: one is corrupt and the config says to refuse it.
+        """
+        corrupt = sorted({name.decode() for name in names if name} - self._told)
+        if corrupt and self._refuses:
+            others = f' and {len(corrupt) - 1} more of its batch' if corrupt[1:] else ''
+            raise UserError(
+                f'dataset: corrupt {split} image {corrupt[0]}{others} in {self._builder.data_dir}. Mend the archive, '
+                'delete that folder and start again, or leave it out with --config.corrupt_images=skip'
+            )
+        for name in corrupt:
+            self._told.add(name)
+            fate = 'another of its batch takes its place' if split == 'train' else 'it is left out of the averages'
+            tqdm.write(f'warning: corrupt {split} image {name}: {fate} ({len(self._told)} so far)', file=sys.stderr)
+        return names == b''
+
+    def _replaced(self, sound: np.ndarray) -> np.ndarray:
+        """The rows of a batch, with sound ones, in turn, in the place of the others."""
+        if not sound.any():
+            raise UserError(
+                f'batch_size={self._batch_size}: no image of a batch can be decoded, so none can take their place; '
+                'use larger batches'
+            )
+        return np.where(sound, np.arange(len(sound)), np.resize(np.flatnonzero(sound), len(sound)))
+
+
+def _decoder(tf, crop: Callable, shape: tuple[int, int, int], guarded: bool) -> Callable:
+    """(number, example) -> image, label and name; the name is '' but for a corrupt image, black, that a guard let pass.
+
+    The guard is a set of two: the decoded image, left out if decoding fails, and the black one. The first is taken.
+    """
+
+    def decode(number, example):
+        return crop(number, example['image']), tf.cast(example['label'], tf.int32), tf.constant('')
+
+    def guard(number, example):
+        decoded = tf.data.Dataset.from_tensors((number, example)).map(decode).ignore_errors()
+        black = tf.zeros(shape, tf.uint8), tf.cast(example['label'], tf.int32), example['file_name']
+        return decoded.concatenate(tf.data.Dataset.from_tensors(black)).take(1).get_single_element()
+
+    return guard if guarded else decode
+
+
+def _random_crop(tf, encoded, seed, shape):
+    """A random crop of 8% to 100% of the image (Szegedy et al. 2014), resized and perhaps flipped, uint8."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.image.extract_jpeg_shape(encoded),
+        bounding_boxes=tf.zeros([1, 0, 4]),
+        seed=seed,
+        min_object_covered=0.1,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+    image = _decode_window(tf, encoded, tf.concat([begin[:2], size[:2]], axis=0), shape)
+    return tf.image.stateless_random_flip_left_right(image, seed)
+
+
+def _centre_crop(tf, encoded, shape):
+    """The central square, 7/8 of the shorter side, resized, uint8."""
+    extent = tf.image.extract_jpeg_shape(encoded)[:2]
+    side = tf.maximum(1, tf.cast(_CENTRE * tf.cast(tf.reduce_min(extent), tf.float32), tf.int32))
+    return _decode_window(tf, encoded, tf.concat([(extent - side) // 2, [side, side]], axis=0), shape)
+
+
+def _decode_window(tf, encoded, window, shape):
+    image = tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
+    image = tf.image.resize(image, shape[:2], tf.image.ResizeMethod.BICUBIC)
+    return tf.ensure_shape(tf.saturate_cast(tf.round(image), tf.uint8), shape)

@@ -1,0 +1,157 @@
+"""What the theorem of arXiv 2405.05171 says of a setting before any training, in words and as a record."""
+
+import inspect
+import json
+import math
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.setup.settings import Settings
+from qat import equivalence
+from qat.equivalence import NotCovered, Recipe, WeightMap, conditions_that_fail
+from qat.estimators import Estimator
+
+_PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # of a slope's docstring; characters
+_LISTED_LAYERS = 6
+_VALID = {
+    'map': 'in the limit of small learning rates: a step adds an error of order (learning rate)^2',
+    'identity': 'while kappa is far below 1, and eps far below slope times gradient',
+}
+
+
+def recipe(settings: Settings) -> Recipe | None:
+    """What turns STE into the estimator under this optimizer; None where that is not known."""
+    try:
+        return equivalence.recipe(settings.estimator, settings.transfer.transfer_class, settings.transfer.reason)
+    except NotCovered:
+        return None
+
+
+def reasons(settings: Settings) -> list[str]:
+    """Why no recipe is known, a reason each, those of the estimator first; empty where one is."""
+    transfer = settings.transfer
+    of_optimizer = [transfer.reason] if transfer.transfer_class == 'none' else []
+    return [*conditions_that_fail(settings.estimator), *of_optimizer]
+
+
+def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dict:
+    """What theory says as JSON values; what does not exist is None.
+
+    Args:
+      settings: the setting.
+      kappas: by quantized layer; None outside the class `identity`.
+    """
+    found = recipe(settings)
+    return {
+        'estimator': str(settings.estimator),
+        'parameters': {key: _json_value(value) for key, value in settings.estimator.parameters},
+        'bits': settings.quantizer.bits,
+        'optimizer': str(settings.optimizer),
+        'placement': settings.config.placement,
+        'alpha': settings.alpha(),
+        'covered': not conditions_that_fail(settings.estimator),
+        'reasons': reasons(settings),
+        'transfer_class': settings.transfer.transfer_class,
+        'kappa': kappas,
+        'learning_rate_factor': found.learning_rate_factor if found else None,
+        'remaps_initialization': found.remaps_initialization if found else False,
+    }
+
+
+def _json_value(value):
+    """A parameter as it is where JSON can say it, otherwise its text."""
+    sayable = isinstance(value, bool | int | str | None) or (isinstance(value, float) and math.isfinite(value))
+    return value if sayable else repr(value)
+
+
+def setting(settings: Settings) -> str:
+    """The setting in a line."""
+    config = settings.config
+    decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
+    return (
+        f'{settings.estimator} at {config.bits} bits, {config.model}, {settings.optimizer}, '
+        f"learning rate {settings.peak_learning_rate:.4g}{decay}, placement '{config.placement}'"
+    )
+
+
+def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict[str, str]:
+    """What theory says, a labelled sentence each; of kappa only where it is given."""
+    estimator, transfer, found = settings.estimator, settings.transfer, recipe(settings)
+    failing = conditions_that_fail(estimator)
+    said = {'Slope': f'{estimator}: {_slope_in_words(estimator)}'}
+    if failing:
+        said['Theorem'] = f'does not cover {estimator}: {"; ".join(failing)}'
+    else:
+        said['Theorem'] = (
+            f'covers {estimator}: its slope is positive, finite, Lipschitz, the same in every cell and at all times'
+        )
+        said['alpha'] = f'{settings.alpha():.4g}, the harmonic mean of the slope over a cell'
+        said['M(w)'] = _map_in_words(estimator)
+    said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
+    if kappas is not None:
+        said['kappa'] = _kappas_in_words(kappas)
+    said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {"; ".join(reasons(settings))}'
+    if found:
+        said['Valid'] = _VALID[transfer.transfer_class]
+    return said
+
+
+def _slope_in_words(estimator: Estimator) -> str:
+    """The beginning of its docstring; the catalogue's verdict is left out, it is for the default parameters."""
+    text = inspect.getdoc(estimator.slope) or 'no docstring says what it is'
+    described = text.partition('Verdict:')[0] if estimator.catalogued else text
+    paragraphs = described.strip().split('\n\n')[:_PARAGRAPHS]
+    return '\n'.join(textwrap.shorten(paragraph, _LONGEST_PARAGRAPH, placeholder=' …') for paragraph in paragraphs)
+
+
+def _map_in_words(estimator: Estimator) -> str:
+    offsets = np.linspace(-0.5, 0.5, 1001, dtype=np.float32)
+    shift = float(np.abs(WeightMap(estimator).on_offsets(offsets) - offsets).max())
+    if not math.isfinite(shift):
+        return 'out of reach of float32: the slope is too steep'
+    outside = '; outside the range sgn(w) (R^2 + w^2) / (2R)' if estimator.passes_outside else ''
+    if shift < equivalence.TOLERANCE:
+        return f'the identity{outside}'
+    return (
+        'T + alpha D (integral of dx/s(x) from 0 to (w - T)/D), T the threshold nearest to w, D the step; '
+        f'moves a weight by {shift:.2g} D at most, and changes no code{outside}'
+    )
+
+
+def _kappas_in_words(kappas: Mapping[str, float]) -> str:
+    if len(kappas) <= _LISTED_LAYERS:
+        return ', '.join(f'{layer} {kappa:.2g}' for layer, kappa in kappas.items())
+    low, high = (choose(kappas, key=kappas.get) for choose in (min, max))
+    return f'from {kappas[low]:.2g} ({low}) to {kappas[high]:.2g} ({high}) in {len(kappas)} layers'
+
+
+def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
+    ste = 'use `ste`' + (' that passes gradients outside the range too' if estimator.passes_outside else '')
+    if not found.remaps_initialization:
+        return f'{ste}, change nothing else'
+    factor = found.learning_rate_factor
+    return f'{ste}, multiply the learning rate of the quantized kernels by {factor:.4g}, start from M(w0)'
+
+
+def as_config(settings: Settings) -> str:
+    """The recipe for another program: a flag where a config key can say it, otherwise JSON; '' where there is none."""
+    found, outside = recipe(settings), settings.estimator.passes_outside
+    if found is None:
+        return ''
+    if not found.remaps_initialization and not outside:
+        return '--config.estimator=ste'
+    said = {
+        'estimator': 'ste',
+        'kernel_learning_rate_factor': float(f'{found.learning_rate_factor:.6g}'),
+        'remaps_initialization': found.remaps_initialization,
+    }
+    return json.dumps(said | ({'passes_gradients_outside': True} if outside else {}))
+
+
+def twins_to_check(settings: Settings) -> str:
+    """Value of `twins` for a run that puts the theory to the test."""
+    if recipe(settings):
+        return 'ste,naive_ste,jitter'
+    return 'naive_ste,jitter' if settings.alpha() is None else 'naive_ste,map_ste,jitter'

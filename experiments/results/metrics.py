@@ -1,0 +1,47 @@
+"""The metrics of a twin at the end of a run: every name once, what it means, and where it is shown."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+      meaning: a line for people.
+      heading: of its column in the terminal's table; '' where it is not in that table.
+      in_sweeps: whether the report of a sweep shows it.
+    """
+
+    meaning: str
+    heading: str = ''
+    in_sweeps: bool = False
+
+
+METRICS = {
+    'accuracy': Metric('share of the validation examples classified correctly', 'accuracy', in_sweeps=True),
+    'loss': Metric('mean cross-entropy on the validation examples', 'loss'),
+    'weight_alignment_error': Metric(
+        "distance to the reference (through the twin's M) over the length of the twin's path",
+        'alignment\nerror',
+        in_sweeps=True,
+    ),
+    'weight_alignment_error_displacement': Metric('the same distance over how far the twin is from where it began'),
+    'quantized_weight_agreement': Metric('share of the quantized weights with the same code', 'equal codes'),
+    'quantized_weight_agreement_moved': Metric(
+        'the same among the weights whose code ever changed, in either run', 'of the\nmoved', in_sweeps=True
+    ),
+    'moved_fraction': Metric('share of the weights whose code ever changed, in either run', in_sweeps=True),
+    'change_point_sequence_agreement': Metric('share of the weights that went through the same sequence of codes'),
+    'change_point_sequence_agreement_moved': Metric('the same among the weights that moved'),
+    'compressed_change_point_sequence_agreement': Metric('the same after collapsing oscillations a b a b to a b'),
+    'average_change_point_error': Metric('steps between equal changes of code, over weights with the same sequence'),
+    'oscillations_reference': Metric('oscillations collapsed in the reference'),
+    'oscillations_twin': Metric('oscillations collapsed in the twin'),
+    'validation_accuracy_correlation': Metric('Pearson correlation of the validation accuracies over the run'),
+    'validation_loss_correlation': Metric('Pearson correlation of the validation losses over the run'),
+    'inference_agreement': Metric(
+        'share of the validation examples given the same class', 'equal\npredictions', in_sweeps=True
+    ),
+    'incorrect_inference_agreement': Metric('the same among the examples that both get wrong'),
+}

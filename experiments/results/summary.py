@@ -1,0 +1,96 @@
+"""From device sums to a row of metrics.jsonl, and from the rows to summary.json."""
+
+import io
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.results.metrics import METRICS
+from experiments.results.verdict import verdict
+from experiments.setup.settings import Settings
+from experiments.training.runs import REFERENCE
+from experiments.workdir.records import correlations
+from qat import trajectory
+
+PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
+
+
+def row(lockstep, step: int, losses: dict, evaluated: dict, measured: dict, rows: list[dict]) -> dict:
+    """The metrics of all runs at a step.
+
+    Args:
+      lockstep: the runs.
+      step: updates made.
+      losses: mean training loss since the last row, by computed run; None before the first step.
+      evaluated: sums of `Lockstep.evaluate`.
+      measured: the result of `Lockstep.measure`.
+      rows: the earlier rows, for the correlations.
+
+    Returns:
+      A flat dict; what does not exist, or is not finite, is None.
+    """
+    examples = evaluated['examples']
+    line = {
+        'step': step,
+        'train/loss': losses[REFERENCE],
+        'eval/accuracy': evaluated['correct'][REFERENCE] / examples,
+        'eval/loss': evaluated['loss'][REFERENCE] / examples,
+    }
+    for twin, run in lockstep.computed_by.items():
+        line |= {
+            f'{twin}/train_loss': losses[run],
+            f'{twin}/eval_accuracy': evaluated['correct'][run] / examples,
+            f'{twin}/eval_loss': evaluated['loss'][run] / examples,
+        }
+        layers = measured[run]
+        metrics = trajectory.summarize(layers.values())
+        metrics |= correlations([*rows, line], twin)
+        wrong = evaluated['both_wrong'][run]
+        metrics |= {
+            'inference_agreement': evaluated['agreeing'][run] / examples,
+            'incorrect_inference_agreement': evaluated['both_wrong_agreeing'][run] / wrong if wrong else None,
+        }
+        line |= {f'{twin}/{key}': value for key, value in metrics.items()}
+        for layer, sums in layers.items():
+            of_layer = trajectory.summarize([sums])
+            line |= {f'{twin}/{layer}/{key}': of_layer[key] for key in PER_LAYER}
+    return {key: _finite(value) for key, value in line.items()}
+
+
+def _finite(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def summarize(settings: Settings, rows: list[dict]) -> dict:
+    """The content of summary.json, from the rows of a finished run."""
+    last = rows[-1]
+    twins = {}
+    for twin in settings.twins:
+        prefix = f'{twin}/'
+        own = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)}
+        of_all_layers = {key: value for key, value in own.items() if '/' not in key}
+        accuracy, loss = of_all_layers.pop('eval_accuracy'), of_all_layers.pop('eval_loss')
+        del of_all_layers['train_loss']
+        twins[twin] = {'accuracy': accuracy, 'loss': loss, **of_all_layers}
+    transfer_class = settings.transfer.transfer_class
+    sentence = verdict(str(settings.estimator), str(settings.optimizer), transfer_class, settings.alpha(), twins)
+    return {
+        'config': settings.config.name,
+        'steps': last['step'],
+        'verdict': sentence,
+        REFERENCE: {'accuracy': last['eval/accuracy'], 'loss': last['eval/loss']},
+        'twins': twins,
+    }
+
+
+def table(result: dict) -> str:
+    """The table for the terminal: the reference and each twin."""
+    columns = {metric.heading: name for name, metric in METRICS.items() if metric.heading}
+    grid = Table('run', *columns)
+    for name, metrics in {REFERENCE: result[REFERENCE], **result['twins']}.items():
+        values = [metrics.get(key) for key in columns.values()]
+        grid.add_row(name, *('-' if value is None else f'{value:.4f}' for value in values))
+    out = io.StringIO()
+    Console(file=out, width=100).print(grid)
+    return out.getvalue().rstrip()

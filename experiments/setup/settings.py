@@ -1,0 +1,195 @@
+"""From a config to the objects it names, every value checked before anything starts."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from experiments.errors import UserError, blame
+from experiments.setup import users
+from qat import calls, equivalence, estimators, optimizers
+from qat.calls import Interval
+from qat.layers import QuantConv
+from qat.lockstep import twins
+from qat.models.convnet import ConvNet
+from qat.models.resnet import ResNet50
+from qat.quantizers import RANGE_RULES, UniformQuantizer
+
+AXIS = 'batch'  # of the devices that share a batch
+CORRUPT_IMAGES = ('refuse', 'skip')
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+def _resnet50(config) -> Callable[..., nn.Module]:
+    return functools.partial(ResNet50, axis_name=AXIS if config.sync_batch_norm else None)
+
+
+MODELS = {'convnet': lambda config: ConvNet, 'resnet50': _resnet50}
+_SMALLEST_IMAGES = {'convnet': 4, 'resnet50': 1}  # pixels a side; less does not survive the pooling
+KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
+
+_NAME = re.compile(r'\w[\w.-]*')
+_POSITIVE = Interval(0, math.inf)
+_COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
+_DOMAINS = {
+    'seed': Interval(0, 2**32 - 1, low_included=True, high_included=True),
+    'batch_size': _COUNT,
+    'image_size': Interval(1, 2048, low_included=True, high_included=True),  # few images of ImageNet have more
+    'learning_rate': _POSITIVE,
+    'kernel_learning_rate_factor': _POSITIVE,
+    'weight_decay': Interval(0, math.inf, low_included=True),
+    'warmup_fraction': Interval(0, 1, low_included=True, high_included=True),
+    'num_epochs': _COUNT,
+    'learning_rate_scale': _POSITIVE,
+    'epochs_scale': _POSITIVE,
+    'eval_every_epochs': _COUNT,
+    'checkpoint_every_steps': _COUNT,
+}
+_MOST_STEPS = 10**8  # a learning rate each; a month at 40 a second
+_COUNT_OR_ALL = ('steps_per_epoch', 'max_steps', 'learning_rate_images')
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A config's objects; none of them has touched a device or a file but the user's estimator."""
+
+    config: ml_collections.ConfigDict  # resolved: every default filled in
+    quantizer: UniformQuantizer
+    estimator: estimators.Estimator
+    optimizer: optimizers.Optimizer
+    transfer: optimizers.Transfer
+    twins: dict[str, twins.Twin]
+
+    def model(self, estimator: estimators.Estimator, classes: int) -> nn.Module:
+        """The model with this estimator in its quantized layers and so many logits."""
+        conv = functools.partial(QuantConv, quantizer=self.quantizer, estimator=estimator)
+        build = MODELS[self.config.model](self.config)
+        return build(conv=conv, classes=classes, dtype=DTYPES[self.config.compute_dtype])
+
+    @property
+    def peak_learning_rate(self) -> float:
+        config = self.config
+        per_batch = 1 if config.learning_rate_images == -1 else config.batch_size / config.learning_rate_images
+        return config.learning_rate * config.learning_rate_scale * per_batch
+
+    def learning_rates(self, steps: int) -> np.ndarray:
+        """(steps,) float32: linear warm-up, then cosine to 0 over this many steps."""
+        warmup = round(self.config.warmup_fraction * steps)
+        schedule = optax.warmup_cosine_decay_schedule(
+            0 if warmup else self.peak_learning_rate, self.peak_learning_rate, warmup, max(steps, warmup + 1)
+        )
+        return np.asarray(schedule(np.arange(steps)), np.float32)
+
+    def steps(self, steps_in_data: int) -> tuple[int, int]:
+        """(steps an epoch, steps of the run) on data that lasts this many steps."""
+        config = self.config
+        per_epoch = steps_in_data if config.steps_per_epoch == -1 else config.steps_per_epoch
+        if per_epoch > steps_in_data:
+            raise UserError(
+                f'steps_per_epoch={per_epoch}: the data has only {steps_in_data} batches of {config.batch_size}'
+            )
+        wanted = per_epoch * config.num_epochs * config.epochs_scale
+        total = wanted if config.max_steps == -1 else min(wanted, config.max_steps)
+        if total > _MOST_STEPS:
+            raise UserError(f'num_epochs, epochs_scale: {total:.3g} steps, more than {_MOST_STEPS:.0e}; set max_steps')
+        return per_epoch, max(1, round(total))
+
+    def kappas(self, ranges: dict[str, float]) -> dict[str, float | None]:
+        """kappa of every quantized layer; None outside the identity class."""
+        if self.transfer.transfer_class != 'identity':
+            return dict.fromkeys(ranges)
+        peak = self.peak_learning_rate * self.config.kernel_learning_rate_factor
+        return {
+            layer: optimizers.kappa(self.optimizer, peak, float(np.min(self.quantizer.step(range))))
+            for layer, range in ranges.items()
+        }
+
+    def warnings(self, ranges: dict[str, float]) -> list[str]:
+        """What makes the claim doubtful in this setting, a line each."""
+        high = {layer: kappa for layer, kappa in self.kappas(ranges).items() if kappa and kappa > KAPPA_WARNING}
+        if not high:
+            return []
+        worst = max(high, key=high.get)
+        return [
+            f'kappa of {worst} is {high[worst]:.2g}, above {KAPPA_WARNING} as in {len(high)} of {len(ranges)} layers: '
+            'the learning rate is too high, or beta2 too close to 1, for the estimator to act like STE'
+        ]
+
+    def alpha(self) -> float | None:
+        """The estimator's alpha; None where the theorem does not cover it."""
+        try:
+            return equivalence.alpha(self.estimator)
+        except equivalence.NotCovered:
+            return None
+
+
+def resolve(config: ml_collections.ConfigDict) -> Settings:
+    """Checks a config and makes what it names.
+
+    Raises:
+      UserError: a value that names nothing, or lies outside its domain.
+    """
+    _check_numbers(config)
+    for key, valid in {
+        'model': MODELS,
+        'range': RANGE_RULES,
+        'compute_dtype': DTYPES,
+        'corrupt_images': CORRUPT_IMAGES,
+    }.items():
+        if config[key] not in valid:
+            raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
+    if not _NAME.fullmatch(config.name):
+        raise UserError(f'name: {config.name!r} must be letters, digits, ".", "_" and "-": it is the name of a folder')
+    with blame('bits'):
+        quantizer = UniformQuantizer(config.bits, RANGE_RULES[config.range])
+    with blame('estimator'):
+        estimator = _estimator(config.estimator, config.bits)
+    with blame('optimizer'):
+        name, arguments = calls.parse(config.optimizer)
+        optimizer = optimizers.make(name, config.weight_decay, **arguments)
+    with blame('placement'):
+        transfer = optimizer.transfer(config.placement)
+        if config.placement == 'update' and estimator.needs('gradient'):
+            raise ValueError(f"{estimator.name} depends on the incoming gradient, use placement 'gradient'")
+    with blame('twins'):
+        made = twins.twins(config.twins, estimator, transfer)
+    resolved = ml_collections.ConfigDict(config)
+    file, colon, _ = config.estimator.partition(':')
+    resolved.estimator = f'{file}:{estimator}' if colon else str(estimator)
+    resolved.optimizer = str(optimizer)
+    return Settings(resolved, quantizer, estimator, optimizer, transfer, made)
+
+
+def check_image_shape(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> None:
+    """Refuses images (height, width, ...) that are too small for the config's model."""
+    least = _SMALLEST_IMAGES[config.model]
+    if min(shape[:2]) < least:
+        key = 'image_size' if config.dataset == 'imagenet2012' else 'dataset'
+        raise UserError(
+            f'{key}: images of {shape[0]}x{shape[1]} pixels are too small for model={config.model}, '
+            f'which needs {least}x{least} or more'
+        )
+
+
+def _check_numbers(config) -> None:
+    for key, domain in _DOMAINS.items():
+        if config[key] not in domain:
+            raise UserError(f'{key} must be in {domain}, got {config[key]!r}')
+    for key in _COUNT_OR_ALL:
+        if config[key] != -1 and config[key] not in _COUNT:
+            raise UserError(f'{key} must be -1 or at least 1, got {config[key]!r}')
+
+
+def _estimator(text: str, bits: int) -> estimators.Estimator:
+    file, colon, call = text.partition(':')
+    if colon:
+        return users.load(file, call, bits)
+    name, arguments = calls.parse(text)
+    return estimators.make(name, bits, **arguments)

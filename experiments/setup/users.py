@@ -1,0 +1,99 @@
+"""A user's estimator, 'my_file.py:my_slope(x=3)': code they chose to run, tried in a child process first.
+
+A slope that never returns, or takes the process down with it, then costs one line and not the run.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import selectors
+import subprocess
+import sys
+from collections.abc import Callable
+
+from experiments.setup import sources
+from qat import calls, estimators
+
+_SECONDS = 8  # for the user's code; what a slope imports may be heavy
+_IMPORT_SECONDS = 120  # for ours, on a machine that is busy
+_STARTED = b'started\n'
+
+
+def load(file: str, call: str, bits: int) -> estimators.Estimator:
+    """The estimator of a Python file.
+
+    Args:
+      file: path of the file.
+      call: name of the function, with arguments.
+      bits: of the quantizer.
+
+    Raises:
+      ValueError: no such file or function, or the function is no slope, or does not return in time.
+    """
+    if not os.path.isfile(file):
+        raise ValueError(f'there is no file {file!r}')
+    problem = _problem(file, pathlib.Path(file).read_bytes(), call, bits)
+    if problem:
+        raise ValueError(problem)
+    return _make(file, call, bits)
+
+
+@functools.lru_cache
+def _problem(file: str, content: bytes, call: str, bits: int) -> str | None:
+    """What goes wrong in a child process; None where nothing does. The same content is not tried again."""
+    command = [sys.executable, '-m', __name__, file, call, str(bits)]
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    quiet = {'stdin': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, **quiet) as child:
+        try:
+            if _line(child, _IMPORT_SECONDS) != _STARTED:
+                raise RuntimeError('the process that tries estimators did not start')
+            answer = _line(child, _SECONDS)
+        finally:
+            child.kill()
+    if answer is None:
+        return f'{file}:{call} did not return within {_SECONDS} s'
+    return json.loads(answer) if answer else f'{file}:{call} ended its process'
+
+
+def _line(child: subprocess.Popen, seconds: float) -> bytes | None:
+    """The child's next line, b'' where it has ended; None when the time is up."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        return child.stdout.readline() if selector.select(seconds) else None
+
+
+def _make(file: str, call: str, bits: int) -> estimators.Estimator:
+    name, arguments = calls.parse(call)
+    return estimators.from_slope(_function(file, name), bits, **arguments)
+
+
+def _function(file: str, name: str) -> Callable:
+    try:
+        module = sources.load(file, 'users_estimator')
+    except Exception as error:
+        raise ValueError(f'{file} raised {type(error).__name__}: {error}') from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith('_')]
+        raise ValueError(calls.unknown(f'function of {file}', name, functions))
+    return function
+
+
+def _child(file: str, call: str, bits: str) -> None:
+    """Says what goes wrong, as JSON; what the user's code prints does not get between."""
+    answers = os.fdopen(os.dup(1), 'wb', buffering=0)
+    os.dup2(2, 1)
+    answers.write(_STARTED)
+    try:
+        _make(file, call, int(bits))
+        problem = None
+    except ValueError as error:
+        problem = str(error)
+    answers.write(json.dumps(problem).encode() + b'\n')
+    os._exit(0)  # whatever threads the user's code has left
+
+
+if __name__ == '__main__':
+    _child(*sys.argv[1:])

@@ -1,0 +1,120 @@
+"""A grid of settings -> the runs it stands for, every one checked before any starts.
+
+A grid is written `KEY=VALUE|VALUE|...`. An alternative may set further keys along with the first:
+`learning_rate=0.04;max_steps=250|0.02;max_steps=500`. Several grids multiply.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable
+
+from experiments.data import registry
+from experiments.errors import UserError
+from experiments.setup import command_line, settings
+from experiments.training.programs import fingerprint
+
+_ASSIGNMENT = re.compile(r'\s*([a-z_]+)\s*=(.*)', re.DOTALL)
+_LONGEST_NAME = 120  # characters of a folder's name
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One run of a sweep.
+
+    Attributes:
+      values: (key, value as written) of the grid's keys and the seed.
+      flags: the command line of `experiments.train`, without --workdir.
+    """
+
+    values: tuple[tuple[str, str], ...]
+    flags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its folder: what distinguishes the point, readable; different points have different names."""
+        text = ','.join(f'{key}={value}' for key, value in self.values)
+        # The config and its overrides count too: another sweep may share the folder.
+        digest = hashlib.sha256('\0'.join(self.flags).encode()).hexdigest()[:8]
+        return f'{re.sub(r"[^A-Za-z0-9_.=,()-]+", "_", text)[:_LONGEST_NAME]}-{digest}'
+
+
+def parse(text: str) -> list[dict[str, str]]:
+    """The alternatives of a grid, each a dict of keys to values as written.
+
+    Raises:
+      UserError: not of the form of a grid, or alternatives that set different keys.
+    """
+    first = _ASSIGNMENT.match(text)
+    if not first:
+        raise UserError(f'grid: cannot read {text!r}; write KEY=VALUE|VALUE')
+    key, values = first.groups()
+    alternatives = []
+    for alternative in values.split('|'):
+        head, *others = alternative.split(';')
+        pairs = [_ASSIGNMENT.match(other) for other in others]
+        if not head.strip() or not all(pairs):
+            raise UserError(f'grid: cannot read {alternative!r} of {text!r}; write VALUE or VALUE;KEY=VALUE')
+        alternatives.append({key: head.strip()} | {pair[1]: pair[2].strip() for pair in pairs})
+    keys = set(alternatives[0])
+    if any(set(alternative) != keys for alternative in alternatives):
+        raise UserError(f'grid: every alternative of {text!r} must set the same keys')
+    if len({tuple(alternative.items()) for alternative in alternatives}) < len(alternatives):
+        raise UserError(f'grid: {text!r} lists an alternative twice')
+    return alternatives
+
+
+def points(config: str, overrides: Iterable[str], grids: Iterable[str], seeds: int) -> list[Point]:
+    """Every combination of the grids' alternatives with every seed 0, 1, ..., those that share a program together.
+
+    Args:
+      config: path of the config.
+      overrides: `--config.KEY=VALUE` for all points.
+      grids: as written.
+      seeds: how many.
+
+    Raises:
+      UserError: a grid that cannot be read, or a point that cannot run, with the point.
+    """
+    parsed = [parse(text) for text in grids]
+    keys = [key for alternatives in parsed for key in alternatives[0]]
+    if 'seed' in keys or any(keys.count(key) > 1 for key in keys):
+        raise UserError(f'grid: each key at most once, and the seeds by --seeds; got {", ".join(keys)}')
+    if seeds < 1:
+        raise UserError(f'seeds must be at least 1, got {seeds}')
+    groups = {}  # of points that share a compiled program
+    data = {}
+    for combination in itertools.product(*parsed):
+        values = tuple((key, value) for alternative in combination for key, value in alternative.items())
+        of_seeds = []
+        for seed in range(seeds):
+            with_seed = (*values, ('seed', str(seed)))
+            flags = (f'--config={config}', *overrides, *(f'--config.{key}={value}' for key, value in with_seed))
+            of_seeds.append(Point(with_seed, flags))
+        groups.setdefault(_checked(of_seeds[0], data), []).extend(of_seeds)
+    return [point for group in groups.values() for point in group]
+
+
+def resolve(point: Point) -> settings.Settings:
+    """The objects of a point.
+
+    Raises:
+      UserError: a value that names nothing, or lies outside its domain.
+    """
+    config, _ = command_line.parse(list(point.flags))
+    return settings.resolve(config)
+
+
+def _checked(point: Point, data: dict) -> str:
+    """The fingerprint of a point's programs; refuses what could not run. `data` remembers the sizes of data sets."""
+    try:
+        made = resolve(point)
+        config = made.config
+        key = (config.dataset, config.data_dir, config.batch_size, config.image_size)
+        if key not in data:
+            data[key] = registry.load(config).steps_in_data
+        made.steps(data[key])
+        return fingerprint(made)
+    except UserError as error:
+        raise UserError(f'{", ".join(f"{key}={value}" for key, value in point.values[:-1])}: {error}') from None

@@ -1,0 +1,125 @@
+"""A sweep from its plan to its table: starts workers, shows progress, and tells what failed."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from tqdm import tqdm
+
+from experiments.errors import UserError
+from experiments.sweeps import plan, report, table, worker
+from experiments.terminal import progress_interval
+from experiments.training.stopping import Stop, stopping
+from experiments.workdir.files import write_json
+
+_POLL_SECONDS = 1
+_SOME_FAILED = 1  # exit code
+
+
+def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str | None, command: str) -> int:
+    """Runs, or continues, a sweep in a folder.
+
+    Args:
+      out: the folder.
+      points: all checked.
+      workers: processes side by side.
+      cluster: None: processes of this machine; 'slurm' or 'local': through submitit.
+      command: for people.
+
+    Returns:
+      An exit code: 0 where every point is finished, that of the signal where one came.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    planned = {'command': command, 'points': [{'values': point.values, 'flags': point.flags} for point in points]}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / worker.PLAN, planned)
+    except OSError as error:
+        raise UserError(f'out {out}: {error.strerror}; choose another --out') from None
+    workdirs = [out / worker.POINTS / point.name for point in points]
+    for workdir in workdirs:
+        (workdir / worker.FAILURE).unlink(missing_ok=True)  # what failed is tried again
+    if not all(map(worker.is_finished, workdirs)):
+        start = _on_cluster if cluster else _on_this_machine
+        with stopping() as stop:
+            _attend(start(out, min(workers, len(points)), cluster), workdirs, stop)
+        if stop.code is not None:
+            print('stopped; the same command goes on', file=sys.stderr)
+            return stop.code
+    return _conclude(out, points, command)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Worker:
+    has_ended: Callable[[], bool]
+    stop: Callable[[], object]
+
+
+def _worker_command(out: pathlib.Path, index: int, count: int) -> list[str]:
+    return [sys.executable, '-m', 'scripts.sweep', f'--out={out}', f'--worker={index}', f'--workers={count}']
+
+
+def _on_this_machine(out: pathlib.Path, count: int, _) -> list[_Worker]:
+    """Starts workers."""
+
+    def start(index: int) -> _Worker:
+        with (out / f'worker-{index}.log').open('a') as log:
+            process = subprocess.Popen(
+                _worker_command(out, index, count), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        return _Worker(lambda: process.poll() is not None, process.terminate)
+
+    return [start(index) for index in range(count)]
+
+
+def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
+    """The same as jobs of a cluster; SBATCH_... of the environment says with what partition, time and account."""
+    import submitit
+
+    executor = submitit.AutoExecutor(folder=out / 'submitit', cluster=cluster)
+    executor.update_parameters(name='ste-sweep')
+    commands = [_worker_command(out, index, count) for index in range(count)]
+    jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
+    return [_Worker(job.done, job.cancel) for job in jobs]
+
+
+def _attend(workers: list[_Worker], workdirs: list[pathlib.Path], stop: Stop) -> None:
+    """Shows how many points have ended until all workers have, and passes a signal on to them."""
+    with tqdm(total=len(workdirs), unit='run', mininterval=progress_interval()) as bar:
+        ended = passed_on = False
+        while not ended:
+            if stop.code is not None and not passed_on:
+                passed_on = True
+                for each in workers:
+                    each.stop()
+            ended = all(each.has_ended() for each in workers)
+            failed = sum((workdir / worker.FAILURE).exists() for workdir in workdirs)
+            bar.n = failed + sum(map(worker.is_finished, workdirs))
+            bar.set_postfix_str(f'{failed} failed' if failed else '')
+            if not ended:
+                time.sleep(_POLL_SECONDS)
+
+
+def _conclude(out: pathlib.Path, points: list[plan.Point], command: str) -> int:
+    """Writes table and report of what is finished, and says what is not."""
+    failures = table.failures(out, points)
+    unfinished = [
+        p.name for p in points if not worker.is_finished(out / worker.POINTS / p.name) and p.name not in failures
+    ]
+    found = table.rows(out, points)
+    if found:
+        table.write(out, found)
+        page = report.write(out, found, {**failures, **dict.fromkeys(unfinished, 'not finished')}, command)
+        Console(width=110).print(report.terminal_table(found))
+        print(f'\nTable: {out / table.CSV}\nReport: {page}')
+    for name, reason in failures.items():
+        print(f'failed: {name}: {reason}', file=sys.stderr)
+    if unfinished:
+        print(f'{len(unfinished)} runs were not finished; the same command continues them', file=sys.stderr)
+    return _SOME_FAILED if failures or unfinished else 0

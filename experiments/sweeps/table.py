@@ -1,0 +1,46 @@
+"""The runs of a sweep as one table, a row a run and twin: CSV and Parquet."""
+
+import os
+import pathlib
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from experiments.results.metrics import METRICS
+from experiments.sweeps import worker
+from experiments.sweeps.plan import Point
+from experiments.workdir.files import read_json
+
+CSV, PARQUET = 'table.csv', 'table.parquet'
+REFERENCE_COLUMNS = {'reference_accuracy': 'accuracy', 'reference_loss': 'loss'}
+
+
+def rows(out: pathlib.Path, points: list[Point]) -> list[dict]:
+    """The finished runs: the grid's keys and the seed as written, steps, twin, verdict, and the metrics."""
+    found = []
+    for point in points:
+        workdir = out / worker.POINTS / point.name
+        if not worker.is_finished(workdir):
+            continue
+        result = read_json(workdir / 'summary.json')
+        shared = {**dict(point.values), 'steps': result['steps'], 'verdict': result['verdict']}
+        shared |= {column: result['reference'][key] for column, key in REFERENCE_COLUMNS.items()}
+        for twin, metrics in result['twins'].items():
+            found.append({**shared, 'twin': twin, **{key: metrics[key] for key in METRICS}})
+    return found
+
+
+def failures(out: pathlib.Path, points: list[Point]) -> dict[str, str]:
+    """Why the runs that failed did, by point."""
+    reasons = {point.name: worker.failure(out / worker.POINTS / point.name) for point in points}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def write(out: pathlib.Path, found: list[dict]) -> None:
+    """Writes table.csv and table.parquet, each whole or not at all."""
+    table = pa.Table.from_pylist(found)
+    for name, writer in ((CSV, pa.csv.write_csv), (PARQUET, pa.parquet.write_table)):
+        partial = out / f'.{name}.partial'
+        writer(table, str(partial))
+        os.replace(partial, out / name)

@@ -1,0 +1,87 @@
+"""Works through the points of a sweep, beside any number of other workers.
+
+A worker takes what no other worker holds, and at the end waits for what others hold and finishes
+what they leave. Points of one program follow each other, so that it is compiled once a worker.
+"""
+
+import pathlib
+import time
+import traceback
+
+from experiments.errors import USERS_ERROR, UserError
+from experiments.sweeps import plan
+from experiments.training import session
+from experiments.training.stopping import STOPPED
+from experiments.training.trainer import NOT_FINITE
+from experiments.workdir.files import read_json, write_json
+from experiments.workdir.lock import Busy
+
+PLAN, POINTS, FAILURE = 'sweep.json', 'points', 'failure.json'
+_POLL_SECONDS = 1
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+    """Whether the run of a point has ended as it should."""
+    return (workdir / 'summary.json').is_file()
+
+
+def failure(workdir: pathlib.Path) -> str | None:
+    """Why a point failed when it was last tried; None where it did not."""
+    path = workdir / FAILURE
+    return read_json(path)['reason'] if path.is_file() else None
+
+
+def read_plan(out: pathlib.Path) -> list[plan.Point]:
+    """The points of the sweep in a folder.
+
+    Raises:
+      UserError: there is none.
+    """
+    planned = read_json(out / PLAN)
+    return [plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags'])) for point in planned['points']]
+
+
+def work(out: pathlib.Path, index: int, count: int) -> int:
+    """Runs what is not finished; worker `index` of `count` begins where the others do not.
+
+    Returns:
+      An exit code: 0, or that of the signal that stopped it.
+    """
+    planned = read_plan(out)
+    start = index * len(planned) // count
+    left = planned[start:] + planned[:start]
+    while left:
+        held_by_others = []
+        for point in left:
+            workdir = out / POINTS / point.name
+            if is_finished(workdir) or failure(workdir):
+                continue
+            try:
+                code = _run(point, workdir)
+                if code in STOPPED:
+                    return code
+            except Busy:
+                held_by_others.append(point)
+        left = held_by_others
+        if left:
+            time.sleep(_POLL_SECONDS)
+    return 0
+
+
+def _run(point: plan.Point, workdir: pathlib.Path) -> int:
+    """One run; whatever else goes wrong is noted, and the sweep goes on."""
+    print(f'--- {point.name}', flush=True)
+    try:
+        code = session.run(plan.resolve(point), workdir, list(point.flags), draw=False)
+        reason = 'not finite' if code == NOT_FINITE else None
+    except Busy:
+        raise
+    except UserError as error:
+        code, reason = USERS_ERROR, str(error)
+    except Exception as error:
+        traceback.print_exc()
+        code, reason = 1, f'{type(error).__name__}: {error}'
+    if reason:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / FAILURE, {'reason': ' '.join(reason.split())})
+    return code

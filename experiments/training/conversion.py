@@ -1,0 +1,94 @@
+"""The state of a run of one estimator -> the state of the equivalent run of another, in the middle of training.
+
+Let s be an estimator's slope, w its weights and m its optimizer's state, v and n those of STE in the same
+place, g the gradient with respect to the quantized weights. Only quantized kernels differ: v has the codes of w, so
+that the forward pass, g and everything else are the same bit by bit.
+
+Class `map`, placement `gradient` (SGD): m <- mu m + s(w) g and w <- w - eta m; STE, at alpha times the learning rate,
+n <- mu n + g and v <- v - alpha eta n. v = M(w) is to outlast the next update. M' = alpha / s, so to first order in eta
+  dv = M'(w) dw = -alpha eta m / s(w),   hence   n = m / s(w).
+m was gathered with the slopes of where w was, which differ from s(w) by O(eta): an error of O(eta^2) a step while m
+remembers, as large as the theorem's own.
+Outside the range s = 0: no gradient comes in, both runs coast on what they have. There M' = 1, and alpha n = m. So
+  n = m / sbar(w),   sbar = s where it is positive, otherwise alpha,
+and nothing is divided by zero.
+
+Class `identity`: v = w, and averages of powers of s g become averages of powers of g: a first moment is divided by
+sbar(w), a second by sbar(w)^2, up to O(kappa), how far w goes within an average's memory. Outside the range the update
+is a ratio in which any sbar cancels. What comes after the normalisation (RMSProp's momentum) stays.
+
+Placement `update`: the optimizer sees g itself, and its output does not depend on the weights: its state stays.
+
+From STE back, M^-1 and the products take the place of M and the quotients; between two others, both in a row.
+
+Source: arXiv 2405.05171 for M and alpha; the rule for the optimizer's state is derived here from its proofs.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.training.runs import RunState, map_kernels
+from qat.equivalence import NotCovered, WeightMap, recipe
+from qat.estimators import Estimator
+from qat.optimizers import Optimizer
+
+# With which power of the gradient a field of the optimizer's state grows; those left out do not.
+POWERS = {
+    'sgd': {'trace': 1},
+    'signsgd': {},
+    'adam': {'mu': 1, 'nu': 2},
+    'adamw': {'mu': 1, 'nu': 2},
+    'rmsprop': {'mu': 1, 'nu': 2},
+    'lion': {'mu': 1},
+}
+
+
+class Conversion:
+    """From runs of `source` to runs of `target`, under one optimizer and placement.
+
+    Raises:
+      NotCovered: one of the two has no recipe, or only one passes gradients outside the range (`mad`).
+    """
+
+    def __init__(self, source: Estimator, target: Estimator, optimizer: Optimizer, placement: str):
+        transfer = optimizer.transfer(placement)
+        recipes = [recipe(one, transfer.transfer_class, transfer.reason) for one in (source, target)]
+        if source.passes_outside != target.passes_outside:
+            raise NotCovered(f'only one of {source} and {target} passes gradients outside the range')
+        self._factors = [one.learning_rate_factor for one in recipes]
+        self._source, self._target = WeightMap(source), WeightMap(target)
+        self._moves = recipes[0].remaps_initialization
+        self._powers = POWERS[optimizer.name] if placement == 'gradient' else {}
+
+    def __call__(self, run: RunState, ranges: dict) -> RunState:
+        """The equivalent run; `ranges` as in `State`."""
+        params = map_kernels(self._weights, ranges, run.params)
+        opt_state = run.opt_state
+        for field, power in self._powers.items():
+            before = optax.tree_utils.tree_get(opt_state, field)
+            if before is not None:  # as the trace of SGD without momentum
+                after = map_kernels(self._moments(power), ranges, before, run.params, params)
+                opt_state = optax.tree_utils.tree_set(opt_state, **{field: after})
+        return run.replace(params=params, opt_state=opt_state)
+
+    def kernel_learning_rate_factor(self, before: float) -> float:
+        """The new factor on the learning rate of the quantized kernels, from the old one."""
+        of_source, of_target = self._factors
+        return before * of_source / of_target
+
+    def _weights(self, weights: jax.Array, range: jax.Array) -> jax.Array:
+        return self._target.inverse(self._source(weights, range), range) if self._moves else weights
+
+    def _moments(self, power: int):
+        def rescaled(moment, range, weights_before, weights_after):
+            after, before = _slope(self._target, weights_after, range), _slope(self._source, weights_before, range)
+            return moment * (after / before) ** power
+
+        return rescaled
+
+
+def _slope(weight_map: WeightMap, weights: jax.Array, range: jax.Array) -> jax.Array:
+    """sbar(w), positive everywhere."""
+    slope = weight_map.estimator.at(weights, range)
+    return jnp.where(slope > 0, slope, weight_map.alpha)

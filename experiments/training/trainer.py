@@ -1,0 +1,165 @@
+"""The only training loop: feeds batches, evaluates, records, checkpoints, ends."""
+
+import functools
+import math
+import sys
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from flax.jax_utils import prefetch_to_device
+
+from experiments.data.arrays import Batches
+from experiments.errors import UserError
+from experiments.results import summary
+from experiments.setup.settings import AXIS, Settings
+from experiments.terminal import progress_bar, say
+from experiments.training.finiteness import complaint
+from experiments.training.programs import programs
+from experiments.training.runs import REFERENCE, Moment, State, kernels
+from experiments.training.stopping import Stop
+from experiments.workdir.beginning import Beginning
+from experiments.workdir.checkpoints import Checkpoints, read_weights
+from experiments.workdir.records import NoRecords
+
+FINISHED, NOT_FINITE = 0, 3  # exit codes, beside those of `stopping`
+_MOST_STEPS_IN_FLIGHT = 10  # the host runs so far ahead of the devices ...
+_SECONDS_IN_FLIGHT = 1  # ... but no further than this, for a signal finds it only in between
+_BATCHES_AHEAD = 2
+_SAMPLED_WEIGHTS = 4000  # a layer, for the report's scatter
+
+
+class Trainer:
+    """A run on this machine's devices."""
+
+    def __init__(self, settings: Settings, batches: Batches):
+        config = settings.config
+        self.settings, self.batches = settings, batches
+        self.steps_per_epoch, self.steps = settings.steps(batches.steps_in_data)
+        self.record_every = config.eval_every_epochs * self.steps_per_epoch
+        self.programs = programs(settings, batches.classes)
+        self.lockstep, self.devices = self.programs.lockstep, self.programs.devices
+        self._learning_rates = settings.learning_rates(self.steps)
+        self._train_seconds, self._steps_timed, self._compile_seconds = 0.0, 0, None
+
+    def initial_state(self) -> State:
+        """The state before the first step.
+
+        Raises:
+          UserError: `init_from` names weights of another architecture.
+        """
+        init = functools.partial(
+            self.programs.init, jax.random.key(self.settings.config.seed), image_shape=self.batches.image_shape
+        )
+        if not self.settings.config.init_from:
+            return self.programs.placed(init())
+        given = read_weights(self.settings.config.init_from)
+        reference = jax.eval_shape(init).runs[REFERENCE]
+        expected = {'params': reference.params, 'batch_stats': reference.batch_stats}
+        if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
+            raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
+        return self.programs.placed(init(given=given))
+
+    def train(
+        self, state: State, begin: Beginning, log: NoRecords, checkpoints: Checkpoints, stop: Stop
+    ) -> tuple[State, int]:
+        """Runs to the end, to a signal, or to a number that is not finite; returns the exit code too."""
+        every, first = self.settings.config.checkpoint_every_steps, begin.step
+        with progress_bar(self.steps, first) as bar:
+            bar.set_postfix_str('compiling')
+            batches = self.batches_from(first)
+            for step in range(first, self.steps + 1):
+                stop.rescue = functools.partial(checkpoints.save_now, state)
+                row, end = {}, step == self.steps
+                if (step % self.record_every == 0 or end) and not (step == first and begin.recorded):
+                    row = self._record(state, step, log)
+                    bar.set_postfix_str(_postfix(row))
+                end |= stop.agreed()
+                if end or row or step % every == 0:
+                    bad = complaint(jax.device_get(self.programs.finite(state)), row)
+                    if bad:
+                        return state, self._not_finite(state, step, bad, row, log)
+                if end or step % every == 0:
+                    checkpoints.save(state)
+                if end:
+                    break
+                state = self.advance(state, step, next(batches))
+                bar.update()
+        return state, FINISHED if step == self.steps else stop.code
+
+    def _not_finite(self, state: State, step: int, bad: str, row: dict, log: NoRecords) -> int:
+        if not row:
+            self._record(state, step, log)
+        say(f'not finite at step {step}: {bad}; try a smaller learning rate, with another --workdir', sys.stderr)
+        return NOT_FINITE
+
+    def batches_from(self, step: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+        """Batches from this step on, sharded, a few of them on the devices before they are needed."""
+        host = map(self.programs.sharded, self.batches.train(step, self.steps_per_epoch))
+        return prefetch_to_device(host, _BATCHES_AHEAD, self.devices, AXIS)
+
+    def _moment(self, step: int) -> Moment:
+        first = np.bool_(step % self.record_every == 0)
+        return Moment(self._learning_rates[step], np.float32(step / self.steps), first)
+
+    def advance(self, state: State, step: int, batch: tuple[jax.Array, jax.Array]) -> State:
+        """One update of every run; the time it takes counts as training."""
+        start = time.perf_counter()
+        state = self.programs.step(state, self._moment(step), *batch)
+        if self._compile_seconds is None:
+            jax.block_until_ready(state)
+            self._compile_seconds = time.perf_counter() - start
+            return state
+        if step % self._steps_in_flight() == 0:
+            jax.block_until_ready(state)
+        self._train_seconds += time.perf_counter() - start
+        self._steps_timed += 1
+        return state
+
+    def _steps_in_flight(self) -> int:
+        a_second = _SECONDS_IN_FLIGHT * self._steps_timed // self._train_seconds if self._steps_timed else 1
+        return int(min(max(1, a_second), _MOST_STEPS_IN_FLIGHT))
+
+    def _record(self, state: State, step: int, log: NoRecords) -> dict:
+        start = time.perf_counter()
+        jax.block_until_ready(state)
+        self._train_seconds += time.perf_counter() - start
+        since = (step - 1) % self.record_every + 1
+        losses = {name: run.loss.item() / since if step else None for name, run in state.runs.items()}
+        evaluated = self.evaluate(state)
+        measured = jax.device_get(self.programs.measure(state))
+        row = summary.row(self.lockstep, step, losses, evaluated, measured, log.rows)
+        log.append(row)
+        return row
+
+    def evaluate(self, state: State) -> dict:
+        """The sums of `Lockstep.evaluate` over all validation examples."""
+        sums = [self.programs.evaluate(state, *self.programs.sharded(batch)) for batch in self.batches.validation()]
+        return jax.tree.map(lambda *parts: math.fsum(map(float, parts)), *jax.device_get(sums))
+
+    def timing(self) -> dict:
+        """The content of timing.json; None where nothing was measured."""
+        statistics = self.devices[0].memory_stats() or {}
+        return {
+            'steps_per_second': self._steps_timed / self._train_seconds if self._steps_timed else None,
+            'compile_seconds': self._compile_seconds,
+            'peak_memory_bytes': statistics.get('peak_bytes_in_use'),
+            'devices': len(self.devices),
+        }
+
+    def sampled_weights(self, state: State) -> dict[str, np.ndarray]:
+        """w / R of evenly spaced weights of every layer: 'reference/conv1', 'ste/conv1', ..."""
+        sampled = {}
+        ranges = kernels(state.ranges, state.ranges)
+        computed = {REFERENCE: REFERENCE, **self.lockstep.computed_by}
+        for name, run in computed.items():
+            for layer, kernel in kernels(state.ranges, state.runs[run].params).items():
+                relative = np.ravel(kernel / ranges[layer])
+                sampled[f'{name}/{layer}'] = relative[:: -(-relative.size // _SAMPLED_WEIGHTS)]
+        return sampled
+
+
+def _postfix(row: dict) -> str:
+    error = row.get('ste/weight_alignment_error')
+    return f'accuracy {row["eval/accuracy"]:.3f}' + (f', ste error {error:.3f}' if error is not None else '')

@@ -1,0 +1,67 @@
+"""Where a run begins: at step 0, or at the newest sound checkpoint before which no row of metrics is lost."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from experiments.errors import UserError
+from experiments.workdir.checkpoints import Checkpoints
+from experiments.workdir.records import first_lost_row, first_step, read_rows, set_torn_rows_aside
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """Where the training loop takes up.
+
+    Attributes:
+      step: updates made so far.
+      restored: whether a checkpoint of that step is there.
+      recorded: whether the row of that step is there already, or belongs to another run.
+    """
+
+    step: int = 0
+    restored: bool = False
+    recorded: bool = False
+
+
+def beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Beginning:
+    """Where to begin, the same for all processes; process 0 looks.
+
+    Args:
+      workdir: of the run.
+      checkpoints: its.
+      every: steps between rows.
+
+    Raises:
+      UserError: the run has been somewhere that nothing leads back to.
+    """
+    found, failure = None, None
+    if jax.process_index() == 0:
+        try:
+            found = _look(workdir, checkpoints, every)
+        except UserError as error:
+            failure = error
+    told = found and (found.step, found.restored, found.recorded)
+    step, restored, recorded = multihost_utils.broadcast_one_to_all(np.int32(told or (-1, 0, 0))).tolist()
+    if step < 0:
+        raise failure or UserError('process 0 cannot go on, and says why')
+    return Beginning(step, bool(restored), bool(recorded))
+
+
+def _look(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Beginning:
+    set_torn_rows_aside(workdir)
+    rows, begun = {row['step'] for row in read_rows(workdir)}, first_step(workdir)
+    step = checkpoints.newest(first_lost_row(rows, begun, every))
+    if step is not None:
+        return Beginning(step, True, step in rows or step == begun > 0)
+    if begun:
+        raise UserError(f'{workdir} began at step {begun}, and no checkpoint is there any more: convert again')
+    if rows - {0}:
+        raise UserError(
+            f'{workdir} has come to step {max(rows)}, and no checkpoint is there any more: '
+            'put one back, or choose another --workdir'
+        )
+    return Beginning()

@@ -1,0 +1,229 @@
+"""Checkpoints of the whole state, through orbax, as plain arrays that any number of devices can read.
+
+`checkpoints/<step>/` gets its name when all of it is written and sealed by checksums, and is read only while every
+file is as it was written. What is found damaged is set aside, never overwritten.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import shutil
+import threading
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+
+from experiments.errors import UserError
+from experiments.terminal import warn
+from experiments.training.runs import REFERENCE, RunState, State
+from experiments.workdir import checksums
+from experiments.workdir.files import free_name
+from qat.lockstep.tracking import Tracking
+
+_KEPT = 2
+_ARRAYS = 'state'  # orbax's folder in a checkpoint's
+
+
+class Checkpoints:
+    """The checkpoints of a workdir; use it as a context manager, whose end waits for what is being written.
+
+    All processes hold the same state, so process 0 writes alone.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        self.folder = (workdir / 'checkpoints').absolute()
+        self._primary = jax.process_index() == 0
+        self._lock = threading.Lock()  # a signal's thread may save beside the training loop
+        self._writer = concurrent.futures.ThreadPoolExecutor(1)
+        self._writing = None
+
+    def __enter__(self):
+        if self._primary:
+            self.folder.mkdir(exist_ok=True)
+            for unfinished in self.folder.glob('.*'):  # of a process that was killed
+                shutil.rmtree(unfinished)
+        return self
+
+    def __exit__(self, *_):
+        self._writer.shutdown()
+        self.wait()
+
+    def save(self, state: State) -> None:
+        """Writes a checkpoint in the background; a step that is already there is left alone.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
+        """
+        if not self._primary:
+            return
+        with self._lock:
+            self.wait()
+            step = int(state.step)
+            if step not in _steps(self.folder):
+                # Copies: the state's buffers are donated to the next step while these are being written.
+                arrays = jax.tree.map(np.array, jax.device_get(state))
+                self._writing = self._writer.submit(self._write, step, arrays)
+
+    def save_now(self, state: State) -> None:
+        """The same, and returns when it is written."""
+        self.save(state)
+        self.wait()
+
+    def wait(self) -> None:
+        """Returns when nothing is being written any more.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, step: int, state: State) -> None:
+        final, unfinished = self.folder / str(step), self.folder / f'.{step}'
+        try:
+            _check_room(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            with _checkpointer() as checkpointer:
+                checkpointer.save(unfinished / _ARRAYS, state)
+            checksums.seal(unfinished)
+            os.replace(unfinished, final)
+        except Exception as error:  # orbax and tensorstore have no common class for a full disk
+            shutil.rmtree(unfinished, ignore_errors=True)
+            reason = str(error).splitlines()[0][:120]
+            raise UserError(
+                f'cannot save {final}: {reason}; make room, then the same command goes on from the newest checkpoint'
+            ) from None
+        for old in sorted(_steps(self.folder))[:-_KEPT]:
+            doomed = self.folder / f'.{old}'
+            os.replace(self.folder / str(old), doomed)  # at once, so that a kill leaves no half of one
+            shutil.rmtree(doomed)
+
+    def newest(self, at_most: float = float('inf')) -> int | None:
+        """The step of the newest sound checkpoint up to a step; None where there is no checkpoint at all.
+
+        What is newer is set aside under another name, with a warning: it is damaged, or will be made again.
+
+        Raises:
+          UserError: there are checkpoints, and none of them will do.
+        """
+        step, passed_over = _newest_sound(self.folder, at_most)
+        if step is None and passed_over:
+            reasons = '; '.join(passed_over.values())
+            raise UserError(
+                f'no sound checkpoint is left in {self.folder} ({reasons}); put one back, or choose another --workdir'
+            )
+        for other, reason in passed_over.items():
+            aside = free_name(self.folder / f'{other}.set-aside')
+            os.replace(self.folder / str(other), aside)
+            warn(f'{self.folder / str(other)}: {reason}; set aside as {aside.name}, going on from step {step}')
+        return step
+
+    def restore(self, step: int, like: State) -> State:
+        """A checkpoint, with the structure of `like`.
+
+        Raises:
+          UserError: it is of another structure.
+        """
+        template = jax.tree.map(np.asarray, jax.device_get(like))
+        return _read(self.folder / str(step), template)
+
+
+def read_weights(workdir: str) -> dict:
+    """The reference's 'params' and 'batch_stats' in the newest sound checkpoint of a run.
+
+    Raises:
+      UserError: there is none.
+    """
+    reference = read_newest('init_from', workdir)['runs'][REFERENCE]
+    return {'params': reference['params'], 'batch_stats': reference.get('batch_stats') or {}}
+
+
+def read_reference(workdir: pathlib.Path, optimizer: optax.GradientTransformation) -> State:
+    """The newest sound checkpoint of a run without its twins and what was tracked of them.
+
+    Args:
+      workdir: of the run.
+      optimizer: the reference's, for the structure of its state.
+
+    Raises:
+      UserError: there is none, or its optimizer is another.
+    """
+    found = read_newest('--from', workdir)
+    reference = found['runs'][REFERENCE]
+    try:
+        opt_state = _structured(jax.eval_shape(optimizer.init, reference['params']), reference['opt_state'])
+    except (LookupError, TypeError):
+        raise UserError(f'--from: the checkpoint in {str(workdir)!r} is not of the optimizer in config.json') from None
+    run = RunState(reference['params'], reference.get('batch_stats') or {}, opt_state, reference['loss'])
+    return State(found['step'], found['ranges'], {REFERENCE: run}, Tracking({}, {}, {}))
+
+
+def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
+    """The newest sound checkpoint of a workdir, as nested dicts and lists of arrays; `flag` named it.
+
+    Raises:
+      UserError: there is none.
+    """
+    folder = pathlib.Path(workdir, 'checkpoints').absolute()
+    step, passed_over = _newest_sound(folder)
+    if step is None:
+        reasons = '; '.join(f'{other}: {reason}' for other, reason in passed_over.items())
+        found = f'no sound checkpoint: {reasons}' if reasons else 'no checkpoints'
+        raise UserError(f'{flag}: {str(workdir)!r} holds {found}')
+    for other, reason in passed_over.items():
+        warn(f'{flag}: {folder / str(other)}: {reason}; taking step {step}')
+    return _read(folder / str(step))
+
+
+def _read(folder: pathlib.Path, *template: State):
+    try:
+        with _checkpointer() as checkpointer:
+            return checkpointer.restore(folder / _ARRAYS, *template)
+    except Exception as error:  # the files are as they were written, so it is not the user's disk
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(f'{folder} was written by another version or for another run: {reason}') from None
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """This process by itself: none waits for the others."""
+    index = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(index, {index}, barrier_sync_key_prefix=f'process{index}')
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+
+def _newest_sound(folder: pathlib.Path, at_most: float = float('inf')) -> tuple[int | None, dict[int, str]]:
+    """The step of the newest sound checkpoint up to a step, and why newer ones are not it, by step."""
+    passed_over = {}
+    for step in sorted(_steps(folder), reverse=True):
+        reason = checksums.damage(folder / str(step))
+        if reason is None and step > at_most:
+            reason = f'metrics.jsonl lacks the row of step {at_most:g}'
+        if reason is None:
+            return step, passed_over
+        passed_over[step] = reason
+    return None, passed_over
+
+
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    """Refuses to begin what the disk has no room for: tensorstore, cut short, prints pages of stack traces."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f'it takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left')
+
+
+def _steps(folder: pathlib.Path) -> set[int]:
+    return {int(path.name) for path in folder.glob('[0-9]*') if path.name.isdecimal()}
+
+
+def _structured(like: optax.OptState, nested: dict | list) -> optax.OptState:
+    """Nested dicts and lists as the named tuples of `like`: orbax keeps the names, but not the types."""
+
+    def find(path, _):
+        found = nested
+        for key in path:
+            found = found[getattr(key, 'name', getattr(key, 'key', getattr(key, 'idx', None)))]
+        return found
+
+    return jax.tree_util.tree_map_with_path(find, like)

@@ -1,0 +1,167 @@
+"""The rows of metrics.jsonl, their copy for TensorBoard, and which run a workdir holds."""
+
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import statistics
+from collections.abc import Container, Iterator, Mapping
+
+from tensorboardX import SummaryWriter
+
+from configs import common
+from experiments.errors import UserError
+from experiments.terminal import warn
+from experiments.workdir.files import free_name, read_json, write_text
+
+_ROWS = 'metrics.jsonl'
+_MAY_DIFFER = {'corrupt_images', 'distributed'}  # of a run that continues: what it has seen so far is the same
+_MAY_GROW = {'num_epochs'}  # the learning rate follows the longer schedule from there on
+ORIGIN = 'origin.json'  # of a run that experiments.convert began in the middle of another
+CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
+
+
+def read_rows(workdir: pathlib.Path) -> list[dict]:
+    """The rows of metrics.jsonl, in order, up to the first that cannot be read; empty where there is none."""
+    return list(map(json.loads, _sound_lines(workdir / _ROWS)))
+
+
+def _sound_lines(path: pathlib.Path) -> Iterator[bytes]:
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        try:
+            whole = line.endswith(b'\n') and isinstance(json.loads(line)['step'], int)
+        except (ValueError, LookupError, TypeError):
+            whole = False
+        if not whole:
+            return
+        yield line
+
+
+def set_torn_rows_aside(workdir: pathlib.Path) -> None:
+    """Keeps a copy of a metrics.jsonl that cannot be read to its end, as after a crash, with a warning."""
+    path = workdir / _ROWS
+    if path.exists() and path.read_bytes() != b''.join(_sound_lines(path)):
+        aside = free_name(path.with_name(f'{_ROWS}.set-aside'))
+        shutil.copyfile(path, aside)
+        warn(f'{path} cannot be read to its end; what it was is in {aside.name}, what is lost is made again')
+
+
+def first_lost_row(there: Container[int], begun: int, every: int) -> int:
+    """The first step whose row is due and not there: a run can go on from that step or an earlier one.
+
+    Args:
+      there: steps of the rows.
+      begun: updates made before the run began.
+      every: steps between rows.
+    """
+    first_due = begun // every * every + every if begun else 0
+    return next(step for step in itertools.count(first_due, every) if step not in there)
+
+
+def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
+    """Refuses a workdir that holds a run with another config; only num_epochs may have grown.
+
+    Raises:
+      UserError: with the keys that differ.
+    """
+    path = workdir / 'config.json'
+    if not path.exists():
+        return
+    there = {**common.get_config().to_dict(), **read_json(path)}  # a key may be newer than the run
+    keys = [key for key in {**there, **config} if there.get(key) != config.get(key) and key not in _MAY_DIFFER]
+    keys = [key for key in keys if not (key in _MAY_GROW and isinstance(there[key], int) and there[key] < config[key])]
+    if keys:
+        raise UserError(
+            f'workdir {workdir} holds a run with another config; these keys differ: {", ".join(keys)}. '
+            'Choose another --workdir'
+        )
+
+
+def check_same_processes(workdir: pathlib.Path, processes: int) -> None:
+    """Refuses to continue with another number of processes: the order of streamed data depends on it.
+
+    Raises:
+      UserError: with both numbers.
+    """
+    path = workdir / 'environment.json'
+    before = read_json(path).get('processes', processes) if path.exists() else processes
+    if before != processes:
+        raise UserError(f'workdir {workdir} was begun by {before} process(es), not {processes}: start as many again')
+
+
+def first_step(workdir: pathlib.Path) -> int:
+    """The updates that were made before the run began: 0, unless it was converted from another."""
+    path = workdir / ORIGIN
+    return read_json(path)['step'] if path.exists() else 0
+
+
+class NoRecords:
+    """What the processes that write no files have in place of `Records`."""
+
+    def __init__(self):
+        self.rows = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def append(self, row: Mapping) -> None:
+        """Keeps a row."""
+        self.rows.append(dict(row))
+
+
+class Records(NoRecords):
+    """metrics.jsonl and its copy for TensorBoard, one row an evaluation.
+
+    A run that continues from a step forgets the rows after it, for it will write them again.
+
+    Args:
+      workdir: of the run.
+      step: updates made so far.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        self.path = workdir / _ROWS
+        self.rows = [row for row in read_rows(workdir) if row['step'] <= step]
+        write_text(self.path, ''.join(map(_line, self.rows)))
+        self._tensorboard = SummaryWriter(
+            str(workdir / 'tensorboard'), purge_step=self.rows[-1]['step'] + 1 if self.rows else 0
+        )
+
+    def __exit__(self, *_):
+        self._tensorboard.close()
+
+    def append(self, row: Mapping) -> None:
+        """Writes a row."""
+        super().append(row)
+        with self.path.open('a') as file:
+            file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint of the same step
+        for key, value in row.items():
+            if key != 'step' and value is not None:
+                self._tensorboard.add_scalar(key, value, row['step'])
+
+
+def _line(row: Mapping) -> str:
+    return json.dumps(row, allow_nan=False) + '\n'
+
+
+def correlations(rows: list[dict], twin: str) -> dict[str, float | None]:
+    """Pearson's correlation of a twin's evaluations with the reference's, over all rows."""
+    return {
+        name: _pearson([row[key] for row in rows], [row[f'{twin}/{key.replace("/", "_")}'] for row in rows])
+        for name, key in CORRELATIONS.items()
+    }
+
+
+def _pearson(x: list, y: list) -> float | None:
+    pairs = [pair for pair in zip(x, y) if None not in pair]
+    try:
+        # Not numpy's: its sums depend on where an array happens to lie in memory, in the last bit.
+        return max(-1.0, min(1.0, statistics.correlation(*zip(*pairs))))
+    except (statistics.StatisticsError, TypeError):  # a constant, or fewer than two pairs
+        return None
