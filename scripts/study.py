@@ -1,8 +1,9 @@
-"""Runs a study of docs/results, or continues it, and writes its page from the run files.
+"""Runs a study of docs/results, or continues it, and writes the figure and table of its page.
 
   python -m scripts.study NAME [--workers N] [--out DIR] [--record DIR]
 
 Studies: {names}. Runs go to runs/studies/NAME, the page to docs/results/NAME.
+What people wrote on the page, outside its two markers, stays.
 """
 
 import importlib
@@ -30,12 +31,11 @@ def main(argv: list[str]) -> int:
             raise UserError(calls.unknown('study', name, NAMES))
         from scripts.studies import study
 
-        chosen = importlib.import_module(f'scripts.studies.{name}').STUDY
+        chosen = importlib.import_module(f'scripts.studies.{name}')
         out = arguments.out or pathlib.Path('runs/studies', name)
-        command = f'python -m scripts.study {name}'
-        code = study.run(chosen, out, arguments.workers, command)
+        code = study.run(chosen, out, arguments.workers)
         if code == 0:
-            print(study.record(chosen, name, out, arguments.record or pathlib.Path('docs/results', name), command))
+            print(study.record(chosen, out, arguments.record or pathlib.Path('docs/results', name)))
         return code
     except UserError as error:
         return tell(error)

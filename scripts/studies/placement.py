@@ -1,38 +1,52 @@
 """Placement `update`: does the slope behind the optimizer give Muon and Adafactor the recipe that they lack?"""
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.results import figures
-from experiments.results.pages import number, with_interval
-from experiments.results.statistics import interval, order
+from experiments.results.pages import with_interval
+from experiments.results.statistics import order
 from experiments.sweeps.report import grouped
-from scripts.studies.study import BOTH_ENDS, Study, Sweep, by_rate, error_bars, mark_rates
+from scripts.studies.study import BOTH_ENDS, Sweep, by_rate, draw, mark_rates, over_seeds
 
 RATES = {  # by optimizer: learning rates and steps, of constant product
     'muon': {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000},
     'adafactor(multiply_by_parameter_scale=False)': {2e-3: 125, 1e-3: 250, 5e-4: 500, 2.5e-4: 1000},
 }
-LOWEST_ORDER = 0.3
-TWINS = {'gradient': 'map_ste', 'update': 'ste'}  # the same recipe: M and alpha
+TWINS = {'gradient': 'map_ste', 'update': 'ste'}  # by placement, the twin with the same recipe: M and alpha
 
 
-def _grids(placement: str) -> tuple[str, ...]:
-    return (
-        'optimizer='
-        + '|'.join(
-            f'{call};learning_rate={rate};max_steps={steps};placement={placement}'
-            for call, rates in RATES.items()
-            for rate, steps in rates.items()
-        ),
+def _sweep(placement: str, twin: str) -> Sweep:
+    settings = '|'.join(
+        f'{call};learning_rate={rate};max_steps={steps};placement={placement}'
+        for call, rates in RATES.items()
+        for rate, steps in rates.items()
     )
+    grids, overrides = (f'optimizer={settings}',), (*BOTH_ENDS, f'twins={twin},jitter')
+    return Sweep(placement, 'configs/digits.py', grids, overrides, seeds=3)
 
 
-def _errors(rows: list[dict]) -> dict[tuple[str, str], tuple[list[float], list[list[float]]]]:
-    """By optimizer and placement: (rates, errors (seeds, rates)) of the twin with the recipe."""
+SWEEPS = tuple(_sweep(placement, twin) for placement, twin in TWINS.items())
+
+
+def by_setting(rows: list[dict], jitter: bool = False) -> dict[tuple[str, str], tuple]:
+    """By optimizer and placement: (learning rates, errors (seeds, learning rates)) of the recipe's twin, or jitter."""
+    chosen = [row for row in rows if row['twin'] == ('jitter' if jitter else TWINS[row['placement']])]
+    return {setting: by_rate(of_one) for setting, of_one in grouped(chosen, ['optimizer', 'placement']).items()}
+
+
+def orders(rows: list[dict]) -> dict[tuple[str, str], tuple[float, float, float] | None]:
+    """By optimizer and placement: the fitted slope of log error over log learning rate, with its interval."""
+    return {setting: order(*found) for setting, found in by_setting(rows).items()}
+
+
+def beside_jitter(rows: list[dict]) -> dict[tuple[str, str], list[float]]:
+    """By optimizer and placement: the mean error over the jitter twin's, at every learning rate."""
+    jitter = by_setting(rows, jitter=True)
     return {
-        (optimizer, placement): by_rate([row for row in of_both if row['twin'] == TWINS[placement]])
-        for (optimizer, placement), of_both in grouped(rows, ['optimizer', 'placement']).items()
+        setting: [
+            mean / of_jitter for (mean, *_), (of_jitter, *_) in zip(*map(over_seeds, (errors, jitter[setting][1])))
+        ]
+        for setting, (_, errors) in by_setting(rows).items()
     }
 
 
@@ -40,10 +54,8 @@ def figure(rows: list[dict]) -> Figure:
     """Error against learning rate, a panel an optimizer, a line a placement."""
     drawn = Figure(figsize=(10.5, 4.2), layout='constrained', dpi=figures.RESOLUTION)
     axes = dict(zip(RATES, drawn.subplots(1, len(RATES), sharey=True)))
-    for (optimizer, placement), (rates, errors) in _errors(rows).items():
-        found = [interval(column) for column in zip(*errors)]
-        means, bars = [f[0] for f in found], error_bars(found)
-        axes[optimizer].errorbar(rates, means, bars, marker='o', capsize=3, label=f'placement {placement}')
+    for (optimizer, placement), (rates, errors) in by_setting(rows).items():
+        draw(axes[optimizer], rates, over_seeds(errors), marker='o', label=f'placement {placement}')
     for optimizer, axis in axes.items():
         mark_rates(axis, RATES[optimizer])
         axis.set_yscale('log')
@@ -54,61 +66,9 @@ def figure(rows: list[dict]) -> Figure:
 
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """A line an optimizer and placement."""
-    lines = []
-    for (optimizer, placement), (rates, errors) in _errors(rows).items():
-        ends = [with_interval(interval([seed[index] for seed in errors])) for index in (-1, 0)]
-        span = f'{rates[-1]:g} to {rates[0]:g}'
-        lines.append([f'`{optimizer}`', placement, span, *ends, with_interval(order(rates, errors))])
+    found, lines = orders(rows), []
+    for (optimizer, placement), (rates, errors) in by_setting(rows).items():
+        lowest, *_, highest = over_seeds(errors)
+        shown = map(with_interval, (highest, lowest, found[optimizer, placement]))
+        lines.append([f'`{optimizer}`', placement, f'{rates[-1]:g} to {rates[0]:g}', *shown])
     return ['optimizer', 'placement', 'learning rates', 'error at the highest', 'at the lowest', 'order'], lines
-
-
-def findings(rows: list[dict]) -> list[str]:
-    """A sentence an optimizer."""
-    orders = {key: order(*errors) for key, errors in _errors(rows).items()}
-    said = []
-    for optimizer in RATES:
-        before, behind = orders[optimizer, 'gradient'], orders[optimizer, 'update']
-        apart = 'beyond both intervals' if behind[1] > before[2] else 'not beyond the intervals'
-        said.append(
-            f'`{optimizer}`: with placement `gradient` the error follows the learning rate to the power '
-            f'{with_interval(before)}, with placement `update` to the power {with_interval(behind)}. The two differ '
-            f'{apart}; a lower end above {LOWEST_ORDER}, asked for beforehand, is '
-            f'{"" if behind[1] > LOWEST_ORDER else "not "}reached. In units of what `jitter` does, the error with '
-            'placement '
-            + ', '.join(f'`{placement}` is {_beside_jitter(rows, optimizer, placement)}' for placement in TWINS)
-            + '.'
-        )
-    return said
-
-
-def _beside_jitter(rows: list[dict], optimizer: str, placement: str) -> str:
-    """The range over learning rates of the mean error over the jitter twin's."""
-    of_both = [row for row in rows if row['optimizer'] == optimizer and row['placement'] == placement]
-    means = {
-        twin: np.mean(by_rate([row for row in of_both if row['twin'] == twin])[1], axis=0)
-        for twin in (TWINS[placement], 'jitter')
-    }
-    ratios = means[TWINS[placement]] / means['jitter']
-    return f'{number(ratios.min())} to {number(ratios.max())}'
-
-
-STUDY = Study(
-    title='Placement: the slope before or behind the optimizer',
-    question='Muon and Adafactor mix the gradients of different weights, and no recipe is known for them. With the '
-    "slope on the optimizer's output instead (placement `update`), the recipe of SGD should hold. DSQ (k = 6.5) on "
-    'digits; the twin starts from M(w0) and takes alpha times the learning rate in both. Shampoo, of the same kind, is '
-    'left out: no maintained package has it for optax.',
-    sweeps=tuple(
-        Sweep(
-            placement,
-            'configs/digits.py',
-            _grids(placement),
-            (*BOTH_ENDS, f'twins={twin},jitter'),
-        )
-        for placement, twin in TWINS.items()
-    ),
-    seeds=3,
-    figure=figure,
-    table=table,
-    findings=findings,
-)

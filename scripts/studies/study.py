@@ -1,22 +1,31 @@
-"""What a study is, and how it gets from its runs to a committed page."""
+"""How a study gets from its runs to a committed page.
 
+A study is a module: its docstring asks the question, SWEEPS are its parts, `figure(rows)` is its picture and
+`table(rows)` gives (header, lines of cells).
+"""
+
+import csv
 import dataclasses
 import functools
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from types import ModuleType
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from experiments.errors import UserError
 from experiments.results import figures
+from experiments.results.metrics import METRICS
 from experiments.results.pages import number
+from experiments.results.statistics import interval
 from experiments.sweeps import plan, pool, table, worker
 from experiments.sweeps.report import ERROR, grouped
-from experiments.workdir.files import read_json, write_json
+from experiments.workdir.files import read_json, write_json, write_text
 
 # max_steps ends the run, and it is evaluated before the first step and after the last.
 BOTH_ENDS = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
+BEGIN, END = '<!-- table -->', '<!-- end of table -->'  # of what a program writes on a page; the rest is people's
 _SECONDS_AN_HOUR = 3600
 
 
@@ -32,10 +41,20 @@ def by_rate(rows: list[dict]) -> tuple[list[float], list[list[float]]]:
     return sorted({float(row['learning_rate']) for row in rows}), errors
 
 
+def over_seeds(errors: list[list[float]]) -> list[tuple[float, float, float]]:
+    """(mean, low, high) of every column."""
+    return [interval(column) for column in zip(*errors)]
+
+
 def error_bars(intervals: Iterable[tuple[float, float, float]]) -> list[list[float]]:
     """How far intervals (mean, low, high) reach below their means and above, as matplotlib takes them."""
     found = list(intervals)
     return [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+
+
+def draw(axis: Axes, x: Iterable[float], intervals: Iterable[tuple[float, float, float]], **style) -> None:
+    """A line through the means, with bars from low to high."""
+    axis.errorbar(x, [mean for mean, _, _ in intervals], error_bars(intervals), capsize=3, **style)
 
 
 def mark_rates(axis: Axes, rates: Iterable[float]) -> None:
@@ -47,114 +66,101 @@ def mark_rates(axis: Axes, rates: Iterable[float]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One part of a study: what `python -m scripts.sweep` would be given; `seeds` where not the study's."""
+    """One part of a study: what `python -m scripts.sweep` would be given."""
 
     name: str
     config: str
     grids: tuple[str, ...]
-    overrides: tuple[str, ...] = ()
-    seeds: int | None = None
+    overrides: tuple[str, ...]
+    seeds: int
 
     @functools.cache  # noqa: B019, there are few
-    def points(self, seeds: int) -> list[plan.Point]:
-        """Its runs."""
-        overrides = [f'--config.{text}' for text in self.overrides]
-        return plan.points(self.config, overrides, self.grids, self.seeds or seeds)
+    def points(self, seeds: int | None = None) -> list[plan.Point]:
+        """Its runs, of all its seeds or of the first few."""
+        return plan.points(
+            self.config, [f'--config.{text}' for text in self.overrides], self.grids, seeds or self.seeds
+        )
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """A question, the runs that answer it, and how their table is read.
-
-    Attributes:
-      title: of its page.
-      question: a sentence or two.
-      sweeps: its parts.
-      seeds: of every point.
-      figure: the table's rows -> a picture.
-      table: the rows -> (header, lines of cells).
-      findings: the rows -> paragraphs of what they say, every number from the rows.
-    """
-
-    title: str
-    question: str
-    sweeps: tuple[Sweep, ...]
-    seeds: int
-    figure: Callable[[list[dict]], Figure]
-    table: Callable[[list[dict]], tuple[list[str], list[list[str]]]]
-    findings: Callable[[list[dict]], list[str]]
-
-
-def run(study: Study, out: pathlib.Path, workers: int, command: str) -> int:
+def run(study: ModuleType, out: pathlib.Path, workers: int) -> int:
     """Runs, or continues, every part; returns the first exit code that is not 0."""
-    codes = [pool.run(out / part.name, part.points(study.seeds), workers, None, command) for part in study.sweeps]
+    codes = [pool.run(out / part.name, part.points(), workers, None, _command(study)) for part in study.SWEEPS]
     return next((code for code in codes if code), 0)
 
 
-def rows(study: Study, out: pathlib.Path) -> list[dict]:
-    """The table of all parts; each row says of which part it is."""
-    return [
-        {'part': part.name, **row}
-        for part in study.sweeps
-        for row in table.rows(out / part.name, part.points(study.seeds))
-    ]
+def _command(study: ModuleType) -> str:
+    return f'python -m scripts.study {_name(study)}'
 
 
-def hours(study: Study, out: pathlib.Path) -> float:
-    """What the runs took, compilation and training, one after the other."""
-    total = 0.0
-    for part in study.sweeps:
-        for point in part.points(study.seeds):
-            workdir = out / part.name / worker.POINTS / point.name
-            timing, steps = read_json(workdir / 'timing.json'), read_json(workdir / 'summary.json')['steps']
-            total += steps / timing['steps_per_second'] + (timing['compile_seconds'] or 0)
-    return total / _SECONDS_AN_HOUR
+def _name(study: ModuleType) -> str:
+    return study.__name__.rpartition('.')[2]
 
 
-def record(study: Study, name: str, out: pathlib.Path, directory: pathlib.Path, command: str) -> pathlib.Path:
-    """Writes a study's page, figure and table into a folder of committed results; returns the page's path."""
-    found, taken = rows(study, out), hours(study, out)
+def record(study: ModuleType, out: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
+    """Writes the tables and the page of finished runs into a folder of committed results; returns the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / 'figure.png').write_bytes(figures.png(study.figure(found)))
-    for part in study.sweeps:
+    for part in study.SWEEPS:
         shutil.copy(out / part.name / table.CSV, directory / f'{part.name}.csv')
-    first = study.sweeps[0]
-    environment = read_json(out / first.name / worker.POINTS / first.points(1)[0].name / 'environment.json')
-    write_json(directory / 'study.json', {'study': name, 'seeds': study.seeds, 'hours': taken, 'machine': environment})
+    workdirs = [out / part.name / worker.POINTS / point.name for part in study.SWEEPS for point in part.points()]
+    made = {
+        'study': _name(study),
+        'seeds': max(part.seeds for part in study.SWEEPS),
+        'hours': sum(map(_seconds, workdirs)) / _SECONDS_AN_HOUR,
+        'machine': read_json(workdirs[0] / 'environment.json'),
+    }
+    write_json(directory / 'study.json', made)
+    return write_page(study, directory)
+
+
+def _seconds(workdir: pathlib.Path) -> float:
+    """What a run took, compilation and training."""
+    timing, steps = read_json(workdir / 'timing.json'), read_json(workdir / 'summary.json')['steps']
+    return steps / timing['steps_per_second'] + (timing['compile_seconds'] or 0)
+
+
+def rows(study: ModuleType, directory: pathlib.Path) -> list[dict]:
+    """The committed tables of all parts; each row says of which part it is."""
+    found = []
+    for part in study.SWEEPS:
+        with (directory / f'{part.name}.csv').open(newline='') as file:
+            for row in csv.DictReader(file):
+                numbers = {key: float(row[key]) if row[key] else None for key in (*METRICS, *table.REFERENCE_COLUMNS)}
+                found.append({'part': part.name, **row, **numbers})
+    return found
+
+
+def write_page(study: ModuleType, directory: pathlib.Path) -> pathlib.Path:
+    """Writes the figure, and on README.md what stands between the markers; returns the page's path.
+
+    Raises:
+      UserError: the page is there, but not its markers.
+    """
     path = directory / 'README.md'
-    path.write_text(_page(study, found, taken, environment, command))
-    _write_index(directory.parent)
+    found = path.read_text() if path.exists() else f'# {_name(study)}\n\n{study.__doc__}\n\n{BEGIN}\n{END}\n'
+    try:
+        (before, rest) = found.split(BEGIN)
+        (_, after) = rest.split(END)
+    except ValueError:
+        raise UserError(f'{path} lacks the lines {BEGIN} and {END}, once each, for what is written there') from None
+    (directory / 'figure.png').write_bytes(figures.png(study.figure(rows(study, directory))))
+    write_text(path, f'{before}{BEGIN}\n\n{rendered(study, directory)}\n\n{END}{after}')
     return path
 
 
-def _write_index(results: pathlib.Path) -> None:
-    """README.md of the folder of results: the title of every page below it."""
-    titles = {path: path.read_text().splitlines()[0].lstrip('# ') for path in sorted(results.glob('*/README.md'))}
-    lines = [f'- [{title}]({path.relative_to(results)})' for path, title in titles.items()]
-    (results / 'README.md').write_text('\n'.join(['# What was measured', '', *lines]) + '\n')
-
-
-def _page(study: Study, found: list[dict], taken: float, environment: dict, command: str) -> str:
+def rendered(study: ModuleType, directory: pathlib.Path) -> str:
+    """Figure, table, links, and what the runs were: the part of a page that follows from the files beside it."""
+    found, made = rows(study, directory), read_json(directory / 'study.json')
     header, lines = study.table(found)
-    versions = environment['versions']
-    return (
-        '\n\n'.join(
-            [
-                f'# {study.title}',
-                study.question,
-                *study.findings(found),
-                '![figure](figure.png)',
-                '\n'.join([_line(header), _line(['---'] * len(header)), *map(_line, lines)]),
-                'Brackets are 95% bootstrap intervals of the mean over seeds. Every metric of every run: '
-                + ', '.join(f'[{part.name}.csv]({part.name}.csv)' for part in study.sweeps)
-                + '.',
-                f'Written by `{command}` from the files of {len(found)} runs and twins, {study.seeds} seeds; '
-                f'{number(taken)} hours of running on {environment["devices"]}, jax {versions["jax"]}.',
-            ]
-        )
-        + '\n'
+    machine = made['machine']
+    return '\n\n'.join(
+        [
+            '![figure](figure.png)',
+            '\n'.join(f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *lines)),
+            'Brackets are 95% bootstrap intervals of the mean over seeds. Every metric of every run: '
+            + ', '.join(f'[{part.name}.csv]({part.name}.csv)' for part in study.SWEEPS)
+            + '.',
+            f'Written by `{_command(study)}` from the files of {len(found)} runs and twins, '
+            f'{made["seeds"]} seeds; {number(made["hours"])} hours of running on {machine["devices"]}, '
+            f'jax {machine["versions"]["jax"]}.',
+        ]
     )
-
-
-def _line(cells: list[str]) -> str:
-    return f'| {" | ".join(cells)} |'
