@@ -16,19 +16,13 @@ BLUNTED = ('dge(k=5,clamp=1.5)', 'dge(k=5,clamp=0.75)')
 KINK_RATES = {rate: steps for rate, steps in RATES.items() if rate > 0.003}
 TWINS = ('ste', 'jitter')
 
-_OVERRIDES = (*BOTH_ENDS, f'twins={",".join(TWINS)}')
-SWEEPS = (
-    Sweep(
-        MAIN, 'configs/digits.py', (f'estimator={"|".join(ESTIMATORS)}', at_constant_length(RATES)), _OVERRIDES, seeds=5
-    ),
-    Sweep(
-        KINK,
-        'configs/digits.py',
-        (f'estimator={"|".join(BLUNTED)}', at_constant_length(KINK_RATES)),
-        _OVERRIDES,
-        seeds=3,
-    ),
-)
+
+def _sweep(name: str, estimators: tuple[str, ...], rates: dict[float, int], seeds: int) -> Sweep:
+    grids = (f'estimator={"|".join(estimators)}', at_constant_length(rates))
+    return Sweep(name, grids, (*BOTH_ENDS, f'twins={",".join(TWINS)}'), seeds)
+
+
+SWEEPS = (_sweep(MAIN, ESTIMATORS, RATES, seeds=5), _sweep(KINK, BLUNTED, KINK_RATES, seeds=3))
 
 
 def by_estimator(rows: list[dict], twin: str, part: str = MAIN) -> dict[str, tuple[list[float], list[list[float]]]]:

@@ -24,7 +24,7 @@ FAN_IN = 3 * 3 * 32  # of conv2, where nearly all quantized weights are
 
 def _part(name: str, optimizer: str) -> Sweep:
     grids = (f'optimizer={"|".join(optimizer.format(beta2) for beta2 in BETA2)}', at_constant_length(RATES))
-    return Sweep(name, CONFIG, grids, (*BOTH_ENDS, 'twins=ste,jitter'), seeds=3)
+    return Sweep(name, grids, (*BOTH_ENDS, 'twins=ste,jitter'), seeds=3, config=CONFIG)
 
 
 SWEEPS = (_part('kappa', 'adam(b2={})'), _part('without-momentum', 'adam(b1=0,b2={})'))

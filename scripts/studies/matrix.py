@@ -51,13 +51,13 @@ WITHOUT_RECIPE = (
 
 def _sweep(name: str, estimators: tuple[str, ...], optimizers: tuple[str, ...], twin: str) -> Sweep:
     grids = (f'estimator={"|".join(estimators)}', f'optimizer={"|".join(optimizers)}')
-    return Sweep(name, 'configs/digits.py', grids, (*BOTH_ENDS, f'twins={twin},jitter'), seeds=3)
+    return Sweep(name, grids, (*BOTH_ENDS, f'twins={twin},jitter'), seeds=3)
 
 
 def _limit(optimizer: str, estimators: tuple[str, ...], *overrides: str) -> Sweep:
     grids = (f'estimator={"|".join(estimators)}', at_constant_length(LIMIT_RATES[optimizer]))
     overrides = (*BOTH_ENDS, f'optimizer={optimizer}', *overrides)
-    return Sweep(LIMITS[optimizer], 'configs/digits.py', grids, overrides, seeds=3)
+    return Sweep(LIMITS[optimizer], grids, overrides, seeds=3)
 
 
 _WITH_TWINS = (f'{COVERED[1]};twins=ste,jitter', *(f'{control};twins=naive_ste,jitter' for control in CONTROLS))
@@ -146,9 +146,11 @@ def figure(rows: list[dict]) -> Figure:
 
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """A line an estimator, a column an optimizer; what has no recipe is in italics."""
-    lines = {}
-    for (estimator, _), cell in cells(rows).items():
-        shown = with_interval(cell.ratio)
-        lines.setdefault(estimator, [f'`{estimator}`']).append(shown if cell.recipe else f'*{shown}*')
-    optimizers = dict.fromkeys(optimizer for _, optimizer in cells(rows))
-    return ['estimator', *(f'`{optimizer}`' for optimizer in optimizers)], list(lines.values())
+    found = cells(rows)
+    estimators, optimizers = (list(dict.fromkeys(key)) for key in zip(*found))
+    lines = []
+    for estimator in estimators:
+        of_one = [found[estimator, optimizer] for optimizer in optimizers]
+        shown = [with_interval(cell.ratio) if cell.recipe else f'*{with_interval(cell.ratio)}*' for cell in of_one]
+        lines.append([f'`{estimator}`', *shown])
+    return ['estimator', *(f'`{optimizer}`' for optimizer in optimizers)], lines

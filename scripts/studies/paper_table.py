@@ -27,7 +27,7 @@ def _sweep(name: str, bits: tuple[str, ...], seeds: int, *overrides: str) -> Swe
     estimators = '|'.join(f'{count};estimator={BITS[count]}' for count in bits)
     grids = (f'bits={estimators}', f'optimizer={"|".join(OPTIMIZERS.values())}')
     overrides = (f'num_epochs={EPOCHS}', f'checkpoint_every_steps={100 * EPOCHS}', *overrides)
-    return Sweep(name, 'configs/mnist.py', grids, overrides, seeds)
+    return Sweep(name, grids, overrides, seeds, config='configs/mnist.py')
 
 
 SWEEPS = (  # fewer seeds beside the main part, for a run takes minutes

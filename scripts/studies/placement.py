@@ -22,7 +22,7 @@ def _sweep(placement: str, twin: str) -> Sweep:
         for rate, steps in rates.items()
     )
     grids, overrides = (f'optimizer={settings}',), (*BOTH_ENDS, f'twins={twin},jitter')
-    return Sweep(placement, 'configs/digits.py', grids, overrides, seeds=3)
+    return Sweep(placement, grids, overrides, seeds=3)
 
 
 SWEEPS = tuple(_sweep(placement, twin) for placement, twin in TWINS.items())

@@ -20,7 +20,6 @@ _SETTINGS = '|'.join(f'{call};learning_rate={rate}' for call, rates in RATES.ite
 SWEEPS = (
     Sweep(
         'stableqat',
-        'configs/digits.py',
         (f'optimizer={_SETTINGS}',),
         (*BOTH_ENDS, f'estimator={ESTIMATOR}', f'max_steps={STEPS}', 'twins=ste,naive_ste,jitter'),
         seeds=5,

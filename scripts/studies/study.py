@@ -69,10 +69,10 @@ class Sweep:
     """One part of a study: what `python -m scripts.sweep` would be given."""
 
     name: str
-    config: str
     grids: tuple[str, ...]
     overrides: tuple[str, ...]
     seeds: int
+    config: str = 'configs/digits.py'
 
     @functools.cache  # noqa: B019, there are few
     def points(self, seeds: int | None = None) -> list[plan.Point]:
