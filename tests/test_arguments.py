@@ -17,7 +17,6 @@ import pytest
         ('scripts.benchmark', '--only conv', "there is no 'conv'"),
         ('scripts.prepare_mnist', '--idx-dir=nowhere', 'no train-images-idx3-ubyte'),
         ('scripts.mnist_rgb', '--idx-dir=nowhere --out=x', 'no train-images-idx3-ubyte'),
-        ('scripts.record_results', 'nowhere --out=x --title=y', 'nowhere'),
         ('scripts.make_tiny_imagenet', '--ot=x', 'required: --out'),
         ('experiments.convert', '--fro=x', 'required: --from'),
         ('experiments.explain', '--confg=x', '--config=FILE'),

@@ -1,15 +1,17 @@
-"""Studies: their pages say what their runs say, and their committed numbers come out again."""
+"""Studies: their functions find what is there, people's text survives, and committed numbers come out again."""
 
 import csv
 import importlib
 import itertools
 import pathlib
+import shutil
 
 import jax
 import pytest
 
 from experiments import train
 from experiments.data import prepared
+from experiments.errors import UserError
 from experiments.results import statistics
 from experiments.results.metrics import METRICS
 from experiments.sweeps import plan
@@ -17,9 +19,9 @@ from experiments.sweeps.report import ERROR
 from experiments.training import programs
 from experiments.workdir.files import read_json
 from scripts import study as command_line
-from scripts.studies import convergence, kappa, matrix, placement, stableqat
+from scripts.studies import convergence, kappa, matrix, placement, stableqat, study
 
-STUDIES = {name: importlib.import_module(f'scripts.studies.{name}').STUDY for name in command_line.NAMES}
+STUDIES = {name: importlib.import_module(f'scripts.studies.{name}') for name in command_line.NAMES}
 RESULTS = pathlib.Path('docs/results')
 
 
@@ -32,12 +34,12 @@ def fewer_resamples(monkeypatch):
 def made_up(name, error) -> list[dict]:
     """Rows of a study as if it had run; `error(values, twin, part)` is the alignment error."""
     found = []
-    for part in STUDIES[name].sweeps:
+    for part in STUDIES[name].SWEEPS:
         given = dict(text.split('=', 1) for text in part.overrides)
         for combination in itertools.product(*map(plan.parse, part.grids)):
             values = {key: value for alternative in combination for key, value in alternative.items()}
             twins = {**given, **values}['twins'].split(',')
-            for seed, twin in itertools.product(range(part.seeds or STUDIES[name].seeds), twins):
+            for seed, twin in itertools.product(range(part.seeds), twins):
                 metrics = dict.fromkeys(METRICS, 0.5) | {ERROR: error(values, twin, part.name)}
                 reference = {'reference_accuracy': 0.5, 'reference_loss': 1.0}
                 found.append({'part': part.name, **values, 'seed': str(seed), **reference, 'twin': twin, **metrics})
@@ -45,18 +47,16 @@ def made_up(name, error) -> list[dict]:
 
 
 @pytest.mark.parametrize('name', STUDIES)
-def test_a_page_has_a_figure_a_table_and_findings(name):
+def test_a_study_has_a_question_a_figure_and_a_table(name):
     rows = made_up(name, lambda values, twin, part: float(values.get('learning_rate', 1)))
-    made = STUDIES[name]
-    assert made.figure(rows).axes
-    header, lines = made.table(rows)
+    assert '?' in STUDIES[name].__doc__ and STUDIES[name].figure(rows).axes
+    header, lines = STUDIES[name].table(rows)
     assert lines and all(len(line) == len(header) for line in lines)
-    assert made.findings(rows) and all(found[-1] == '.' for found in made.findings(rows))
 
 
 def test_convergence_finds_the_order_that_is_there():
     def error(values, twin, part):
-        order = 0.5 if values['estimator'].startswith('sine') else 0.9
+        order = {'sine(lam=0.6)': 0.5, convergence.BLUNTED[0]: 0.7}.get(values['estimator'], 0.9)
         return 0.0 if values['estimator'] == 'ste' and twin == 'ste' else float(values['learning_rate']) ** order
 
     rows = made_up('convergence', error)
@@ -64,55 +64,42 @@ def test_convergence_finds_the_order_that_is_there():
     assert found['ste'] is None
     assert found['sine(lam=0.6)'] == pytest.approx((0.5, 0.5, 0.5))
     assert found['dsq(k=6.5)'] == pytest.approx((0.9, 0.9, 0.9))
-    text = ' '.join(convergence.findings(rows))
-    assert '5 of 5 intervals' in text and 'Exactly 0 at every learning rate: `ste`' in text
-    assert 'Below an order of 0.7: `sine(lam=0.6)` (0.5)' in text
+    assert [mean for mean, _, _ in convergence.orders_beside_the_kink(rows).values()] == pytest.approx([0.9, 0.7, 0.9])
 
 
 def test_the_matrix_says_which_controls_separate():
     def error(values, twin, part):
         if part.startswith('limit'):
             return float(values['learning_rate']) ** (0.5 if twin == 'naive_ste' else 0.75)
-        if twin == 'jitter':
-            return 0.1
-        if values['estimator'].startswith('swish_sign'):
-            return 0.9
-        if values['estimator'] == 'ede' and values.get('optimizer') == 'signsgd':
-            return 0.0
-        return 0.2
+        return 0.1 if twin == 'jitter' else 0.9 if values['estimator'].startswith('swish_sign') else 0.2
 
-    _, under_sgd, under_adam, limit, *_ = matrix.findings(made_up('matrix', error))
-    for text, optimizers in ((under_sgd, 2), (under_adam, 5)):
-        swish, ede = (_sentence(text, f'`{control}` lies') for control in ('swish_sign(b=5)', 'ede'))
-        assert 'between 9 and 9' in swish and f'above every covered estimator in {optimizers} of {optimizers}' in swish
-        assert f'in 0 of {optimizers}' in ede
-    assert 'between 0 and 2' in _sentence(under_adam, '`ede` lies') and 'Exactly 0 under `signsgd`' in under_adam
-    assert (
-        limit.count(' 0.5 for `swish_sign(b=5)` (`naive_ste`)') == 2
-        and limit.count(' 0.75 for `dsq(k=6.5)` (`ste`)') == 1
-    )
+    rows = made_up('matrix', error)
+    cells, optimizers = matrix.cells(rows), ['sgd', 'signsgd']
+    assert set(matrix.covered(cells, optimizers).values()) == {2} and len(matrix.covered(cells, optimizers)) == 12
+    assert matrix.separating(cells, 'swish_sign(b=5)', optimizers) == optimizers
+    assert matrix.separating(cells, 'ede', optimizers) == []
+    assert cells['dsq(k=6.5)', 'sgd'].recipe and not cells['dsq(k=6.5)', 'muon'].recipe
+    found = [matrix.limit_orders(rows, optimizer)['dsq(k=6.5)'][0] for optimizer in matrix.LIMITS]
+    assert found == pytest.approx([0.5, 0.75])
 
 
-def _sentence(text: str, words: str) -> str:
-    return next(sentence for sentence in text.split('The negative control ') if words in sentence)
+@pytest.mark.parametrize('cause', ['kappa', 'learning rate'])
+def test_kappa_is_found_to_order_the_errors_when_it_does(cause):
+    errors = {'kappa': kappa.kappa, 'learning rate': lambda row: float(row['learning_rate'])}
+    rows = made_up('kappa', lambda values, twin, part: errors[cause](values))
+    found = kappa.correlations(kappa.settings(rows, 'kappa'))
+    assert [name for name, value in found.items() if value > 0.999] == [cause]
 
 
-def test_kappa_is_found_to_order_the_errors_when_it_does():
-    first, _, cause, _ = kappa.findings(made_up('kappa', lambda values, twin, part: kappa.kappa(values)))
-    assert first.startswith("Spearman's rank correlation of the error with kappa at 1,")
-    assert cause.count('with kappa at 1,') == 2
-    first, *_ = kappa.findings(made_up('kappa', lambda values, twin, part: float(values['learning_rate'])))
-    assert 'with the learning rate at 1,' in first and 'with kappa at 1,' not in first
-
-
-def test_placement_update_is_told_from_gradient_by_its_order():
+def test_placement_tells_the_orders_apart():
     def error(values, twin, part):
-        return float(values['learning_rate']) ** (0.6 if part == 'update' else 0.0)
+        return float(values['learning_rate']) ** (0.6 if part == 'update' else 0.0) * (2 if twin == 'jitter' else 1)
 
-    said = placement.findings(made_up('placement', error))
-    assert len(said) == 2 and all('differ beyond both intervals' in text and 'is reached' in text for text in said)
-    none = placement.findings(made_up('placement', lambda values, twin, part: 0.3))
-    assert all('not beyond the intervals' in text and 'not reached' in text and '1 to 1' in text for text in none)
+    rows = made_up('placement', error)
+    found, beside = placement.orders(rows), placement.beside_jitter(rows)
+    for optimizer in placement.RATES:
+        assert found[optimizer, 'update'][1] == pytest.approx(0.6) and found[optimizer, 'gradient'][2] == 0
+        assert beside[optimizer, 'update'] == pytest.approx([0.5] * 4)
 
 
 def test_stableqat_counts_the_settings_that_differ():
@@ -120,8 +107,23 @@ def test_stableqat_counts_the_settings_that_differ():
     for row in rows:
         if row['twin'] == 'naive_ste' and row['optimizer'].startswith('sgd'):
             row['accuracy'] = 0.7
-    under_sgd, under_adamw = stableqat.findings(rows)
-    assert 'in 4 of 4 settings' in under_sgd and 'in 0 of 4 settings' in under_adamw
+    assert [stableqat.differing(rows, 'naive_ste', optimizer) for optimizer in stableqat.RATES] == [4, 0]
+
+
+def test_what_people_wrote_survives(tmp_path):
+    shutil.copytree(RESULTS / 'placement', tmp_path, dirs_exist_ok=True)
+    page = tmp_path / 'README.md'
+    page.unlink()
+    study.write_page(placement, tmp_path)
+    assert page.read_text().startswith(f'# placement\n\n{placement.__doc__}\n\n{study.BEGIN}\n\n![figure]')
+    page.write_text(f'Before.\n{study.BEGIN}\nold\n{study.END}\nAfter.\n')
+    study.write_page(placement, tmp_path)
+    table = study.rendered(placement, tmp_path)
+    assert page.read_text() == f'Before.\n{study.BEGIN}\n\n{table}\n\n{study.END}\nAfter.\n'
+    page.write_text(f'Before.\n{study.BEGIN}\nAfter.\n')
+    with pytest.raises(UserError, match='once each'):
+        study.write_page(placement, tmp_path)
+    assert page.read_text().endswith('After.\n')
 
 
 def shortest_point(name):
@@ -131,7 +133,7 @@ def shortest_point(name):
         config = plan.resolve(found[1]).config
         return config.max_steps if config.max_steps > 0 else config.num_epochs * config.steps_per_epoch
 
-    points = [(part.name, point) for part in STUDIES[name].sweeps for point in part.points(1)]
+    points = [(part.name, point) for part in STUDIES[name].SWEEPS for point in part.points(1)]
     return min(points, key=steps)
 
 

@@ -6,7 +6,6 @@ A study is a module: its docstring asks the question, SWEEPS are its parts, `fig
 
 import csv
 import dataclasses
-import functools
 import pathlib
 import shutil
 from collections.abc import Iterable
@@ -74,7 +73,6 @@ class Sweep:
     seeds: int
     config: str = 'configs/digits.py'
 
-    @functools.cache  # noqa: B019, there are few
     def points(self, seeds: int | None = None) -> list[plan.Point]:
         """Its runs, of all its seeds or of the first few."""
         return plan.points(
