@@ -166,7 +166,7 @@ def test_stableqat():
             text.append(f'{stableqat.differing(rows, twin, optimizer)} {len(rates)} {between(errors[-1])}')
         texts.append(text)
     (sgd, *under_sgd), (adamw, naive, recipe) = texts
-    assert errors[0] == errors[1] and naive == recipe  # under AdamW, which came last
+    assert naive == recipe and errors[0] == errors[1]  # of AdamW, the last optimizer
     slope = alpha(estimators.make('rdfs', 2, A=0.21))
     assert stated(stableqat) == f'2601.19320 {slope:.2f} {stableqat.STEPS} {sgd} {" ".join(under_sgd)} {adamw} {naive}'
 

@@ -1,4 +1,4 @@
-"""The paper's table on MNIST: how near STE comes to DSQ, beside what a jitter of the learning rate does."""
+"""The paper's table on MNIST: how near does STE come to DSQ, and how near a jitter of the learning rate?"""
 
 from matplotlib.figure import Figure
 
