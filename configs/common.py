@@ -21,7 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.corrupt_images = 'refuse'  # or 'skip': warn, train on another image of its batch, validate without it
 
     # Model and quantization.
-    config.model = 'convnet'  # convnet | resnet50
+    config.model = 'convnet'  # convnet | resnet50, or 'my_file.py:MyModel(width=32)', a Flax module
+    config.quantized = 'conv'  # kernels of convolutions; 'all': dense ones too; or a pattern of paths, 'block*/kernel'
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
     config.sync_batch_norm = True  # batch statistics over all devices, or each device its own
     config.init_from = ''  # workdir of a run whose reference weights to start from; '': from scratch

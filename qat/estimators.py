@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qat import calls
+from qat.clipping import CLIP, PASS, ClipRule
 from qat.quantizers import UniformQuantizer
 from qat.slopes import CATALOGUE, Entry
 
@@ -22,34 +23,33 @@ CONTEXT = ('bits', 'gradient', 'progress')  # what a slope may ask for besides i
 
 @dataclasses.dataclass(frozen=True)
 class Estimator:
-    """A slope with every parameter fixed. Make one with `make` or `from_slope`; it is hashable.
+    """A slope with every parameter fixed, for one quantizer. Make one with `make`, `parse` or `from_slope`.
+
+    It is hashable, so that it can be static in compiled programs; two are equal where their fields are.
 
     Attributes:
       name: what the user calls it; `str(estimator)` adds the parameters: `dsq(k=6.5)`.
-      bits: of the quantizer it serves.
+      quantizer: the one whose rounding it stands in for.
       slope: the function of `r`, see `qat.slopes`.
       parameters: (name, value) of every parameter.
-      outside: maps |w|/R > 1 to the slope there.
+      clip: what it does outside the range.
+      closed_form: (bits, **parameters) -> the integral of 1/s; None where none is known.
     """
 
     name: str
-    bits: int
+    quantizer: UniformQuantizer
     slope: Callable
     parameters: tuple[tuple[str, object], ...]
-    outside: Callable = jnp.zeros_like
+    clip: ClipRule = CLIP
+    closed_form: Callable | None = None
 
     def __str__(self):
         return calls.write(self.name, dict(self.parameters))
 
     @property
-    def catalogued(self) -> bool:
-        """Whether the slope is the catalogue's own of this name."""
-        return self.name in CATALOGUE and CATALOGUE[self.name].slope is self.slope
-
-    @property
-    def passes_outside(self) -> bool:
-        """Whether gradients pass where |w| > R."""
-        return self.outside is not jnp.zeros_like
+    def bits(self) -> int:
+        """Of the quantizer."""
+        return self.quantizer.bits
 
     def needs(self, context: str) -> bool:
         """Whether the slope asks for 'gradient', 'progress' or 'bits'."""
@@ -61,46 +61,51 @@ class Estimator:
         context = {name: value for name, value in available.items() if self.needs(name)}
         return self.slope(r, **context, **dict(self.parameters))
 
-    def at(self, weights: jax.Array, range: jax.Array, gradient: jax.Array = 1.0, progress: jax.Array = 0.0):
-        """s(w), shaped like `weights`: the slope inside [-R, R], the clip rule outside."""
-        _, r = UniformQuantizer(self.bits).nearest_threshold(weights, range)
-        magnitude = jnp.abs(weights) / range
-        outside = self.outside(jnp.maximum(magnitude, 1))
-        return jnp.where(jnp.abs(weights) <= range, self(r, gradient, progress), outside)
+    def at(self, weights: jax.Array, R: jax.Array, gradient: jax.Array = 1.0, progress: jax.Array = 0.0) -> jax.Array:
+        """s(w), shaped like `weights`: the slope inside [-R, R], the clip rule outside; R broadcasts against them."""
+        _, r = self.quantizer.nearest_threshold(weights, R)
+        outside = self.clip.slope(jnp.maximum(jnp.abs(weights) / R, 1))
+        return jnp.where(jnp.abs(weights) <= R, self(r, gradient, progress), outside)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def fake_quantize(
-    quantizer: UniformQuantizer, estimator: Estimator, weights: jax.Array, range: jax.Array, progress: jax.Array
-) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def fake_quantize(estimator: Estimator, weights: jax.Array, R: jax.Array, progress: jax.Array) -> jax.Array:
     """Rounds float32 weights to their quantized values, with the estimator's slope as derivative.
 
     Args:
-      quantizer: static.
-      estimator: static, made for the quantizer's bits.
+      estimator: static; its quantizer does the rounding.
       weights: any shape.
-      range: R, broadcasts against the weights. A constant: its gradient is 0.
+      R: the range, broadcasts against the weights. A constant: its gradient is 0.
       progress: scalar in [0, 1], read by slopes that change with time.
 
     Returns:
-      The quantized weights; their vector-Jacobian product multiplies by `estimator.at(weights)`.
+      The quantized weights, shaped like `weights`; their vector-Jacobian product multiplies by `estimator.at(weights)`
+      (arXiv 2405.05171, section 2).
     """
-    if quantizer.bits != estimator.bits:
-        raise ValueError(f'{estimator} was made for {estimator.bits} bits, the quantizer has {quantizer.bits}')
-    return quantizer.quantize(weights, range)
+    return estimator.quantizer.quantize(weights, R)
 
 
-def _forward(quantizer, estimator, weights, range, progress):
-    return fake_quantize(quantizer, estimator, weights, range, progress), (weights, range, progress)
+def _forward(estimator, weights, R, progress):
+    return fake_quantize(estimator, weights, R, progress), (weights, R, progress)
 
 
-def _backward(quantizer, estimator, residuals, gradient):
-    weights, range, progress = residuals
-    slope = estimator.at(weights, range, gradient, progress)
-    return slope * gradient, jnp.zeros_like(range), jnp.zeros_like(progress)
+def _backward(estimator, residuals, gradient):
+    weights, R, progress = residuals
+    slope = estimator.at(weights, R, gradient, progress)
+    return slope * gradient, jnp.zeros_like(R), jnp.zeros_like(progress)
 
 
 fake_quantize.defvjp(_forward, _backward)
+
+
+def parse(text: str, bits: int) -> Estimator:
+    """The catalogued estimator of a call with literals, such as 'dsq(k=6.5)'; nothing is evaluated.
+
+    Raises:
+      ValueError: as `make`, or not of that form.
+    """
+    name, arguments = calls.parse(text)
+    return make(name, bits, **arguments)
 
 
 def make(name: str, bits: int, **parameters) -> Estimator:
@@ -121,7 +126,7 @@ def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> E
       ValueError: an argument the function does not take or lacks; or it raises, or returns anything
         but finite numbers shaped like `r`.
     """
-    estimator = _bind(name or slope.__name__, bits, Entry(slope, {}), parameters)
+    estimator = _bind(name or slope.__name__, bits, Entry(slope), parameters)
     try:
         hash(estimator)  # it is static in compiled programs
     except TypeError as error:
@@ -140,14 +145,12 @@ def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> E
 
 
 def ste_with_clip_of(estimator: Estimator) -> Estimator:
-    """STE that passes gradients outside the range if and only if the estimator does (as `mad`)."""
-    return dataclasses.replace(
-        make('ste', estimator.bits), outside=jnp.ones_like if estimator.passes_outside else jnp.zeros_like
-    )
+    """STE on the same quantizer, passing gradients outside the range if and only if the estimator does (as `mad`)."""
+    ste = make('ste', estimator.bits)
+    return dataclasses.replace(ste, quantizer=estimator.quantizer, clip=PASS if estimator.clip.passes else CLIP)
 
 
 def _bind(name: str, bits: int, entry: Entry, given: dict) -> Estimator:
-    UniformQuantizer(bits)  # refuses bits outside 1..8
-    kind = f'estimator {name!r}'
-    given = entry.resolve(bits, calls.bind(kind, entry.slope, given, entry.domains, CONTEXT))
-    return Estimator(name, bits, entry.slope, tuple(given.items()), entry.outside)
+    quantizer = UniformQuantizer(bits)  # refuses bits outside 1..8
+    given = entry.resolve(bits, calls.bind(f'estimator {name!r}', entry.slope, given, entry.domains, CONTEXT))
+    return Estimator(name, quantizer, entry.slope, tuple(given.items()), entry.clip, entry.closed_form)

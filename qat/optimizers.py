@@ -22,6 +22,7 @@ from qat import calls
 from qat.calls import Interval
 
 PLACEMENTS = ('gradient', 'update')
+TRANSFER_CLASSES = ('map', 'identity', 'none')
 
 _BETA = Interval(0, 1, low_included=True)
 _DOMAINS = {
@@ -94,37 +95,46 @@ def _muon(learning_rate, decay, *, beta=0.95, ns_steps=5, nesterov=True, adam_b1
 
 
 def _matrices(params):
-    """Which parameters Muon orthogonalizes: dense and conv kernels, as (fan_in, features) matrices.
+    """Which parameters Muon orthogonalizes: every weight of two axes or more, as a matrix.
 
-    By itself optax sends every leaf that is not 2-D, conv kernels included, to AdamW.
+    Its rows are all axes but the last. By itself optax sends leaves that are not 2-D, conv kernels too, to AdamW.
     """
-    numbers = {
-        2: optax.contrib.MuonDimensionNumbers(0, 1),
-        4: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3),
-    }
-    return jax.tree.map(lambda leaf: numbers.get(leaf.ndim), params)
+
+    def numbers(leaf):
+        if leaf.ndim < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree.map(numbers, params)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Family:
-    """An optimizer's constructor, its class under placement `gradient`, and its weight decay.
+    """What is known of an optimizer.
 
-    `memory` names the argument that is the decay of the second moment, or is its value.
+    Attributes:
+      build: (learning rate, weight decay, arguments) -> its optax transformation.
+      transfer_class: under placement `gradient`, without weight decay.
+      decay: 'coupled' (added to the gradient), 'decoupled' or 'unsupported'.
+      memory: the argument that is the decay of the second moment, or its value; None where there is no such moment.
+      moments: the power of the gradient with which a field of its state grows; fields that do not grow are left out.
     """
 
     build: Callable
     transfer_class: str
-    decay: str  # 'coupled' (added to the gradient), 'decoupled' or 'unsupported'
+    decay: str
     memory: str | float | None = None
+    moments: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+_ADAM_MOMENTS = {'mu': 1, 'nu': 2}
 FAMILIES = {
-    'sgd': _Family(_sgd, 'map', 'coupled'),
+    'sgd': _Family(_sgd, 'map', 'coupled', moments={'trace': 1}),
     'signsgd': _Family(_signsgd, 'identity', 'coupled', 0.0),
-    'adam': _Family(_adam, 'identity', 'coupled', 'b2'),
-    'adamw': _Family(_adamw, 'identity', 'decoupled', 'b2'),
-    'rmsprop': _Family(_rmsprop, 'identity', 'coupled', 'decay'),
-    'lion': _Family(_lion, 'identity', 'decoupled', 'b2'),
+    'adam': _Family(_adam, 'identity', 'coupled', 'b2', _ADAM_MOMENTS),
+    'adamw': _Family(_adamw, 'identity', 'decoupled', 'b2', _ADAM_MOMENTS),
+    'rmsprop': _Family(_rmsprop, 'identity', 'coupled', 'decay', _ADAM_MOMENTS),
+    'lion': _Family(_lion, 'identity', 'decoupled', 'b2', {'mu': 1}),
     'adafactor': _Family(_adafactor, 'none', 'unsupported'),
     'muon': _Family(_muon, 'none', 'decoupled'),
 }
@@ -140,7 +150,7 @@ class Transfer:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimizer with every argument but the learning rate fixed. Make one with `make`."""
+    """An optimizer with every argument but the learning rate fixed. Make one with `make` or `parse`."""
 
     name: str
     parameters: tuple[tuple[str, object], ...]
@@ -157,14 +167,18 @@ class Optimizer:
             return optax.chain(optax.add_decayed_weights(self.weight_decay), transformation)
         return transformation
 
-    def transfer(self, placement: str) -> Transfer:
-        """The transfer class under this placement of the estimator.
+    @property
+    def moments(self) -> dict[str, int]:
+        """The power of the gradient with which each field of its state grows."""
+        return FAMILIES[self.name].moments
+
+    def transfer(self, placement: str, params=None, paths: tuple[str, ...] = ()) -> Transfer:
+        """The transfer class under this placement of the estimator, whatever the parameters are.
 
         Raises:
           ValueError: an unknown placement.
         """
-        if placement not in PLACEMENTS:
-            raise ValueError(calls.unknown('placement', placement, PLACEMENTS))
+        check_placement(placement)
         family, arguments = FAMILIES[self.name], dict(self.parameters)
         if self.weight_decay and (placement == 'update' or family.decay == 'coupled'):
             return Transfer('none', f'{self.name} with weight decay pulls on the weights that M moves')
@@ -188,6 +202,26 @@ class Optimizer:
         return dict(self.parameters)[memory] if isinstance(memory, str) else memory
 
 
+def check_placement(placement: str) -> None:
+    """Refuses a placement that does not exist.
+
+    Raises:
+      ValueError: with those that do.
+    """
+    if placement not in PLACEMENTS:
+        raise ValueError(calls.unknown('placement', placement, PLACEMENTS))
+
+
+def parse(text: str, weight_decay: float = 0.0) -> Optimizer:
+    """The optimizer of a call with literals, such as 'adam(b2=0.95)'; nothing is evaluated.
+
+    Raises:
+      ValueError: as `make`, or not of that form.
+    """
+    name, arguments = calls.parse(text)
+    return make(name, weight_decay, **arguments)
+
+
 def make(name: str, weight_decay: float = 0.0, **arguments) -> Optimizer:
     """The optimizer of this name.
 
@@ -205,8 +239,8 @@ def make(name: str, weight_decay: float = 0.0, **arguments) -> Optimizer:
     return Optimizer(name, tuple(bound.items()), weight_decay)
 
 
-def kappa(optimizer: Optimizer, peak_learning_rate: float, step: float) -> float | None:
-    """How many quantizer steps a weight can cross within the second moment's memory.
+def kappa(optimizer: Optimizer, peak_learning_rate: float, step_size: float) -> float | None:
+    """How many step sizes of the quantizer a weight can cross within the second moment's memory.
 
     kappa = peak learning rate / ((1 - beta2) D). Where it is not far below 1 the slope changes
     before the optimizer has normalised it away, and the identity class' claim fails.
@@ -215,4 +249,4 @@ def kappa(optimizer: Optimizer, peak_learning_rate: float, step: float) -> float
       kappa, or None for an optimizer without a second moment.
     """
     beta2 = optimizer.second_moment_decay
-    return None if beta2 is None else peak_learning_rate / ((1 - beta2) * step)
+    return None if beta2 is None else peak_learning_rate / ((1 - beta2) * step_size)

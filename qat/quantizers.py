@@ -1,11 +1,10 @@
-"""The uniform quantizer: range, step, integer codes and the values they stand for.
+"""The uniform quantizer: integer codes, the values they stand for, and the thresholds between them.
 
 Source: arXiv 2405.05171, section 2. All arithmetic is float32, also under bfloat16 compute, and
 codes are compared as integers, never as floats.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,45 +13,21 @@ import numpy as np
 MAX_BITS = 8
 
 
-RangeRule = Callable[[jax.Array], jax.Array]
-
-
-def he_uniform(kernel: jax.Array) -> jax.Array:
-    """R = sqrt(6 / fan_in), a scalar; fan_in is the product of all axes but the last."""
-    fan_in = np.prod(kernel.shape[:-1])
-    return jnp.float32(np.sqrt(6 / fan_in))
-
-
-def max_abs(kernel: jax.Array) -> jax.Array:
-    """R = the largest absolute weight of the layer, a scalar."""
-    return jnp.max(jnp.abs(kernel)).astype(jnp.float32)
-
-
-def channel_max_abs(kernel: jax.Array) -> jax.Array:
-    """R = the largest absolute weight of each output channel, shape (1, ..., 1, channels)."""
-    return jnp.max(jnp.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype(jnp.float32)
-
-
-RANGE_RULES: dict[str, RangeRule] = {rule.__name__: rule for rule in (he_uniform, max_abs, channel_max_abs)}
-
-
 @dataclasses.dataclass(frozen=True)
 class UniformQuantizer:
-    """A symmetric uniform quantizer with `2**bits` values on `[-range, range]`.
+    """A symmetric uniform quantizer with `2**bits` values on `[-R, R]`.
 
-    `range` is always an array that broadcasts against the weights: a scalar per layer, or
-    `(1, ..., 1, channels)` per output channel. Units: weights, ranges, steps and values share one.
+    R is always an array that broadcasts against the weights: a scalar for a layer, or
+    `(1, ..., 1, channels)` for its output channels. Weights, R, step sizes and values share one unit.
 
     Attributes:
       bits: an integer in 1..8.
-      range_rule: a layer's initial kernel -> its range R, computed once and kept.
 
     Raises:
       ValueError: if `bits` is not an integer in 1..8.
     """
 
     bits: int
-    range_rule: RangeRule = he_uniform
 
     def __post_init__(self):
         if type(self.bits) is not int or not 1 <= self.bits <= MAX_BITS:
@@ -63,49 +38,49 @@ class UniformQuantizer:
         """Number of steps between the lowest and the highest value, and of rounding thresholds."""
         return 2**self.bits - 1
 
-    def step(self, range: jax.Array) -> jax.Array:
-        """The distance D of two neighbouring values, shaped like `range`."""
-        return 2 * range / self.intervals
+    def step_size(self, R: jax.Array) -> jax.Array:
+        """The distance D between two neighbouring values, shaped like `R`."""
+        return 2 * R / self.intervals
 
-    def codes(self, weights: jax.Array, range: jax.Array) -> jax.Array:
+    def codes(self, weights: jax.Array, R: jax.Array) -> jax.Array:
         """Integer codes in `0..2**bits - 1`, int32, shaped like `weights`; ties go to the even code."""
         # XLA rewrites a division by D as it sees fit, otherwise here than there, and a few weights in
         # a million would change their code with the context. One product, by a factor that no
         # rewriting can reach, rounds the same everywhere.
-        steps_per_unit = self.intervals / jax.lax.optimization_barrier(2 * range)
-        shifted = jnp.clip(weights, -range, range) + range
+        steps_per_unit = self.intervals / jax.lax.optimization_barrier(2 * R)
+        shifted = jnp.clip(weights, -R, R) + R
         codes = jnp.round(shifted * jax.lax.optimization_barrier(steps_per_unit)).astype(jnp.int32)
         return jnp.clip(codes, 0, self.intervals)  # 2R/D may round above the last code
 
-    def values(self, codes: jax.Array, range: jax.Array) -> jax.Array:
+    def values(self, codes: jax.Array, R: jax.Array) -> jax.Array:
         """The float32 value `-R + c*D` of every code."""
-        return -range + codes.astype(jnp.float32) * self.step(range)
+        return -R + codes.astype(jnp.float32) * self.step_size(R)
 
-    def quantize(self, weights: jax.Array, range: jax.Array) -> jax.Array:
+    def quantize(self, weights: jax.Array, R: jax.Array) -> jax.Array:
         """The quantized weights: `values(codes(weights))`, and NaN where a weight is NaN."""
         # Without the select XLA's CPU backend quantizes anew in every transpose of the result: docs/performance.md.
-        return jnp.where(jnp.isnan(weights), weights, self.values(self.codes(weights, range), range))
+        return jnp.where(jnp.isnan(weights), weights, self.values(self.codes(weights, R), R))
 
-    def nearest_threshold(self, weights: jax.Array, range: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def nearest_threshold(self, weights: jax.Array, R: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The threshold T nearest to each weight, and the weight's offset from it.
 
         Returns:
           `(T, r)`: T in the weights' unit, `r = (w - T) / D` in units of the step, clipped to
           [-1/2, 1/2] and positive above the threshold. Weights outside the range are clipped to it.
         """
-        step = self.step(range)
-        clipped = jnp.clip(weights, -range, range)
-        cell = jnp.clip(jnp.floor((clipped + range) / step), 0, self.intervals - 1)
+        step = self.step_size(R)
+        clipped = jnp.clip(weights, -R, R)
+        cell = jnp.clip(jnp.floor((clipped + R) / step), 0, self.intervals - 1)
         threshold = (cell - (self.intervals - 1) / 2) * step  # exactly 0 in the middle
         return threshold, jnp.clip((clipped - threshold) / step, -0.5, 0.5)
 
-    def clip_to_cell(self, weights: jax.Array, codes: jax.Array, range: jax.Array) -> jax.Array:
+    def clip_to_cell(self, weights: jax.Array, codes: jax.Array, R: jax.Array) -> jax.Array:
         """The float32 nearest to each weight that lies in the range and has the given code.
 
         The last float of each cell is found by bisection over the floats themselves, so the result
         has the wanted code even where rounding moves a threshold by a few units in the last place.
         """
-        first = _first_float_of_each_code(self, jnp.ravel(range))  # (2**bits + 1, channels)
+        first = _first_float_of_each_code(self, jnp.ravel(R))  # (2**bits + 1, channels)
         channel = np.arange(first.shape[1])
         return jnp.clip(weights, first[codes, channel], jnp.nextafter(first[codes + 1, channel], -jnp.inf))
 

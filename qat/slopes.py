@@ -9,7 +9,8 @@ arguments with a default are its parameters. It may also take, without a default
   progress  the fraction of training done, a scalar in [0, 1];
 
 the last two make it *not covered* by the theorem of arXiv 2405.05171: there s depends on the
-weight alone. Every slope is 0 outside the range [-R, R], `mad` alone excepted.
+weight alone. What happens outside the range [-R, R] is a clip rule's (`qat.clipping`): every slope is 0 there, `mad`
+alone excepted.
 """
 
 import dataclasses
@@ -19,34 +20,42 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from qat.calls import Interval
+from qat.clipping import CLIP, RECIPROCAL, ClipRule
+from qat.theory import closed_forms
+from qat.theory.closed_forms import Antiderivative
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A catalogued slope, the domains of its parameters, and its rule outside the range.
+    """A slope of the catalogue.
 
-    `outside` maps |w|/R > 1 to the slope there. `resolve` turns (bits, given parameters) into all
-    parameters where a default depends on the bits.
+    Attributes:
+      slope: the function.
+      domains: of its numeric parameters.
+      clip: what happens outside the range.
+      resolve: (bits, given parameters) -> all parameters, where a default depends on the bits.
+      closed_form: (bits, **parameters) -> the integral of 1/s, where one is known.
     """
 
     slope: Callable
-    domains: dict[str, Interval]
-    outside: Callable = jnp.zeros_like
+    domains: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    clip: ClipRule = CLIP
     resolve: Callable[[int, dict], dict] = lambda bits, given: given
+    closed_form: Callable[..., Antiderivative] | None = None
 
 
 CATALOGUE: dict[str, Entry] = {}
 
 
-def _entry(*, outside: Callable = jnp.zeros_like, resolve: Callable = Entry.resolve, **domains: Interval):
+def _entry(*, clip: ClipRule = CLIP, resolve: Callable = Entry.resolve, integral: Callable | None = None, **domains):
     def register(slope: Callable) -> Callable:
-        CATALOGUE[slope.__name__] = Entry(slope, domains, outside, resolve)
+        CATALOGUE[slope.__name__] = Entry(slope, domains, clip, resolve, integral)
         return slope
 
     return register
 
 
-@_entry()
+@_entry(integral=lambda bits: closed_forms.identity())
 def ste(r):
     """Straight-through estimator (Bengio et al. 2013, arXiv 1308.3432): s = 1.
 
@@ -66,7 +75,11 @@ def _dsq_default(bits: int, given: dict) -> dict:
     return given
 
 
-@_entry(k=Interval(0, math.inf), resolve=_dsq_default)
+@_entry(
+    k=Interval(0, math.inf),
+    resolve=_dsq_default,
+    integral=lambda bits, k: closed_forms.sech_squared(k / (2**bits - 1)),
+)
 def dsq(r, *, bits, k=None):
     """Differentiable soft quantization (Gong et al. 2019, arXiv 1908.05033).
 
@@ -77,7 +90,7 @@ def dsq(r, *, bits, k=None):
     return u / jnp.tanh(u) / jnp.cosh(2 * u * r) ** 2
 
 
-@_entry(a=Interval(0, math.inf))
+@_entry(a=Interval(0, math.inf), integral=lambda bits, a: closed_forms.sech_squared(a / 2))
 def soft_round(r, *, a=5.0):
     """Soft rounding (Agustsson & Theis 2020, arXiv 2006.09952).
 
@@ -86,7 +99,7 @@ def soft_round(r, *, a=5.0):
     return a / (2 * jnp.tanh(a / 2)) / jnp.cosh(a * r) ** 2
 
 
-@_entry(lam=Interval(0, 1, low_included=True))
+@_entry(lam=Interval(0, 1, low_included=True), integral=lambda bits, lam: closed_forms.sine(lam))
 def sine(r, *, lam=0.6):
     """A sine added to the identity: s = 1 + lam cos(2 pi r).
 
@@ -95,23 +108,22 @@ def sine(r, *, lam=0.6):
     return 1 + lam * jnp.cos(2 * jnp.pi * r)
 
 
-def rdfs_amplitude(A):
-    """c = sqrt(2) pi A of the RDFS slope; below 1 for A < 0.2251."""
-    return jnp.sqrt(2.0) * jnp.pi * A
-
-
-@_entry(A=Interval(0, 0.2251))
+@_entry(A=Interval(0, 0.2251), integral=lambda bits, A: closed_forms.rdfs(A))
 def rdfs(r, *, A=0.21):
     """Rotated damped Fourier surrogate (StableQAT 2026, arXiv 2601.19320).
 
     s = (1 - c cos(pi e)) / (1 + c cos(pi e)), c = sqrt(2) pi A, e the offset from the nearest
     value, so that cos(pi e) = sin(pi |r|). Verdict: covered, alpha = 0.1135.
     """
-    wave = rdfs_amplitude(A) * jnp.sin(jnp.pi * jnp.abs(r))
+    wave = closed_forms.rdfs_amplitude(A) * jnp.sin(jnp.pi * jnp.abs(r))
     return (1 - wave) / (1 + wave)
 
 
-@_entry(k=Interval(1, 1000, low_included=True), clamp=Interval(0, 1e6))
+@_entry(
+    k=Interval(1, 1000, low_included=True),
+    clamp=Interval(0, 1e6),
+    integral=lambda bits, k, clamp: closed_forms.dge(k, clamp),
+)
 def dge(r, *, k=5.0, clamp=3.0):
     """Differentiable gradient estimator of FP4 training (2025, arXiv 2501.17116).
 
@@ -121,7 +133,7 @@ def dge(r, *, k=5.0, clamp=3.0):
     return jnp.minimum(x ** (1 / k - 1) / k, clamp)
 
 
-@_entry(outside=jnp.reciprocal)
+@_entry(clip=RECIPROCAL, integral=lambda bits: closed_forms.identity())
 def mad(r):
     """Magnitude-aware differentiation (Sakr et al. 2022, arXiv 2206.06501).
 

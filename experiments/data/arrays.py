@@ -4,32 +4,14 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
+from experiments.data.batches import ALONE, Batch, Share
+from experiments.data.classification import Classification, ModelOf
 from experiments.errors import UserError
-from experiments.training.distributed import ALONE, Share
-from qat import calls
 
 SPLITS = ('train', 'validation')
-IMAGES = {  # (height, width, channels) and the number of classes
-    'digits': ((8, 8, 1), 10),
-    'mnist': ((28, 28, 1), 10),
-    'fashion_mnist': ((28, 28, 1), 10),
-    'synthetic': ((28, 28, 1), 10),
-    'imagenet2012': (None, 1000),  # the shape is config.image_size
-}
-
-
-def check_name(name: str) -> None:
-    """Refuses a dataset that does not exist; a file's content is not looked at.
-
-    Raises:
-      UserError: with the nearest name.
-    """
-    if name not in IMAGES and not name.endswith('.npz'):
-        raise UserError(f'dataset: {calls.unknown("dataset", name, [*IMAGES, "FILE.npz"])}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,28 +29,6 @@ class Arrays:
     reshuffle: bool = True
 
 
-class Batches(Protocol):
-    """What a run trains and validates on."""
-
-    @property
-    def classes(self) -> int:
-        """Number of labels."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-
-    @property
-    def steps_in_data(self) -> int:
-        """Whole batches that the training images give."""
-
-    def train(self, start: int, steps_per_epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images (share of the batch, ...) and labels int32, from step `start` on, without end."""
-
-    def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Every validation example once, in padded batches of one size, with a mask of what is real."""
-
-
 @dataclasses.dataclass(frozen=True)
 class ArrayBatches:
     """Batches of arrays in memory, float32: of every one, this process's share."""
@@ -77,6 +37,9 @@ class ArrayBatches:
     seed: int
     batch_size: int
     share: Share = ALONE
+
+    def task(self, model_of: ModelOf) -> Classification:
+        return Classification(model_of(self.classes), self.image_shape)
 
     @property
     def classes(self) -> int:
@@ -90,19 +53,20 @@ class ArrayBatches:
     def steps_in_data(self) -> int:
         return len(self.arrays.labels['train']) // self.batch_size
 
-    def train(self, start: int, steps_per_epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def train(self, start: int, steps_per_epoch: int) -> Iterator[Batch]:
         for step in itertools.count(start):
             epoch, index = divmod(step, steps_per_epoch)
             batch = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
             chosen = batch[self.share.of(self.batch_size)]
-            yield _scaled(self.arrays.images['train'][chosen]), self.arrays.labels['train'][chosen]
+            images, labels = self.arrays.images['train'][chosen], self.arrays.labels['train'][chosen]
+            yield {'image': _scaled(images), 'label': labels}
 
-    def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def validation(self) -> Iterator[Batch]:
         images, labels = self.arrays.images['validation'], self.arrays.labels['validation']
         for start in range(0, len(labels), self.batch_size):
             rows = np.arange(start, start + self.batch_size)[self.share.of(self.batch_size)]
             padded = np.minimum(rows, len(labels) - 1)
-            yield _scaled(images[padded]), labels[padded], rows < len(labels)
+            yield {'image': _scaled(images[padded]), 'label': labels[padded], 'mask': rows < len(labels)}
 
     def _order(self, epoch: int) -> np.ndarray:
         size = len(self.arrays.labels['train'])

@@ -4,17 +4,33 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from experiments.data import archives, prepared
 from experiments.data.arrays import SPLITS
+from experiments.data.batches import Batch, Share
+from experiments.data.classification import Classification, ModelOf
 from experiments.errors import UserError
-from experiments.training.distributed import Share
 
 _SHUFFLE_BUFFER = 16_384  # undecoded images: about 2 GB of ImageNet
 _PREFETCHED_BATCHES = 4
 _CENTRE = 0.875
+CLASSES = 1000
+_PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet's training images, by channel
+_PIXEL_DEVIATION = (58.395, 57.12, 57.375)
+
+
+def normalize(images: jax.Array) -> jax.Array:
+    """uint8 colour images, which travel to the device as they are -> float32, by channel of mean 0 and deviation 1."""
+    return (images.astype(jnp.float32) - jnp.array(_PIXEL_MEAN)) / jnp.array(_PIXEL_DEVIATION)
+
+
+def task(model_of: ModelOf, image_size: int) -> Classification:
+    """Classification of square images of ImageNet."""
+    return Classification(model_of(CLASSES), (image_size, image_size, 3), normalize)
 
 
 class ImageNet:
@@ -26,8 +42,6 @@ class ImageNet:
 
     An image that cannot be decoded keeps its place in the order, and its file's name says so.
     """
-
-    classes = 1000
 
     def __init__(self, config, share: Share):
         """Prepares the set where it is not yet.
@@ -55,10 +69,13 @@ class ImageNet:
     def steps_in_data(self) -> int:
         return self._images('train') // self._batch_size
 
+    def task(self, model_of: ModelOf) -> Classification:
+        return task(model_of, self.image_shape[0])
+
     def _images(self, split: str) -> int:
         return self._builder.info.splits[split].num_examples
 
-    def train(self, start: int, steps_per_epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def train(self, start: int, steps_per_epoch: int) -> Iterator[Batch]:
         first_epoch, index = divmod(start, steps_per_epoch)
         for epoch in itertools.count(first_epoch):
             first = index if epoch == first_epoch else 0
@@ -67,9 +84,9 @@ class ImageNet:
                 if not sound.all():
                     rows = self._replaced(sound)
                     images, labels = images[rows], labels[rows]
-                yield images, labels
+                yield {'image': images, 'label': labels}
 
-    def validation(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def validation(self) -> Iterator[Batch]:
         tf, any_sound = prepared.import_tensorflow(), False
         # Shares differ by an image; every process must see as many batches as the longest has.
         count = -(-self._images('validation') // (self._share.count * self._local_size))
@@ -80,7 +97,8 @@ class ImageNet:
             sound = self._sound('validation', names)
             any_sound |= sound.any()
             padding = [(0, self._local_size - len(labels))]
-            yield np.pad(images, padding + [(0, 0)] * 3), np.pad(labels, padding), np.pad(sound, padding)
+            padded = np.pad(images, padding + [(0, 0)] * 3), np.pad(labels, padding), np.pad(sound, padding)
+            yield dict(zip(('image', 'label', 'mask'), padded))
         if not any_sound:
             raise UserError(f'dataset: no validation image in {self._builder.data_dir} can be decoded')
 

@@ -1,64 +1,116 @@
 """The batches of a run: which data set a config names, and the small ones of tensorflow-datasets."""
 
+import dataclasses
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 
 import numpy as np
 
-from experiments.data import arrays, prepared
-from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, Batches
-from experiments.data.imagenet import ImageNet
+from experiments.data import arrays, imagenet, prepared
+from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
+from experiments.data.batches import ALONE, Batches, Share
+from experiments.data.classification import Classification, ModelOf
 from experiments.data.prepared import is_prepared, tfds_directory
 from experiments.errors import UserError
-from experiments.setup.settings import check_image_shape
-from experiments.training.distributed import Share
+from qat import calls
 
-_FETCHED_FROM = {  # what to ask whether tfds could download at all: its own retries take minutes
-    'mnist': 'https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz',
-    'fashion_mnist': 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz',
-}
 _PROBE_SECONDS = 5
 
 
-def load(config, share: Share = Share()) -> Batches:  # noqa: B008, it is frozen
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set that a config can name.
+
+    Attributes:
+      load: (config, this process's share) -> its batches.
+      task: (config, model_of) -> its task, without touching the data.
+    """
+
+    load: Callable[[object, Share], Batches]
+    task: Callable[[object, ModelOf], Classification]
+
+
+def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10) -> Dataset:
+    """A data set that `read(config)` gives as arrays."""
+    return Dataset(
+        lambda config, share: ArrayBatches(read(config), config.seed, config.batch_size, share),
+        lambda config, model_of: Classification(model_of(classes), image_shape),
+    )
+
+
+def _of_tfds(url: str) -> Callable:
+    """Reads a data set of tensorflow-datasets that fits in memory, downloaded where it is not yet prepared.
+
+    Args:
+      url: what to ask whether tfds could download at all: its own retries take minutes.
+    """
+
+    def read(config) -> Arrays:
+        directory, name = tfds_directory(config.data_dir), config.dataset
+        if not is_prepared(directory, name) and not _can_fetch(url):
+            raise UserError(
+                f'dataset: {name} is not in {directory} and cannot be fetched. Either connect to the internet, '
+                f'or get its idx files and run python -m scripts.prepare_mnist --idx-dir DIR --name {name}'
+            )
+        names = dict(zip(SPLITS, ('train', 'test')))
+        builder = prepared.prepare(directory, name, names.values(), url)
+        data = {split: prepared.read(builder, names[split]) for split in SPLITS}
+        return Arrays(
+            {split: data[split]['image'] for split in SPLITS},
+            {split: data[split]['label'].astype(np.int32) for split in SPLITS},
+        )
+
+    return read
+
+
+DATASETS = {
+    'digits': _in_memory(arrays.digits, (8, 8, 1)),
+    'mnist': _in_memory(
+        _of_tfds('https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz'), (28, 28, 1)
+    ),
+    'fashion_mnist': _in_memory(
+        _of_tfds('http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz'), (28, 28, 1)
+    ),
+    'synthetic': _in_memory(arrays.synthetic, (28, 28, 1)),
+    'imagenet2012': Dataset(imagenet.ImageNet, lambda config, model_of: imagenet.task(model_of, config.image_size)),
+}
+
+
+def load(config, share: Share = ALONE) -> Batches:
     """The batches that a config names: of every one, this process's share.
 
     Raises:
-      UserError: a dataset that does not exist or cannot be had, images too small for the model, or a batch that
-        is larger than the data or does not divide among the processes.
+      UserError: a dataset that does not exist or cannot be had, or a batch that is larger than the data or does not
+        divide among the processes.
     """
-    name = config.dataset
-    arrays.check_name(name)
     if config.batch_size % share.count:
         raise UserError(f'batch_size={config.batch_size} must be a multiple of the {share.count} processes')
-    if name == 'imagenet2012':
-        check_image_shape(config, (config.image_size, config.image_size))  # before hours of preparation
-        batches = ImageNet(config, share)
-    else:
-        found = ARRAYS[name](config) if name in ARRAYS else arrays.from_file(name)
-        check_image_shape(config, found.images['train'].shape[1:])
-        batches = ArrayBatches(found, config.seed, config.batch_size, share)
+    batches = _dataset(config.dataset).load(config, share)
     if not batches.steps_in_data:
-        raise UserError(f'batch_size={config.batch_size}: {name} has fewer training images than that')
+        raise UserError(f'batch_size={config.batch_size}: {config.dataset} has fewer training images than that')
     return batches
 
 
-def _small(config) -> Arrays:
-    """A dataset of tensorflow-datasets that fits in memory, downloaded where it is not yet prepared."""
-    directory, name = tfds_directory(config.data_dir), config.dataset
-    if not is_prepared(directory, name) and not _can_fetch(_FETCHED_FROM[name]):
-        raise UserError(
-            f'dataset: {name} is not in {directory} and cannot be fetched. Either connect to the internet, '
-            f'or get its idx files and run python -m scripts.prepare_mnist --idx-dir DIR --name {name}'
-        )
-    names = dict(zip(SPLITS, ('train', 'test')))
-    builder = prepared.prepare(directory, name, names.values(), _FETCHED_FROM[name])
-    data = {split: prepared.read(builder, names[split]) for split in SPLITS}
-    return Arrays(
-        {split: data[split]['image'] for split in SPLITS},
-        {split: data[split]['label'].astype(np.int32) for split in SPLITS},
-    )
+def task(config, model_of: ModelOf) -> Classification:
+    """The task of a config's data set; of a named one the data itself need not be there.
+
+    Raises:
+      UserError: a dataset that does not exist, or a model that does not take its images.
+    """
+    return _dataset(config.dataset).task(config, model_of)
+
+
+def _dataset(name: str) -> Dataset:
+    if name.endswith('.npz'):
+
+        def load(config, share: Share) -> ArrayBatches:
+            return ArrayBatches(arrays.from_file(name), config.seed, config.batch_size, share)
+
+        return Dataset(load, lambda config, model_of: load(config, ALONE).task(model_of))
+    if name not in DATASETS:
+        raise UserError(f'dataset: {calls.unknown("dataset", name, [*DATASETS, "FILE.npz"])}')
+    return DATASETS[name]
 
 
 def _can_fetch(url: str) -> bool:
@@ -69,11 +121,3 @@ def _can_fetch(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-ARRAYS: dict[str, Callable] = {
-    'digits': arrays.digits,
-    'mnist': _small,
-    'fashion_mnist': _small,
-    'synthetic': arrays.synthetic,
-}

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.setup.settings import Settings
-from qat import equivalence
-from qat.equivalence import NotCovered, Recipe, WeightMap, conditions_that_fail
 from qat.estimators import Estimator
+from qat.theory.coverage import TOLERANCE, NotCovered, conditions_that_fail
+from qat.theory.recipe import Recipe
+from qat.theory.recipe import recipe as recipe_for
+from qat.theory.weight_map import WeightMap
 
 _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # of a slope's docstring; characters
 _LISTED_LAYERS = 6
@@ -24,7 +26,7 @@ _VALID = {
 def recipe(settings: Settings) -> Recipe | None:
     """What turns STE into the estimator under this optimizer; None where that is not known."""
     try:
-        return equivalence.recipe(settings.estimator, settings.transfer.transfer_class, settings.transfer.reason)
+        return recipe_for(settings.estimator, settings.transfer.transfer_class, settings.transfer.reason)
     except NotCovered:
         return None
 
@@ -47,7 +49,7 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
     return {
         'estimator': str(settings.estimator),
         'parameters': {key: _json_value(value) for key, value in settings.estimator.parameters},
-        'bits': settings.quantizer.bits,
+        'bits': settings.estimator.bits,
         'optimizer': str(settings.optimizer),
         'placement': settings.config.placement,
         'alpha': settings.alpha(),
@@ -101,8 +103,7 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
 def _slope_in_words(estimator: Estimator) -> str:
     """The beginning of its docstring; the catalogue's verdict is left out, it is for the default parameters."""
     text = inspect.getdoc(estimator.slope) or 'no docstring says what it is'
-    described = text.partition('Verdict:')[0] if estimator.catalogued else text
-    paragraphs = described.strip().split('\n\n')[:_PARAGRAPHS]
+    paragraphs = text.partition('Verdict:')[0].strip().split('\n\n')[:_PARAGRAPHS]
     return '\n'.join(textwrap.shorten(paragraph, _LONGEST_PARAGRAPH, placeholder=' …') for paragraph in paragraphs)
 
 
@@ -111,8 +112,8 @@ def _map_in_words(estimator: Estimator) -> str:
     shift = float(np.abs(WeightMap(estimator).on_offsets(offsets) - offsets).max())
     if not math.isfinite(shift):
         return 'out of reach of float32: the slope is too steep'
-    outside = '; outside the range sgn(w) (R^2 + w^2) / (2R)' if estimator.passes_outside else ''
-    if shift < equivalence.TOLERANCE:
+    outside = '; outside the range sgn(w) (R^2 + w^2) / (2R)' if estimator.clip.passes else ''
+    if shift < TOLERANCE:
         return f'the identity{outside}'
     return (
         'T + alpha D (integral of dx/s(x) from 0 to (w - T)/D), T the threshold nearest to w, D the step; '
@@ -128,7 +129,7 @@ def _kappas_in_words(kappas: Mapping[str, float]) -> str:
 
 
 def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
-    ste = 'use `ste`' + (' that passes gradients outside the range too' if estimator.passes_outside else '')
+    ste = 'use `ste`' + (' that passes gradients outside the range too' if estimator.clip.passes else '')
     if not found.remaps_initialization:
         return f'{ste}, change nothing else'
     factor = found.learning_rate_factor
@@ -137,7 +138,7 @@ def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
 
 def as_config(settings: Settings) -> str:
     """The recipe for another program: a flag where a config key can say it, otherwise JSON; '' where there is none."""
-    found, outside = recipe(settings), settings.estimator.passes_outside
+    found, outside = recipe(settings), settings.estimator.clip.passes
     if found is None:
         return ''
     if not found.remaps_initialization and not outside:

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.setup.settings import Settings
-from qat.equivalence import NotCovered, WeightMap
 from qat.quantizers import UniformQuantizer
+from qat.theory.coverage import NotCovered
+from qat.theory.weight_map import WeightMap
 
 COLOURS = {
     'reference': '#222222',
@@ -103,7 +104,7 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
         for axis, twin in zip(line, twins):
             axis.plot([-limit, limit], [-limit, limit], color='#bbbbbb', lw=0.8)
             axis.scatter(reference, pooled[twin], s=2, alpha=0.35, color=COLOURS[twin], lw=0)
-            for threshold in _thresholds(settings.quantizer):
+            for threshold in _thresholds(settings.estimator.quantizer):
                 axis.axvline(threshold, color='#dddddd', lw=0.6, zorder=0)
             styled(axis, f'{twin}, {title}', f'reference: {x}', 'twin: v / R')
             axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect='equal')
@@ -136,7 +137,7 @@ def estimator(settings: Settings) -> Figure:
     styled(middle, 'M, from its weights to STE weights', 'w', 'M(w)')
     right.step(x, np.floor(x) + 0.5, where='mid', color='#222222', lw=1.8)
     right.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8)
-    styled(right, f'quantizer, {settings.quantizer.bits} bits', 'w', 'q(w)')
+    styled(right, f'quantizer, {settings.estimator.bits} bits', 'w', 'q(w)')
     return figure
 
 

@@ -2,25 +2,28 @@
 
 import io
 import math
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 
 from experiments.results.metrics import METRICS
-from experiments.results.verdict import verdict
 from experiments.setup.settings import Settings
-from experiments.training.runs import REFERENCE
 from experiments.workdir.records import correlations
 from qat import trajectory
+from qat.lockstep.twins import REFERENCE
+from qat.lockstep.verdict import verdict
 
 PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
 
-def row(lockstep, step: int, losses: dict, evaluated: dict, measured: dict, rows: list[dict]) -> dict:
+def row(
+    computed_by: Mapping[str, str], step: int, losses: dict, evaluated: dict, measured: dict, rows: list[dict]
+) -> dict:
     """The metrics of all runs at a step.
 
     Args:
-      lockstep: the runs.
+      computed_by: by twin, the run that computes it.
       step: updates made.
       losses: mean training loss since the last row, by computed run; None before the first step.
       evaluated: sums of `Lockstep.evaluate`.
@@ -30,19 +33,12 @@ def row(lockstep, step: int, losses: dict, evaluated: dict, measured: dict, rows
     Returns:
       A flat dict; what does not exist, or is not finite, is None.
     """
-    examples = evaluated['examples']
-    line = {
-        'step': step,
-        'train/loss': losses[REFERENCE],
-        'eval/accuracy': evaluated['correct'][REFERENCE] / examples,
-        'eval/loss': evaluated['loss'][REFERENCE] / examples,
-    }
-    for twin, run in lockstep.computed_by.items():
-        line |= {
-            f'{twin}/train_loss': losses[run],
-            f'{twin}/eval_accuracy': evaluated['correct'][run] / examples,
-            f'{twin}/eval_loss': evaluated['loss'][run] / examples,
-        }
+    examples, of_task = evaluated['examples'], evaluated['metrics']
+    line = {'step': step, 'train/loss': losses[REFERENCE]}
+    line |= {f'eval/{name}': sums[REFERENCE] / examples for name, sums in of_task.items()}
+    for twin, run in computed_by.items():
+        line |= {f'{twin}/train_loss': losses[run]}
+        line |= {f'{twin}/eval_{name}': sums[run] / examples for name, sums in of_task.items()}
         layers = measured[run]
         metrics = trajectory.summarize(layers.values())
         metrics |= correlations([*rows, line], twin)

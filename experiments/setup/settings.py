@@ -1,12 +1,14 @@
 """From a config to the objects it names, every value checked before anything starts."""
 
 import dataclasses
+import fnmatch
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -14,25 +16,19 @@ import optax
 
 from experiments.errors import UserError, blame
 from experiments.setup import users
-from qat import calls, equivalence, estimators, optimizers
+from qat import calls, estimators, optimizers
 from qat.calls import Interval
-from qat.layers import QuantConv
-from qat.lockstep import twins
+from qat.lockstep import weights
+from qat.lockstep.twins import Twin, twins
 from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50
-from qat.quantizers import RANGE_RULES, UniformQuantizer
+from qat.ranges import RANGE_RULES
+from qat.theory.weight_map import alpha_if_covered
 
-AXIS = 'batch'  # of the devices that share a batch
 CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
-
-def _resnet50(config) -> Callable[..., nn.Module]:
-    return functools.partial(ResNet50, axis_name=AXIS if config.sync_batch_norm else None)
-
-
-MODELS = {'convnet': lambda config: ConvNet, 'resnet50': _resnet50}
-_SMALLEST_IMAGES = {'convnet': 4, 'resnet50': 1}  # pixels a side; less does not survive the pooling
+MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}
 KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
 
 _NAME = re.compile(r'\w[\w.-]*')
@@ -58,20 +54,55 @@ _COUNT_OR_ALL = ('steps_per_epoch', 'max_steps', 'learning_rate_images')
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A config's objects; none of them has touched a device or a file but the user's estimator."""
+    """A config's objects; none of them has touched a device or a file but the user's."""
 
     config: ml_collections.ConfigDict  # resolved: every default filled in
-    quantizer: UniformQuantizer
     estimator: estimators.Estimator
     optimizer: optimizers.Optimizer
     transfer: optimizers.Transfer
-    twins: dict[str, twins.Twin]
+    twins: dict[str, Twin]
+    model_class: Callable[..., nn.Module]
 
-    def model(self, estimator: estimators.Estimator, classes: int) -> nn.Module:
-        """The model with this estimator in its quantized layers and so many logits."""
-        conv = functools.partial(QuantConv, quantizer=self.quantizer, estimator=estimator)
-        build = MODELS[self.config.model](self.config)
-        return build(conv=conv, classes=classes, dtype=DTYPES[self.config.compute_dtype])
+    def model(self, classes: int, axis_name: str | None = None) -> nn.Module:
+        """The model with so many outputs; of what is offered, it is given what it has a field for.
+
+        Args:
+          classes: the number of outputs.
+          axis_name: of the devices that share a batch, under `jax.pmap`.
+        """
+        # He-uniform initial weights fill the range of that name.
+        conv = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())
+        offered = {
+            'conv': conv,
+            'dense': nn.Dense,
+            'classes': classes,
+            'dtype': DTYPES[self.config.compute_dtype],
+            'axis_name': axis_name if self.config.sync_batch_norm else None,
+        }
+        return self.model_class(**{key: offered[key] for key in users.fields(self.model_class) if key in offered})
+
+    def quantized(self, params) -> frozenset[str]:
+        """The paths of the weights to quantize, from a tree of parameters or their shapes.
+
+        Raises:
+          UserError: there are none.
+        """
+        wanted = self.config.quantized
+        axes = {path: leaf.ndim for path, leaf in zip(weights.all_paths(params), jax.tree.leaves(params))}
+        kernels = {path for path in axes if path.rpartition('/')[2] == 'kernel'}
+        match wanted:
+            case 'conv':
+                found = {path for path in kernels if axes[path] >= 3}
+            case 'all':
+                found = kernels
+            case _:
+                found = {path for path in axes if fnmatch.fnmatchcase(path, wanted)}
+        if not found:
+            raise UserError(
+                f'quantized={wanted}: the model has no such weight. Try --config.quantized=all, or a pattern of '
+                f'its weights: {", ".join(list(axes)[:8])}'
+            )
+        return frozenset(found)
 
     @property
     def peak_learning_rate(self) -> float:
@@ -101,17 +132,17 @@ class Settings:
             raise UserError(f'num_epochs, epochs_scale: {total:.3g} steps, more than {_MOST_STEPS:.0e}; set max_steps')
         return per_epoch, max(1, round(total))
 
-    def kappas(self, ranges: dict[str, float]) -> dict[str, float | None]:
-        """kappa of every quantized layer; None outside the identity class."""
+    def kappas(self, ranges: Mapping[str, float]) -> dict[str, float | None]:
+        """kappa of every quantized layer, from its R; None outside the identity class."""
         if self.transfer.transfer_class != 'identity':
             return dict.fromkeys(ranges)
         peak = self.peak_learning_rate * self.config.kernel_learning_rate_factor
         return {
-            layer: optimizers.kappa(self.optimizer, peak, float(np.min(self.quantizer.step(range))))
-            for layer, range in ranges.items()
+            layer: optimizers.kappa(self.optimizer, peak, float(np.min(self.estimator.quantizer.step_size(R))))
+            for layer, R in ranges.items()
         }
 
-    def warnings(self, ranges: dict[str, float]) -> list[str]:
+    def warnings(self, ranges: Mapping[str, float]) -> list[str]:
         """What makes the claim doubtful in this setting, a line each."""
         high = {layer: kappa for layer, kappa in self.kappas(ranges).items() if kappa and kappa > KAPPA_WARNING}
         if not high:
@@ -124,10 +155,7 @@ class Settings:
 
     def alpha(self) -> float | None:
         """The estimator's alpha; None where the theorem does not cover it."""
-        try:
-            return equivalence.alpha(self.estimator)
-        except equivalence.NotCovered:
-            return None
+        return alpha_if_covered(self.estimator)
 
 
 def resolve(config: ml_collections.ConfigDict) -> Settings:
@@ -137,45 +165,44 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
       UserError: a value that names nothing, or lies outside its domain.
     """
     _check_numbers(config)
-    for key, valid in {
-        'model': MODELS,
-        'range': RANGE_RULES,
-        'compute_dtype': DTYPES,
-        'corrupt_images': CORRUPT_IMAGES,
-    }.items():
+    for key, valid in {'range': RANGE_RULES, 'compute_dtype': DTYPES, 'corrupt_images': CORRUPT_IMAGES}.items():
         if config[key] not in valid:
             raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
     if not _NAME.fullmatch(config.name):
         raise UserError(f'name: {config.name!r} must be letters, digits, ".", "_" and "-": it is the name of a folder')
     with blame('bits'):
-        quantizer = UniformQuantizer(config.bits, RANGE_RULES[config.range])
+        estimators.make('ste', config.bits)
     with blame('estimator'):
         estimator = _estimator(config.estimator, config.bits)
+    with blame('model'):
+        model_class = _model(config.model)
     with blame('optimizer'):
-        name, arguments = calls.parse(config.optimizer)
-        optimizer = optimizers.make(name, config.weight_decay, **arguments)
+        optimizer = optimizers.parse(config.optimizer, config.weight_decay)
     with blame('placement'):
         transfer = optimizer.transfer(config.placement)
         if config.placement == 'update' and estimator.needs('gradient'):
             raise ValueError(f"{estimator.name} depends on the incoming gradient, use placement 'gradient'")
     with blame('twins'):
-        made = twins.twins(config.twins, estimator, transfer)
+        made = twins(names_of_twins(config.twins), estimator, transfer)
     resolved = ml_collections.ConfigDict(config)
     file, colon, _ = config.estimator.partition(':')
     resolved.estimator = f'{file}:{estimator}' if colon else str(estimator)
     resolved.optimizer = str(optimizer)
-    return Settings(resolved, quantizer, estimator, optimizer, transfer, made)
+    return Settings(resolved, estimator, optimizer, transfer, made, model_class)
 
 
-def check_image_shape(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> None:
-    """Refuses images (height, width, ...) that are too small for the config's model."""
-    least = _SMALLEST_IMAGES[config.model]
-    if min(shape[:2]) < least:
-        key = 'image_size' if config.dataset == 'imagenet2012' else 'dataset'
-        raise UserError(
-            f'{key}: images of {shape[0]}x{shape[1]} pixels are too small for model={config.model}, '
-            f'which needs {least}x{least} or more'
-        )
+def names_of_twins(text: str) -> list[str]:
+    """The twins of a comma-separated list."""
+    return [name.strip() for name in text.split(',') if name.strip()]
+
+
+def _model(text: str) -> Callable[..., nn.Module]:
+    file, colon, call = text.partition(':')
+    if colon:
+        return users.load_model(file, call)
+    if text not in MODELS:
+        raise ValueError(calls.unknown('model', text, [*MODELS, 'FILE.py:MODEL(...)']))
+    return MODELS[text]
 
 
 def _check_numbers(config) -> None:
@@ -190,6 +217,5 @@ def _check_numbers(config) -> None:
 def _estimator(text: str, bits: int) -> estimators.Estimator:
     file, colon, call = text.partition(':')
     if colon:
-        return users.load(file, call, bits)
-    name, arguments = calls.parse(text)
-    return estimators.make(name, bits, **arguments)
+        return users.load_estimator(file, call, bits)
+    return estimators.parse(text, bits)

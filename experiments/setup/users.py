@@ -1,8 +1,10 @@
-"""A user's estimator, 'my_file.py:my_slope(x=3)': code they chose to run, tried in a child process first.
+"""A user's estimator or model, 'my_file.py:my_slope(x=3)' or 'my_file.py:MyModel(width=32)': code they chose to run.
 
-A slope that never returns, or takes the process down with it, then costs one line and not the run.
+A slope is tried in a child process first: one that never returns, or takes the process down with it, then costs one
+line and not the run.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -12,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import flax.linen as nn
+
 from experiments.setup import sources
 from qat import calls, estimators
 
@@ -20,7 +24,7 @@ _IMPORT_SECONDS = 120  # for ours, on a machine that is busy
 _STARTED = b'started\n'
 
 
-def load(file: str, call: str, bits: int) -> estimators.Estimator:
+def load_estimator(file: str, call: str, bits: int) -> estimators.Estimator:
     """The estimator of a Python file.
 
     Args:
@@ -31,12 +35,40 @@ def load(file: str, call: str, bits: int) -> estimators.Estimator:
     Raises:
       ValueError: no such file or function, or the function is no slope, or does not return in time.
     """
-    if not os.path.isfile(file):
-        raise ValueError(f'there is no file {file!r}')
+    _check_is_file(file)
     problem = _problem(file, pathlib.Path(file).read_bytes(), call, bits)
     if problem:
         raise ValueError(problem)
     return _make(file, call, bits)
+
+
+def load_model(file: str, call: str) -> Callable[..., nn.Module]:
+    """The Flax module of a Python file, with the arguments of the call; it takes further fields as keywords.
+
+    Raises:
+      ValueError: no such file or class, not a Flax module, or arguments that it does not take.
+    """
+    _check_is_file(file)
+    name, arguments = calls.parse(call)
+    found = _named(file, name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f'{name} of {file} is not a flax.linen.Module')
+    for key in arguments:
+        if key not in fields(found):
+            raise ValueError(calls.unknown(f'field of {name}', key, fields(found)))
+    return functools.partial(found, **arguments)
+
+
+def fields(model_class: Callable[..., nn.Module]) -> list[str]:
+    """The fields that a Flax module, or a partial one, can still be given."""
+    given = getattr(model_class, 'keywords', {})
+    declared = dataclasses.fields(getattr(model_class, 'func', model_class))
+    return [field.name for field in declared if field.name not in ('parent', 'name', *given)]
+
+
+def _check_is_file(file: str) -> None:
+    if not os.path.isfile(file):
+        raise ValueError(f'there is no file {file!r}')
 
 
 @functools.lru_cache
@@ -66,12 +98,12 @@ def _line(child: subprocess.Popen, seconds: float) -> bytes | None:
 
 def _make(file: str, call: str, bits: int) -> estimators.Estimator:
     name, arguments = calls.parse(call)
-    return estimators.from_slope(_function(file, name), bits, **arguments)
+    return estimators.from_slope(_named(file, name), bits, **arguments)
 
 
-def _function(file: str, name: str) -> Callable:
+def _named(file: str, name: str) -> Callable:
     try:
-        module = sources.load(file, 'users_estimator')
+        module = sources.load(file, 'users_file')
     except Exception as error:
         raise ValueError(f'{file} raised {type(error).__name__}: {error}') from error
     function = getattr(module, name, None)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from experiments.data import registry
 from experiments.errors import UserError
 from experiments.setup import command_line, settings
-from experiments.training.programs import fingerprint
+from experiments.training.sharing import fingerprint
 
 _ASSIGNMENT = re.compile(r'\s*([a-z_]+)\s*=(.*)', re.DOTALL)
 _LONGEST_NAME = 120  # characters of a folder's name

@@ -11,8 +11,8 @@ from rich.table import Table
 from experiments.results import figures, pages
 from experiments.results.metrics import METRICS
 from experiments.results.statistics import CONFIDENCE, interval
-from experiments.results.verdict import ANSWERS
 from experiments.workdir.files import write_text
+from qat.lockstep.verdict import ANSWERS
 
 ERROR = 'weight_alignment_error'
 SHOWN = [name for name, metric in METRICS.items() if metric.in_sweeps]

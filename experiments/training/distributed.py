@@ -1,30 +1,14 @@
 """Several processes, one run: who takes part, and which share of every batch is whose."""
 
-import dataclasses
 import os
 import threading
 
 import jax
 
+from experiments.data.batches import Share
 from experiments.errors import UserError, tell
 
 _TIMEOUT_SECONDS = int(os.environ.get('RENDEZVOUS_SECONDS', 120))  # slices and clusters may start unevenly
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """One process's part of every batch: the `index`-th of `count` equal ones."""
-
-    index: int = 0
-    count: int = 1
-
-    def of(self, rows: int) -> slice:
-        """This process's rows of so many."""
-        local = rows // self.count
-        return slice(self.index * local, (self.index + 1) * local)
-
-
-ALONE = Share()
 
 
 def start(setting: str) -> None:

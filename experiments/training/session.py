@@ -7,19 +7,19 @@ import sys
 import jax
 import numpy as np
 
-from experiments.data.registry import load
+from experiments.data import registry
 from experiments.errors import UserError
 from experiments.results import report, summary
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
 from experiments.training import distributed
-from experiments.training.runs import State, kernels
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, Trainer
 from experiments.workdir import beginning, environment, records
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import blame_disk, replacing, write_json
 from experiments.workdir.lock import locked
+from qat.lockstep.state import State
 
 
 def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
@@ -44,7 +44,7 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     with stopping() as stop, blame_disk(workdir):
         records.check_same_run(workdir, config)
         records.check_same_processes(workdir, jax.process_count())
-        trainer = Trainer(settings, load(settings.config, distributed.share()))
+        trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
         state = trainer.initial_state()
         with _opened(workdir, config, environment.describe(argv, trainer.devices)):
             state, code, rows = _train(trainer, state, workdir, stop)
@@ -62,7 +62,7 @@ def _train(trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop) ->
         begin = beginning.beginning(workdir, checkpoints, trainer.record_every)
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
-        for message in settings.warnings(kernels(state.ranges, state.ranges)):
+        for message in settings.warnings(state.ranges):
             warn(message)
         _say_size(trainer)
         if begin.step < trainer.steps and is_primary():
@@ -82,8 +82,8 @@ def _train(trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop) ->
 
 def _say_size(trainer: Trainer) -> None:
     devices = f'{len(trainer.devices)} of {jax.local_device_count()} devices'
-    images = trainer.settings.config.batch_size
-    say(f'{devices}, {jax.process_count()} process(es), {trainer.steps} steps of {images} images')
+    examples = trainer.settings.config.batch_size
+    say(f'{devices}, {jax.process_count()} process(es), {trainer.steps} steps of {examples} examples')
 
 
 @contextlib.contextmanager

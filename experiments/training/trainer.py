@@ -10,18 +10,21 @@ import jax
 import numpy as np
 from flax.jax_utils import prefetch_to_device
 
-from experiments.data.arrays import Batches
+from experiments.data.batches import Batch, Batches
 from experiments.errors import UserError
 from experiments.results import summary
-from experiments.setup.settings import AXIS, Settings
+from experiments.setup.settings import Settings
 from experiments.terminal import progress_bar, say
-from experiments.training.finiteness import complaint
-from experiments.training.programs import programs
-from experiments.training.runs import REFERENCE, Moment, State, kernels
+from experiments.training.programs import AXIS
+from experiments.training.sharing import programs
 from experiments.training.stopping import Stop
 from experiments.workdir.beginning import Beginning
 from experiments.workdir.checkpoints import Checkpoints, read_weights
 from experiments.workdir.records import NoRecords
+from qat.lockstep import weights
+from qat.lockstep.finiteness import complaint
+from qat.lockstep.state import Moment, State
+from qat.lockstep.twins import REFERENCE
 
 FINISHED, NOT_FINITE = 0, 3  # exit codes, beside those of `stopping`
 _MOST_STEPS_IN_FLIGHT = 10  # the host runs so far ahead of the devices ...
@@ -38,7 +41,7 @@ class Trainer:
         self.settings, self.batches = settings, batches
         self.steps_per_epoch, self.steps = settings.steps(batches.steps_in_data)
         self.record_every = config.eval_every_epochs * self.steps_per_epoch
-        self.programs = programs(settings, batches.classes)
+        self.programs = programs(settings, batches)
         self.lockstep, self.devices = self.programs.lockstep, self.programs.devices
         self._learning_rates = settings.learning_rates(self.steps)
         self._train_seconds, self._steps_timed, self._compile_seconds = 0.0, 0, None
@@ -49,14 +52,12 @@ class Trainer:
         Raises:
           UserError: `init_from` names weights of another architecture.
         """
-        init = functools.partial(
-            self.programs.init, jax.random.key(self.settings.config.seed), image_shape=self.batches.image_shape
-        )
+        init = functools.partial(self.programs.init, jax.random.key(self.settings.config.seed))
         if not self.settings.config.init_from:
             return self.programs.placed(init())
         given = read_weights(self.settings.config.init_from)
         reference = jax.eval_shape(init).runs[REFERENCE]
-        expected = {'params': reference.params, 'batch_stats': reference.batch_stats}
+        expected = reference.params, reference.model_state
         if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
             raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
         return self.programs.placed(init(given=given))
@@ -94,7 +95,7 @@ class Trainer:
         say(f'not finite at step {step}: {bad}; try a smaller learning rate, with another --workdir', sys.stderr)
         return NOT_FINITE
 
-    def batches_from(self, step: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+    def batches_from(self, step: int) -> Iterator[Batch]:
         """Batches from this step on, sharded, a few of them on the devices before they are needed."""
         host = map(self.programs.sharded, self.batches.train(step, self.steps_per_epoch))
         return prefetch_to_device(host, _BATCHES_AHEAD, self.devices, AXIS)
@@ -103,10 +104,10 @@ class Trainer:
         first = np.bool_(step % self.record_every == 0)
         return Moment(self._learning_rates[step], np.float32(step / self.steps), first)
 
-    def advance(self, state: State, step: int, batch: tuple[jax.Array, jax.Array]) -> State:
+    def advance(self, state: State, step: int, batch: Batch) -> State:
         """One update of every run; the time it takes counts as training."""
         start = time.perf_counter()
-        state = self.programs.step(state, self._moment(step), *batch)
+        state = self.programs.step(state, self._moment(step), batch)
         if self._compile_seconds is None:
             jax.block_until_ready(state)
             self._compile_seconds = time.perf_counter() - start
@@ -122,6 +123,7 @@ class Trainer:
         return int(min(max(1, a_second), _MOST_STEPS_IN_FLIGHT))
 
     def _record(self, state: State, step: int, log: NoRecords) -> dict:
+        plan = self.lockstep.plan(state.runs[REFERENCE].params)
         start = time.perf_counter()
         jax.block_until_ready(state)
         self._train_seconds += time.perf_counter() - start
@@ -129,13 +131,13 @@ class Trainer:
         losses = {name: run.loss.item() / since if step else None for name, run in state.runs.items()}
         evaluated = self.evaluate(state)
         measured = jax.device_get(self.programs.measure(state))
-        row = summary.row(self.lockstep, step, losses, evaluated, measured, log.rows)
+        row = summary.row(plan.computed_by, step, losses, evaluated, measured, log.rows)
         log.append(row)
         return row
 
     def evaluate(self, state: State) -> dict:
         """The sums of `Lockstep.evaluate` over all validation examples."""
-        sums = [self.programs.evaluate(state, *self.programs.sharded(batch)) for batch in self.batches.validation()]
+        sums = [self.programs.evaluate(state, self.programs.sharded(batch)) for batch in self.batches.validation()]
         return jax.tree.map(lambda *parts: math.fsum(map(float, parts)), *jax.device_get(sums))
 
     def timing(self) -> dict:
@@ -150,12 +152,10 @@ class Trainer:
 
     def sampled_weights(self, state: State) -> dict[str, np.ndarray]:
         """w / R of evenly spaced weights of every layer: 'reference/conv1', 'ste/conv1', ..."""
-        sampled = {}
-        ranges = kernels(state.ranges, state.ranges)
-        computed = {REFERENCE: REFERENCE, **self.lockstep.computed_by}
-        for name, run in computed.items():
-            for layer, kernel in kernels(state.ranges, state.runs[run].params).items():
-                relative = np.ravel(kernel / ranges[layer])
+        sampled, plan = {}, self.lockstep.plan(state.runs[REFERENCE].params)
+        for name, run in {REFERENCE: REFERENCE, **plan.computed_by}.items():
+            for layer, weight in weights.get(state.runs[run].params, plan.paths).items():
+                relative = np.ravel(weight / state.ranges[layer])
                 sampled[f'{name}/{layer}'] = relative[:: -(-relative.size // _SAMPLED_WEIGHTS)]
         return sampled
 

@@ -17,10 +17,11 @@ import orbax.checkpoint as ocp
 
 from experiments.errors import UserError
 from experiments.terminal import warn
-from experiments.training.runs import REFERENCE, RunState, State
 from experiments.workdir import checksums
 from experiments.workdir.files import free_name
+from qat.lockstep.state import RunState, State
 from qat.lockstep.tracking import Tracking
+from qat.lockstep.twins import REFERENCE
 
 _KEPT = 2
 _ARRAYS = 'state'  # orbax's folder in a checkpoint's
@@ -130,14 +131,14 @@ class Checkpoints:
         return _read(self.folder / str(step), template)
 
 
-def read_weights(workdir: str) -> dict:
-    """The reference's 'params' and 'batch_stats' in the newest sound checkpoint of a run.
+def read_weights(workdir: str) -> tuple[dict, dict]:
+    """The reference's parameters and its model's state in the newest sound checkpoint of a run.
 
     Raises:
       UserError: there is none.
     """
     reference = read_newest('init_from', workdir)['runs'][REFERENCE]
-    return {'params': reference['params'], 'batch_stats': reference.get('batch_stats') or {}}
+    return reference['params'], reference.get('model_state') or {}
 
 
 def read_reference(workdir: pathlib.Path, optimizer: optax.GradientTransformation) -> State:
@@ -156,7 +157,7 @@ def read_reference(workdir: pathlib.Path, optimizer: optax.GradientTransformatio
         opt_state = _structured(jax.eval_shape(optimizer.init, reference['params']), reference['opt_state'])
     except (LookupError, TypeError):
         raise UserError(f'--from: the checkpoint in {str(workdir)!r} is not of the optimizer in config.json') from None
-    run = RunState(reference['params'], reference.get('batch_stats') or {}, opt_state, reference['loss'])
+    run = RunState(reference['params'], reference.get('model_state') or {}, opt_state, reference['loss'])
     return State(found['step'], found['ranges'], {REFERENCE: run}, Tracking({}, {}, {}))
 
 

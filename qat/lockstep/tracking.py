@@ -1,4 +1,8 @@
-"""Every twin's weights compared with the reference's, run by run and layer by layer, on the device."""
+"""Every twin's weights compared with the reference's, run by run and layer by layer, on the device.
+
+Weights here are quantized weights by layer, arrays of any shape; ranges are their R, by layer, scalars or shaped to
+broadcast against them.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,9 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from qat import trajectory
+from qat.lockstep.weights import Weights
 from qat.quantizers import UniformQuantizer
-
-Kernels = dict[str, jax.Array]  # by layer
 
 
 @struct.dataclass
@@ -33,18 +36,18 @@ class Tracker:
     """Follows the quantized kernels of all runs.
 
     Attributes:
-      quantizer: gives the codes.
+      quantizers: give the codes, by layer.
       reference: the name of the run that the others are compared with.
-      maps: by twin, what the reference's weights go through before they are compared.
+      maps: by twin and layer, what the reference's weights go through before they are compared: (w, R) -> w.
       change_points: whether they are tracked; without them only weights and codes are compared.
     """
 
-    quantizer: UniformQuantizer
+    quantizers: Mapping[str, UniformQuantizer]
     reference: str
-    maps: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]
+    maps: Mapping[str, Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]]
     change_points: bool
 
-    def begin(self, kernels: dict[str, Kernels], ranges: Kernels) -> Tracking:
+    def begin(self, kernels: dict[str, Weights], ranges: Weights) -> Tracking:
         """Before the first step; `kernels` by run and layer."""
         paths = {twin: jax.tree.map(trajectory.begin_path, kernels[twin]) for twin in self.maps}
         if not self.change_points:
@@ -56,7 +59,7 @@ class Tracker:
         return Tracking(histories, paths, lags)
 
     def advance(
-        self, tracking: Tracking, before: dict[str, Kernels], after: dict[str, Kernels], ranges: Kernels
+        self, tracking: Tracking, before: dict[str, Weights], after: dict[str, Weights], ranges: Weights
     ) -> Tracking:
         """One update later."""
         paths = {
@@ -81,7 +84,7 @@ class Tracker:
         return Tracking(histories, paths, lags)
 
     def measure(
-        self, tracking: Tracking, kernels: dict[str, Kernels], ranges: Kernels
+        self, tracking: Tracking, kernels: dict[str, Weights], ranges: Weights
     ) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By twin and layer: the sums that `trajectory.summarize` turns into metrics."""
         return {
@@ -91,9 +94,9 @@ class Tracker:
 
     def _measure_layer(self, tracking, kernels, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
         weights = {run: kernels[run][layer] for run in (self.reference, twin)}
-        codes = {run: self.quantizer.codes(kernel, ranges[layer]) for run, kernel in weights.items()}
+        codes = {run: self.quantizers[layer].codes(kernel, ranges[layer]) for run, kernel in weights.items()}
         sums = trajectory.measure_weights(
-            self.maps[twin](weights[self.reference], ranges[layer]),
+            self.maps[twin][layer](weights[self.reference], ranges[layer]),
             codes[self.reference],
             weights[twin],
             codes[twin],
@@ -105,5 +108,5 @@ class Tracker:
             sums |= trajectory.measure_histories(*histories, tracking.lags[twin][layer])
         return sums
 
-    def _codes(self, kernels: Kernels, ranges: Kernels) -> Kernels:
-        return jax.tree.map(self.quantizer.codes, kernels, ranges)
+    def _codes(self, kernels: Weights, ranges: Weights) -> Weights:
+        return {layer: self.quantizers[layer].codes(kernel, ranges[layer]) for layer, kernel in kernels.items()}

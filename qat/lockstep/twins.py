@@ -8,25 +8,28 @@ self       the same everything: any difference is a broken lockstep
 """
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 
 from qat import calls
-from qat.equivalence import UNCHANGED, NotCovered, Recipe, alpha, recipe
 from qat.estimators import Estimator, ste_with_clip_of
 from qat.optimizers import Transfer
+from qat.theory.coverage import NotCovered
+from qat.theory.recipe import UNCHANGED, Recipe, recipe
+from qat.theory.weight_map import alpha
 
-NAMES = ('ste', 'naive_ste', 'map_ste', 'jitter', 'self')
+REFERENCE = 'reference'
 JITTER = 1.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Twin:
-    """What distinguishes a run from the reference.
+    """What distinguishes a run from the reference, for one quantized weight.
 
     Attributes:
       estimator: its gradient estimator.
       learning_rate_factor: on the learning rate of every parameter.
-      recipe: on the quantized kernels: a further factor, and the start from M(w0). Where the
-        start is remapped, the reference is compared through M.
+      recipe: a further factor on the learning rate of this weight, and whether it starts from M(w0). Where it does, the
+        reference is compared through M.
     """
 
     estimator: Estimator
@@ -34,47 +37,54 @@ class Twin:
     recipe: Recipe = UNCHANGED
 
 
-def twin(name: str, reference: Estimator, transfer: Transfer) -> Twin:
-    """The twin of this name, for an estimator under an optimizer of this transfer class.
+def _ste(reference: Estimator, transfer: Transfer) -> Twin:
+    found = recipe(reference, transfer.transfer_class, transfer.reason)
+    return Twin(ste_with_clip_of(reference), recipe=found)
+
+
+TWINS = {
+    'ste': _ste,
+    'naive_ste': lambda reference, transfer: Twin(ste_with_clip_of(reference)),
+    'map_ste': lambda reference, transfer: Twin(ste_with_clip_of(reference), recipe=Recipe(alpha(reference), True)),
+    'jitter': lambda reference, transfer: Twin(reference, learning_rate_factor=JITTER),
+    'self': lambda reference, transfer: Twin(reference),
+}
+NAMES = tuple(TWINS)
+NEED_A_RECIPE = ('ste', 'map_ste')
+
+
+def check_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of twins as they are.
 
     Raises:
-      NotCovered: where it asks for a recipe and none is known.
+      ValueError: an unknown or repeated name.
     """
-    ste = ste_with_clip_of(reference)
-    match name:
-        case 'ste':
-            return Twin(ste, recipe=recipe(reference, transfer.transfer_class, transfer.reason))
-        case 'naive_ste':
-            return Twin(ste)
-        case 'map_ste':
-            return Twin(ste, recipe=Recipe(alpha(reference), True))
-        case 'jitter':
-            return Twin(reference, learning_rate_factor=JITTER)
-        case 'self':
-            return Twin(reference)
-    raise ValueError(calls.unknown('twin', name, NAMES))
-
-
-def twins(text: str, reference: Estimator, transfer: Transfer) -> dict[str, Twin]:
-    """The twins named in a comma-separated list, in its order.
-
-    Raises:
-      ValueError: an unknown or repeated name, or a twin without a recipe, with the reason.
-    """
-    listed = [name.strip() for name in text.split(',') if name.strip()]
-    for name in listed:
-        if listed.count(name) > 1:
+    names = tuple(names)
+    for name in names:
+        if name not in TWINS:
+            raise ValueError(calls.unknown('twin', name, TWINS))
+        if names.count(name) > 1:
             raise ValueError(f'{name!r} is listed twice')
-    made = {}
-    for name in listed:
+    return names
+
+
+def twins(names: Iterable[str], reference: Estimator, transfer: Transfer) -> dict[str, Twin]:
+    """The twins of these names, for an estimator under an optimizer of this transfer class, in their order.
+
+    Raises:
+      ValueError: an unknown or repeated name.
+      NotCovered: a twin that asks for a recipe where none is known, with the reason.
+    """
+    names, made = check_names(names), {}
+    for name in names:
         try:
-            made[name] = twin(name, reference, transfer)
+            made[name] = TWINS[name](reference, transfer)
         except NotCovered as error:
-            rest = ','.join(other for other in listed if other not in ('ste', 'map_ste')) or 'naive_ste'
-            raise ValueError(f'{name!r} is refused, {error}; use --config.twins={rest}') from None
+            rest = ','.join(other for other in names if other not in NEED_A_RECIPE) or 'naive_ste'
+            raise NotCovered(f'{name!r} is refused, {error}; use twins={rest}') from None
     return made
 
 
-def computed_by(twins: dict[str, Twin]) -> dict[str, str]:
-    """Which run computes each twin: equal ones are computed once and listed twice."""
-    return {name: next(other for other in twins if twins[other] == spec) for name, spec in twins.items()}
+def computed_by(runs: Mapping[str, object]) -> dict[str, str]:
+    """Which run computes each twin, by name: equal ones are computed once and listed twice."""
+    return {name: next(other for other in runs if runs[other] == run) for name, run in runs.items()}

@@ -47,13 +47,14 @@ class ResNet50(nn.Module):
     """The network.
 
     Attributes:
-      conv: constructor of the convolutions, `nn.Conv` or another of its signature.
+      conv, dense: constructors of the layers: `nn.Conv` and `nn.Dense`, or others of their signatures.
       classes: number of logits.
       dtype: of the computation; parameters, batch statistics and logits are float32.
       axis_name: of the devices over which batch statistics are averaged; None: each its own.
     """
 
-    conv: Callable[..., nn.Module]
+    conv: Callable[..., nn.Module] = nn.Conv
+    dense: Callable[..., nn.Module] = nn.Dense
     classes: int = 1000
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -78,4 +79,4 @@ class ResNet50(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Bottleneck(64 * 2**stage, stride, conv, norm, name=f'stage{stage + 1}_block{block + 1}')(x)
         x = jnp.mean(x, axis=(1, 2))
-        return nn.Dense(self.classes, dtype=self.dtype, name='classifier')(x).astype(jnp.float32)
+        return self.dense(self.classes, dtype=self.dtype, name='classifier')(x).astype(jnp.float32)

@@ -28,20 +28,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.training.runs import RunState, map_kernels
-from qat.equivalence import NotCovered, WeightMap, recipe
 from qat.estimators import Estimator
+from qat.lockstep import weights
+from qat.lockstep.state import RunState
+from qat.lockstep.weights import Paths
 from qat.optimizers import Optimizer
-
-# With which power of the gradient a field of the optimizer's state grows; those left out do not.
-POWERS = {
-    'sgd': {'trace': 1},
-    'signsgd': {},
-    'adam': {'mu': 1, 'nu': 2},
-    'adamw': {'mu': 1, 'nu': 2},
-    'rmsprop': {'mu': 1, 'nu': 2},
-    'lion': {'mu': 1},
-}
+from qat.theory.coverage import NotCovered
+from qat.theory.recipe import recipe
+from qat.theory.weight_map import WeightMap
 
 
 class Conversion:
@@ -54,41 +48,43 @@ class Conversion:
     def __init__(self, source: Estimator, target: Estimator, optimizer: Optimizer, placement: str):
         transfer = optimizer.transfer(placement)
         recipes = [recipe(one, transfer.transfer_class, transfer.reason) for one in (source, target)]
-        if source.passes_outside != target.passes_outside:
+        if source.clip.passes != target.clip.passes:
             raise NotCovered(f'only one of {source} and {target} passes gradients outside the range')
         self._factors = [one.learning_rate_factor for one in recipes]
         self._source, self._target = WeightMap(source), WeightMap(target)
         self._moves = recipes[0].remaps_initialization
-        self._powers = POWERS[optimizer.name] if placement == 'gradient' else {}
+        self._powers = optimizer.moments if placement == 'gradient' else {}
 
-    def __call__(self, run: RunState, ranges: dict) -> RunState:
-        """The equivalent run; `ranges` as in `State`."""
-        params = map_kernels(self._weights, ranges, run.params)
+    def __call__(self, run: RunState, ranges: weights.Weights, paths: Paths) -> RunState:
+        """The equivalent run; `ranges` as in `State`, `paths` of its quantized weights."""
+        before = weights.get(run.params, paths)
+        after = {layer: self._moved(weight, ranges[layer]) for layer, weight in before.items()}
         opt_state = run.opt_state
         for field, power in self._powers.items():
-            before = optax.tree_utils.tree_get(opt_state, field)
-            if before is not None:  # as the trace of SGD without momentum
-                after = map_kernels(self._moments(power), ranges, before, run.params, params)
-                opt_state = optax.tree_utils.tree_set(opt_state, **{field: after})
-        return run.replace(params=params, opt_state=opt_state)
+            moments = optax.tree_utils.tree_get(opt_state, field)
+            if moments is not None:  # as the trace of SGD without momentum
+                own = weights.get(moments, paths)
+                rescaled = {
+                    layer: own[layer] * self._slope_ratio(before[layer], after[layer], ranges[layer]) ** power
+                    for layer in paths
+                }
+                opt_state = optax.tree_utils.tree_set(opt_state, **{field: weights.replace(moments, paths, rescaled)})
+        return run.replace(params=weights.replace(run.params, paths, after), opt_state=opt_state)
 
     def kernel_learning_rate_factor(self, before: float) -> float:
-        """The new factor on the learning rate of the quantized kernels, from the old one."""
+        """The new factor on the learning rate of the quantized weights, from the old one."""
         of_source, of_target = self._factors
         return before * of_source / of_target
 
-    def _weights(self, weights: jax.Array, range: jax.Array) -> jax.Array:
-        return self._target.inverse(self._source(weights, range), range) if self._moves else weights
+    def _moved(self, weight: jax.Array, R: jax.Array) -> jax.Array:
+        return self._target.inverse(self._source(weight, R), R) if self._moves else weight
 
-    def _moments(self, power: int):
-        def rescaled(moment, range, weights_before, weights_after):
-            after, before = _slope(self._target, weights_after, range), _slope(self._source, weights_before, range)
-            return moment * (after / before) ** power
-
-        return rescaled
+    def _slope_ratio(self, before: jax.Array, after: jax.Array, R: jax.Array) -> jax.Array:
+        """sbar of the target over sbar of the source, shaped like the weights."""
+        return _slope(self._target, after, R) / _slope(self._source, before, R)
 
 
-def _slope(weight_map: WeightMap, weights: jax.Array, range: jax.Array) -> jax.Array:
+def _slope(weight_map: WeightMap, weights: jax.Array, R: jax.Array) -> jax.Array:
     """sbar(w), positive everywhere."""
-    slope = weight_map.estimator.at(weights, range)
+    slope = weight_map.estimator.at(weights, R)
     return jnp.where(slope > 0, slope, weight_map.alpha)

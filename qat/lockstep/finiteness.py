@@ -4,24 +4,24 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
 
-from experiments.training.runs import RunState, State
+from qat.lockstep import weights
+from qat.lockstep.state import RunState, State
 
 _LOSS = 'training loss'
 _NAMED = 3  # layers of a run; the others are counted
 
 
 def finite(state: State) -> dict[str, dict[str, jax.Array]]:
-    """By run: whether its training loss is finite, and by layer whether all weights and batch statistics are."""
+    """By run: whether its training loss is finite, and by layer whether all weights and the model's state are."""
     return {name: {_LOSS: jnp.isfinite(run.loss), **_layers(run)} for name, run in state.runs.items()}
 
 
 def _layers(run: RunState) -> dict[str, jax.Array]:
     found = {}
-    for tree in (run.params, run.batch_stats):
-        for path, leaf in flatten_dict(tree).items():
-            layer = '/'.join(path[:-1])
+    for tree in (run.params, run.model_state):
+        for path, leaf in zip(weights.all_paths(tree), jax.tree.leaves(tree)):
+            layer = path.rpartition('/')[0]
             found[layer] = found.get(layer, True) & jnp.isfinite(leaf).all()
     return found
 

@@ -1,0 +1,111 @@
+"""A run's workdir -> the workdir of the equivalent run of another estimator, which training goes on from."""
+
+import pathlib
+import shlex
+import tempfile
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.data import registry
+from experiments.errors import UserError, blame
+from experiments.setup import command_line
+from experiments.setup.settings import Settings, names_of_twins, resolve
+from experiments.training.sharing import lockstep
+from experiments.workdir.checkpoints import Checkpoints, read_reference
+from experiments.workdir.files import write_json
+from experiments.workdir.records import ORIGIN
+from qat.lockstep.conversion import Conversion
+from qat.lockstep.state import State
+from qat.lockstep.twins import REFERENCE
+
+_COPIES = ('jitter', 'self')  # the twins that have the reference's estimator and start
+_MAY_CHANGE = {  # in the middle of a run: neither the state nor the batches depend on it
+    *('name', 'data_dir', 'distributed', 'checkpoint_every_steps', 'twins'),
+    *('num_epochs', 'epochs_scale', 'max_steps', 'learning_rate', 'learning_rate_scale'),
+}
+
+
+def convert(workdir: pathlib.Path, to: str, out: pathlib.Path, overrides: list[str]) -> str:
+    """Writes the equivalent run; returns what to tell the user.
+
+    Args:
+      workdir: of the run to convert.
+      to: the estimator of the new run.
+      out: folder of the new run, in which there is nothing yet.
+      overrides: '--config.KEY=VALUE' each.
+
+    Raises:
+      UserError: before anything is written.
+    """
+    source = resolve(_config(workdir, out, overrides))
+    # The state is all there: what init_from names is not needed any more.
+    config = ml_collections.ConfigDict({**source.config, 'estimator': to, 'init_from': ''})
+    target = resolve(config)
+    with blame('no equivalent run'):
+        conversion = Conversion(source.estimator, target.estimator, target.optimizer, config.placement)
+    factor = conversion.kernel_learning_rate_factor(config.kernel_learning_rate_factor)
+    config.kernel_learning_rate_factor = factor
+    target = resolve(config)
+    state = _begin(target, read_reference(workdir, source.optimizer.build(0.0)), conversion)
+    origin = {'from': str(workdir), 'estimator': source.config.estimator, 'step': int(state.step)}
+    _write(out, target.config, origin, state)
+    train = ['python', '-m', 'experiments.train', f'--config={out}/config.json', f'--workdir={out}']
+    return (
+        f'{source.config.estimator} -> {target.config.estimator} at step {state.step}, '
+        f'kernel_learning_rate_factor {factor:.6g}. Continue with\n  {shlex.join(train)}'
+    )
+
+
+def _config(workdir: pathlib.Path, out: pathlib.Path, overrides: list[str]) -> ml_collections.ConfigDict:
+    """The config of the run to convert, with the overrides, and with no other twins than copies."""
+    path = workdir / 'config.json'
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f'--out: {out} holds something already; choose another folder')
+    if not path.is_file():
+        raise UserError(f'--from: {workdir} holds no run: there is no {path}')
+    config, _ = command_line.parse([f'--config={path}', f'--out={out}', *overrides], 'out', ('--from', '--to'))
+    changed = {override.partition('=')[0].removeprefix('--config.') for override in overrides}
+    if changed - _MAY_CHANGE:
+        raise UserError(f'{min(changed - _MAY_CHANGE)}: only these may change: {", ".join(sorted(_MAY_CHANGE))}')
+    twins = names_of_twins(config.twins)
+    copies = [name for name in twins if name in _COPIES]
+    if 'twins' in changed and copies != twins:
+        raise UserError(f'twins: a converted run has no others than {", ".join(_COPIES)}, got {config.twins!r}')
+    config.twins = ','.join(copies) or 'self'
+    return config
+
+
+def _begin(settings: Settings, source: State, conversion: Conversion) -> State:
+    """The state of the new run from that of the old one, the twins as copies.
+
+    Raises:
+      UserError: weights that are not finite, or a run that is over.
+    """
+    batches = registry.load(settings.config)
+    _, steps = settings.steps(batches.steps_in_data)
+    if source.step >= steps:
+        raise UserError(f'--from: {source.step} of {steps} steps are done, nothing is left; raise --config.num_epochs')
+    pair, before = lockstep(settings, batches.task(settings.model)), source.runs[REFERENCE]
+    paths = pair.plan(before.params).paths
+    reference = jax.jit(lambda run, ranges: conversion(run, ranges, paths))(before, source.ranges)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(reference)):
+        raise UserError('no equivalent run: its weights or their moments are not finite in float32')
+    return pair.restart(source, reference)
+
+
+def _write(folder: pathlib.Path, config: ml_collections.ConfigDict, origin: dict, state: State) -> None:
+    """Writes the workdir, whole or not at all."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=folder.parent) as unfinished:
+            whole = pathlib.Path(unfinished, 'workdir')
+            whole.mkdir()
+            write_json(whole / 'config.json', config.to_dict())
+            write_json(whole / ORIGIN, origin)
+            with Checkpoints(whole) as checkpoints:
+                checkpoints.save(state)
+            whole.replace(folder)
+    except OSError as error:
+        raise UserError(f'--out: cannot write {folder}: {error.strerror or error}') from None

@@ -1,0 +1,65 @@
+"""From settings to compiled programs, which runs of one process share where they can."""
+
+import functools
+import json
+
+import jax
+
+from experiments.data.batches import Batches
+from experiments.data.classification import Classification
+from experiments.setup.settings import Settings
+from experiments.training.programs import AXIS, Programs, local_devices
+from qat.lockstep.lockstep import Lockstep
+
+# What a compiled step does not depend on: runs that differ in nothing else share it.
+_FREE_KEYS = (
+    *('name', 'seed', 'dataset', 'data_dir', 'init_from', 'distributed', 'eval_every_epochs', 'checkpoint_every_steps'),
+    *('num_epochs', 'steps_per_epoch', 'max_steps', 'epochs_scale', 'warmup_fraction'),
+    *('learning_rate', 'learning_rate_images', 'learning_rate_scale'),
+)
+_KEPT = 4  # programs; they take memory
+_cache: dict[str, Programs] = {}
+
+
+def lockstep(settings: Settings, task: Classification) -> Lockstep:
+    """The reference and its twins that a config asks for.
+
+    Raises:
+      UserError: the model has no weights of the kind that is to be quantized.
+    """
+    params, _ = jax.eval_shape(task.init, jax.random.key(0))
+    config = settings.config
+    return Lockstep(
+        task.loss,
+        settings.optimizer,
+        settings.estimator,
+        quantized=settings.quantized(params).__contains__,
+        twins=tuple(settings.twins),
+        ranges=config.range,
+        placement=config.placement,
+        has_state=True,
+        axis_name=AXIS,
+        kernel_learning_rate_factor=config.kernel_learning_rate_factor,
+        track_change_points=config.track_change_points,
+    )
+
+
+def programs(settings: Settings, batches: Batches) -> Programs:
+    """The programs of a setting; those that this process has compiled already are shared.
+
+    Raises:
+      UserError: a batch that the devices of all processes cannot share, or data that the model does not take.
+    """
+    devices = local_devices(settings.config.batch_size)
+    task = batches.task(functools.partial(settings.model, axis_name=AXIS))
+    key = json.dumps([fingerprint(settings), repr(task), [device.id for device in devices]])
+    if key not in _cache:
+        if len(_cache) == _KEPT:
+            del _cache[next(iter(_cache))]
+        _cache[key] = Programs(lockstep(settings, task), task, devices)
+    return _cache[key]
+
+
+def fingerprint(settings: Settings) -> str:
+    """Equal for settings that share programs, on the same data and devices."""
+    return json.dumps({key: value for key, value in settings.config.to_dict().items() if key not in _FREE_KEYS})

@@ -1,0 +1,293 @@
+"""A reference run and its twins, trained on the same batches in the same compiled step.
+
+For every run: rounding primitive on the quantized weights -> loss -> gradient -> optimizer -> new weights; then the
+trajectories of the twins are compared with the reference's. All methods are pure functions, to be called under
+`jax.jit`, `jax.pmap`, or neither.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from qat import trajectory
+from qat.calls import unknown
+from qat.estimators import Estimator, fake_quantize, parse
+from qat.lockstep import evaluation, weights
+from qat.lockstep.plan import Plan, Run, Spec, make
+from qat.lockstep.state import Moment, RunState, State
+from qat.lockstep.tracking import Tracker, Tracking
+from qat.lockstep.twins import REFERENCE
+from qat.lockstep.verdict import verdict
+from qat.optimizers import Optimizer
+from qat.probe import Probed
+from qat.ranges import RANGE_RULES, RangeRule
+from qat.theory.weight_map import alpha_if_covered
+
+
+class Lockstep:
+    """Trains a model with a gradient estimator beside its STE twins, and says whether it is STE in disguise.
+
+    Args:
+      loss: `loss(params, batch) -> scalar`; any JAX model. It is given the parameters with the quantized ones rounded.
+        With `has_state`: `loss(params, model_state, batch) -> (scalar, new model_state)`.
+      optimizer: any optax transformation, whose transfer class is then found by probing it; or a
+        `qat.optimizers.Optimizer`, which takes its learning rate from `Moment`.
+      estimator: a call such as 'dsq(k=6.5)', see `qat.slopes`; or a `qat.estimators.Estimator`, which has its bits.
+      bits: of the quantizer: an integer, or a function from a weight's path to one.
+      quantized: the path of a leaf of the parameters, such as 'Dense_0/kernel' -> whether it is quantized.
+      twins: names, see `qat.lockstep.twins`.
+      ranges: the range policy: a name of `qat.ranges`, a rule (initial weights -> R), or a mapping from the path of
+        every quantized weight to either. R is computed once and kept.
+      placement: 'gradient': the slope multiplies the gradient; 'update': it multiplies the optimizer's output.
+      has_state: whether the model has a state besides its parameters, such as batch norm's statistics.
+      axis_name: of the devices that share a batch, where `step` runs under `jax.pmap`; None: one device.
+      kernel_learning_rate_factor, track_change_points: see `qat.lockstep.plan.Spec`.
+
+    Random keys, masks and whatever else the loss wants travel in the batch, so that all runs see the same.
+
+    Raises:
+      ValueError: an argument that names nothing, or makes no sense. What depends on the parameters (no weight matches
+        `quantized`, a twin without a recipe, a loss that is not a scalar) is said by `init` or the first `step`.
+    """
+
+    def __init__(
+        self,
+        loss: Callable,
+        optimizer: optax.GradientTransformation | Optimizer,
+        estimator: str | Estimator,
+        bits: int | Callable[[str], int] | None = None,
+        *,
+        quantized: Callable[[str], bool],
+        twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self'),
+        ranges: str | RangeRule | Mapping[str, str | RangeRule] = 'max_abs',
+        placement: str = 'gradient',
+        has_state: bool = False,
+        axis_name: str | None = None,
+        kernel_learning_rate_factor: float = 1.0,
+        track_change_points: bool = True,
+    ):
+        self.loss = loss if has_state else _without_state(loss)
+        self.axis_name = axis_name
+        self.spec = Spec(
+            optimizer=optimizer if isinstance(optimizer, Optimizer) else Probed(optimizer),
+            quantized=quantized,
+            estimator=_estimators(estimator, bits),
+            range_rule=_range_rules(ranges),
+            placement=placement,
+            twins=tuple(twins),
+            kernel_learning_rate_factor=kernel_learning_rate_factor,
+            track_change_points=track_change_points,
+        )
+        self._plans: dict[tuple, Plan] = {}
+
+    def plan(self, params) -> Plan:
+        """What every run does, for a parameter tree of arrays or shapes; worked out once for a structure.
+
+        Raises:
+          ValueError: no weight is quantized, or a twin that has no recipe.
+        """
+        leaves, structure = jax.tree.flatten(params)
+        key = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if key not in self._plans:
+            self._plans[key] = make(self.spec, params)
+        return self._plans[key]
+
+    def init(self, params, model_state=None) -> State:
+        """The state before the first step: every run from the same weights, or M of them.
+
+        Args:
+          params: the initial parameters, a tree; the quantized leaves are float32.
+          model_state: with `has_state`, what goes into the loss besides.
+        """
+        self.plan(params)  # outside of the compiled part, so that what it refuses has a short traceback
+        return jax.jit(self._init)(params, {} if model_state is None else model_state)
+
+    def _init(self, params, model_state) -> State:
+        plan = self.plan(params)
+        start = weights.get(params, plan.paths)
+        ranges = {layer: self.spec.range_rule(plan.paths[layer])(weight) for layer, weight in start.items()}
+        runs = {}
+        for name, run in plan.runs.items():
+            mapped = {layer: run.maps[layer](weight, ranges[layer]) for layer, weight in start.items()}
+            # No two runs share a buffer, so that all may be donated.
+            own = jax.tree.map(jnp.copy, (weights.replace(params, plan.paths, mapped), model_state))
+            runs[name] = RunState(*own, self.spec.optimizer.build(0.0).init(own[0]), jnp.float32(0))
+        tracking = self._tracker(plan).begin(self._followed(plan, runs), ranges)
+        return State(jnp.int32(0), ranges, runs, tracking)
+
+    def restart(self, state: State, reference: RunState) -> State:
+        """The state of runs that all go on from this one, as copies of it, with nothing tracked so far."""
+        plan = self.plan(reference.params)
+        runs = dict.fromkeys(plan.runs, reference)
+        tracking = jax.jit(self._tracker(plan).begin)(self._followed(plan, runs), state.ranges)
+        return state.replace(runs=runs, tracking=tracking)
+
+    def step(self, state: State, batch, moment: Moment = Moment()) -> tuple[State, dict[str, jax.Array]]:  # noqa: B008
+        """One update of every run on a batch (this device's share of it, under `axis_name`).
+
+        Args:
+          state: of `init` or of the step before.
+          batch: whatever the loss takes.
+          moment: the learning rate and the progress, where they change with time.
+
+        Returns:
+          The new state, and the loss of the reference and of every twin, scalars by name.
+        """
+        plan = self.plan(state.runs[REFERENCE].params)
+        updated = {
+            name: self._update(plan, run, state.runs[name], state.ranges, moment, batch)
+            for name, run in plan.runs.items()
+        }
+        # Tracking reads the weights as they are stored: what reads them must not change how they are computed.
+        runs = jax.lax.optimization_barrier({name: run for name, (run, _) in updated.items()})
+        tracking = self.track(state, runs)
+        losses = {name: loss for name, (_, loss) in updated.items()}
+        losses = {REFERENCE: losses[REFERENCE], **{name: losses[run] for name, run in plan.computed_by.items()}}
+        return state.replace(step=state.step + 1, runs=runs, tracking=tracking), losses
+
+    def track(self, before: State, after: Mapping[str, RunState]) -> Tracking:
+        """The tracking one update later, from the state before it and the runs after it."""
+        plan = self.plan(before.runs[REFERENCE].params)
+        followed = self._followed(plan, before.runs), self._followed(plan, after)
+        with jax.named_scope('tracking'):
+            return self._tracker(plan).advance(before.tracking, *followed, before.ranges)
+
+    def quantized(self, name: str, state: State, progress: jax.Array | float = 0.0):
+        """The parameters of a run as its model reads them, the quantized ones rounded."""
+        plan = self.plan(state.runs[REFERENCE].params)
+        return self._rounded(plan, plan.runs[name], state.runs[name].params, state.ranges, progress)
+
+    def evaluate(self, examine: Callable, state: State, batch: Mapping) -> dict:
+        """Sums over the examples of a validation batch, see `qat.lockstep.evaluation.compare`.
+
+        Args:
+          examine: (params, model_state, batch) -> `qat.lockstep.evaluation.Examined`.
+          state: of the runs.
+          batch: with a 'mask', (examples,) bool, False for padding.
+        """
+        examined = {
+            name: examine(self.quantized(name, state), run.model_state, batch) for name, run in state.runs.items()
+        }
+        return evaluation.compare(examined, batch['mask'])
+
+    def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
+        """By computed twin and layer: the sums that `qat.trajectory.summarize` turns into metrics."""
+        plan = self.plan(state.runs[REFERENCE].params)
+        return self._tracker(plan).measure(state.tracking, self._followed(plan, state.runs), state.ranges)
+
+    def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
+        """By listed twin: the metrics of its trajectory so far, on the host; None for what does not exist."""
+        plan = self.plan(state.runs[REFERENCE].params)
+        measured = jax.device_get(jax.jit(self.measure)(state))
+        return {name: trajectory.summarize(measured[run].values()) for name, run in plan.computed_by.items()}
+
+    def verdict(self, state: State) -> str:
+        """Whether the estimator is STE in disguise, and why, in words."""
+        plan = self.plan(state.runs[REFERENCE].params)
+        estimators = tuple(dict.fromkeys(plan.estimators.values()))
+        alphas = [alpha_if_covered(estimator) for estimator in estimators]
+        return verdict(
+            ' and '.join(dict.fromkeys(map(str, estimators))),
+            f'{self.spec.optimizer} (class {plan.transfer.transfer_class}, {plan.transfer.reason})',
+            plan.transfer.transfer_class,
+            None if None in alphas else min(alphas),
+            self.summary(state),
+        )
+
+    def _update(self, plan: Plan, run: Run, before: RunState, ranges, moment: Moment, batch) -> tuple:
+        def loss_of(params):
+            rounded = self._rounded(plan, run, params, ranges, moment.progress)
+            loss, model_state = self.loss(rounded, before.model_state, batch)
+            if jnp.shape(loss) != ():
+                raise ValueError(f'the loss must be a scalar, it has shape {jnp.shape(loss)}')
+            return loss, model_state
+
+        results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
+        (loss, model_state), gradients = self._mean_over_devices(results)
+        with jax.named_scope('optimizer'):
+            optimizer = self.spec.optimizer.build(run.learning_rate_factor * moment.learning_rate)
+            updates, opt_state = optimizer.update(gradients, before.opt_state, before.params)
+            updates = self._adjusted(plan, run, updates, before.params, ranges, moment.progress)
+            params = optax.apply_updates(before.params, updates)
+        return RunState(params, model_state, opt_state, jnp.where(moment.first, 0, before.loss) + loss), loss
+
+    def _adjusted(self, plan: Plan, run: Run, updates, params, ranges, progress):
+        """The optimizer's output, times the slope under placement 'update', times the recipe's factor."""
+        adjusted, kernels = weights.get(updates, plan.paths), weights.get(params, plan.paths)
+        for layer, factor in run.weight_factors.items():
+            if layer in run.output_slopes:
+                adjusted[layer] *= run.output_slopes[layer].at(kernels[layer], ranges[layer], progress=progress)
+            adjusted[layer] *= factor
+        return weights.replace(updates, plan.paths, adjusted)
+
+    def _rounded(self, plan: Plan, run: Run, params, ranges, progress):
+        with jax.named_scope('quantize'):
+            rounded = {
+                layer: fake_quantize(run.estimators[layer], weight, ranges[layer], jnp.float32(progress))
+                for layer, weight in weights.get(params, plan.paths).items()
+            }
+        return weights.replace(params, plan.paths, rounded)
+
+    def _mean_over_devices(self, tree):
+        """The mean of floats over devices; XLA's CPU backend would copy even what a single device has by itself."""
+        if self.axis_name is None or jax.lax.axis_size(self.axis_name) == 1:
+            return tree
+
+        def mean(leaf):
+            return jax.lax.pmean(leaf, self.axis_name) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+        return jax.tree.map(mean, tree)
+
+    def _tracker(self, plan: Plan) -> Tracker:
+        quantizers = {layer: estimator.quantizer for layer, estimator in plan.estimators.items()}
+        maps = {name: run.maps for name, run in plan.runs.items() if name != REFERENCE}
+        return Tracker(quantizers, REFERENCE, maps, self.spec.track_change_points)
+
+    def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
+        return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}
+
+
+def _without_state(loss: Callable) -> Callable:
+    def with_state(params, model_state, batch):
+        return loss(params, batch), model_state
+
+    return with_state
+
+
+def _estimators(estimator: str | Estimator, bits: int | Callable[[str], int] | None) -> Callable[[str], Estimator]:
+    if isinstance(estimator, Estimator):
+        if bits is not None:
+            raise ValueError(f'bits are given twice: {estimator} has {estimator.bits} already; leave them out')
+        return lambda path: estimator
+    if bits is None:
+        raise ValueError(f'give the bits of the quantizer, as in bits=2, with the estimator {estimator!r}')
+    made = functools.lru_cache(maxsize=None)(functools.partial(parse, estimator))
+    if callable(bits):
+        return lambda path: made(bits(path))
+    made(bits)  # refuses now what does not exist
+    return lambda path: made(bits)
+
+
+def _range_rules(ranges: str | RangeRule | Mapping[str, str | RangeRule]) -> Callable[[str], RangeRule]:
+    if isinstance(ranges, Mapping):
+        rules = {path: _range_rule(given) for path, given in ranges.items()}
+
+        def of_path(path: str) -> RangeRule:
+            if path not in rules:
+                raise ValueError(f'ranges says nothing of the quantized weight {path!r}')
+            return rules[path]
+
+        return of_path
+    rule = _range_rule(ranges)
+    return lambda path: rule
+
+
+def _range_rule(given: str | RangeRule) -> RangeRule:
+    if callable(given):
+        return given
+    if given not in RANGE_RULES:
+        raise ValueError(unknown('range', given, RANGE_RULES))
+    return RANGE_RULES[given]

@@ -1,0 +1,131 @@
+"""From what a user asks for to what every run does: the runs of a lockstep, once the parameter tree is known."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+
+from qat.estimators import Estimator, ste_with_clip_of
+from qat.lockstep import twins, weights
+from qat.lockstep.twins import REFERENCE, Twin
+from qat.optimizers import Transfer, check_placement
+from qat.ranges import RangeRule
+from qat.theory.weight_map import WeightMap
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What is compared with what; frozen and hashable.
+
+    Attributes:
+      optimizer: of all runs: `build(learning_rate)` gives its optax transformation, `transfer(placement, params,
+        paths)` its transfer class. `qat.optimizers.Optimizer`, or `qat.probe.Probed` around any optax transformation.
+      quantized: the path of a leaf -> whether it is quantized.
+      estimator: the path of a quantized leaf -> the reference's estimator there, with its bits.
+      range_rule: the path of a quantized leaf -> its range policy.
+      placement: 'gradient' (the slope multiplies the gradient) or 'update' (it multiplies the optimizer's output).
+      twins: names, see `qat.lockstep.twins`.
+      kernel_learning_rate_factor: on the learning rate of the quantized weights of every run.
+      track_change_points: whether to remember what the codes went through, 20 bytes a weight and run.
+    """
+
+    optimizer: object
+    quantized: Callable[[str], bool]
+    estimator: Callable[[str], Estimator]
+    range_rule: Callable[[str], RangeRule]
+    placement: str = 'gradient'
+    twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self')
+    kernel_learning_rate_factor: float = 1.0
+    track_change_points: bool = True
+
+    def __post_init__(self):
+        check_placement(self.placement)
+        twins.check_names(self.twins)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How one run is updated; every mapping is by layer.
+
+    Attributes:
+      estimators: what the quantized weights are rounded with: the run's, or STE where the slope multiplies the output.
+      output_slopes: the estimators that multiply the optimizer's output; empty under placement 'gradient'.
+      weight_factors: on the updates of the quantized weights.
+      learning_rate_factor: on the learning rate of every parameter.
+      maps: what the reference's initial weights go through to become the run's, (w, R) -> w.
+    """
+
+    estimators: Mapping[str, Estimator]
+    output_slopes: Mapping[str, Estimator]
+    weight_factors: Mapping[str, float]
+    learning_rate_factor: float
+    maps: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A spec made for one structure of parameters.
+
+    Attributes:
+      paths: of the quantized weights, by layer.
+      estimators: the reference's, by layer.
+      transfer: the optimizer's class, and why.
+      runs: by name, the reference first, then the twins that are computed.
+      computed_by: by listed twin, the run that computes it.
+    """
+
+    paths: weights.Paths
+    estimators: Mapping[str, Estimator]
+    transfer: Transfer
+    runs: Mapping[str, Run]
+    computed_by: Mapping[str, str]
+
+
+def make(spec: Spec, params) -> Plan:
+    """The plan of a spec for a parameter tree (of arrays or shapes).
+
+    Raises:
+      ValueError: no weight is quantized, or a twin that has no recipe.
+    """
+    paths = weights.select(params, spec.quantized)
+    estimators = {layer: spec.estimator(path) for layer, path in paths.items()}
+    transfer = spec.optimizer.transfer(spec.placement, params, tuple(paths.values()))
+    if spec.placement == 'update' and any(estimator.needs('gradient') for estimator in estimators.values()):
+        raise ValueError("an estimator that depends on the incoming gradient needs placement 'gradient'")
+    # By run and layer. Layers with one estimator share its twins.
+    of_estimator = {each: twins.twins(spec.twins, each, transfer) for each in dict.fromkeys(estimators.values())}
+    listed = {name: {layer: of_estimator[each][name] for layer, each in estimators.items()} for name in spec.twins}
+    computed_by = twins.computed_by(listed)
+    computed = {REFERENCE: {layer: Twin(each) for layer, each in estimators.items()}}
+    computed |= {name: listed[name] for name in dict.fromkeys(computed_by.values())}
+    runs = {name: _run(spec, by_layer, estimators) for name, by_layer in computed.items()}
+    return Plan(paths, estimators, transfer, runs, computed_by)
+
+
+def _run(spec: Spec, by_layer: Mapping[str, Twin], reference: Mapping[str, Estimator]) -> Run:
+    update = spec.placement == 'update'
+    (learning_rate_factor,) = {twin.learning_rate_factor for twin in by_layer.values()}
+    return Run(
+        estimators={
+            layer: ste_with_clip_of(twin.estimator) if update else twin.estimator for layer, twin in by_layer.items()
+        },
+        output_slopes={layer: twin.estimator for layer, twin in by_layer.items()} if update else {},
+        weight_factors={
+            layer: spec.kernel_learning_rate_factor * twin.recipe.learning_rate_factor
+            for layer, twin in by_layer.items()
+        },
+        learning_rate_factor=learning_rate_factor,
+        maps={
+            layer: _weight_map(reference[layer]) if twin.recipe.remaps_initialization else _no_map
+            for layer, twin in by_layer.items()
+        },
+    )
+
+
+_weight_map = functools.lru_cache(maxsize=64)(WeightMap)
+
+
+def _no_map(weights: jax.Array, R: jax.Array) -> jax.Array:
+    """The identity, for twins that start where the reference starts."""
+    return weights

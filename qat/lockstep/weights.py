@@ -1,0 +1,61 @@
+"""Which leaves of a parameter tree are quantized: an explicit mapping from a layer's name to the path of its weight.
+
+A path is the keys of a leaf joined by '/', such as 'Dense_0/kernel'. A layer is called by its weight's path without the
+last key ('Dense_0'), or by the whole path where that would give two weights one name.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+Paths = dict[str, str]  # by layer
+Weights = dict[str, jax.Array]  # by layer
+
+
+def all_paths(params) -> list[str]:
+    """The path of every leaf of a tree."""
+    return [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
+
+
+def select(params, quantized: Callable[[str], bool]) -> Paths:
+    """The paths that are quantized, by layer.
+
+    Args:
+      params: a tree of arrays or of their shapes.
+      quantized: path -> whether its leaf is quantized.
+
+    Raises:
+      ValueError: no path is, or a leaf that is not float32.
+    """
+    dtypes = {_path(keys): leaf.dtype for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    chosen = [path for path in dtypes if quantized(path)]
+    if not chosen:
+        raise ValueError(f'no weight matches `quantized`; the weights are {_listed(dtypes)}')
+    for path in chosen:
+        if dtypes[path] != jnp.float32:
+            raise ValueError(f'quantized weights must be float32, {path!r} is {dtypes[path]}')
+    short = [path.rpartition('/')[0] for path in chosen]
+    names = short if all(short) and len(set(short)) == len(short) else chosen
+    return dict(zip(names, chosen))
+
+
+def get(params, paths: Mapping[str, str]) -> Weights:
+    """The quantized weights of a tree, or of any tree of the same structure, by layer."""
+    leaves = {_path(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    return {layer: leaves[path] for layer, path in paths.items()}
+
+
+def replace(params, paths: Mapping[str, str], weights: Mapping[str, jax.Array]):
+    """The tree with these weights, by layer, in the place of its own."""
+    new = {paths[layer]: weight for layer, weight in weights.items()}
+    return jax.tree_util.tree_map_with_path(lambda keys, leaf: new.get(_path(keys), leaf), params)
+
+
+def _path(keys) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator='/')
+
+
+def _listed(paths) -> str:
+    shown = list(paths)[:8]
+    return ', '.join(shown) + (f' and {len(paths) - len(shown)} more' if len(paths) > len(shown) else '')
