@@ -26,11 +26,11 @@ CATEGORIES = {
     'quantization': 'quantization, and the slope of the estimator',
     'tracking': 'tracking',
     'optimizer': 'optimizer',
-    'other': 'anything that the compiler does not name',
+    'other': 'what the compiler does not name, such as copies',
 }
 _SCOPES = {'tracking': 'tracking', 'optimizer': 'optimizer', 'quantize': 'quantization'}  # as the step names them
 _PRODUCTS = ('conv_general_dilated', 'dot_general')
-_UNNAMED_PRODUCTS = (' convolution(', ' dot(', '"__cudnn$conv', '"__cublas$')  # as compilers write them
+_WRITTEN_PRODUCTS = (' convolution(', ' dot(', '"__cudnn$conv', '"__cublas$')  # as compilers write them
 _INSTRUCTION = re.compile(r'\s+(?:ROOT )?%(\S+) = (.*?)(?:, metadata=\{op_name="([^"]*)".*)?$')
 
 TRACES, SLOWEST = 3, 10
@@ -50,49 +50,48 @@ def summarised(program: Program, compiled: Compiled, steps: int = 1) -> tuple[di
 
     Returns:
       The share of every one of `CATEGORIES` in the time of all instructions; and of the slowest instructions, the
-      slowest first: 'name', 'category', 'milliseconds' a step, 'share'.
+      slowest first: 'name', 'op_name', 'category', 'milliseconds' a step, 'share'.
     """
-    spent, of = traced(program), categories(compiled.as_text())
-    total, shares = sum(spent.values()), dict.fromkeys(CATEGORIES, 0.0)
-    for name, milliseconds in spent.items():
-        shares[of.get(name, 'other')] += milliseconds / total
-    slowest = [
-        {
-            'name': name,
-            'category': of.get(name, 'other'),
-            'milliseconds': spent[name] / steps,
-            'share': spent[name] / total,
-        }
-        for name in sorted(spent, key=spent.get, reverse=True)[:SLOWEST]
-    ]
-    return shares, slowest
+    spent, known = traced(program), instructions(compiled.as_text())
+    total, shares, listed = sum(spent.values()), dict.fromkeys(CATEGORIES, 0.0), []
+    for name in sorted(spent, key=spent.get, reverse=True):
+        category, op_name = known.get(name, ('other', ''))
+        share = spent[name] / total
+        shares[category] += share
+        numbers = {'milliseconds': spent[name] / steps, 'share': share}
+        listed.append({'name': name, 'op_name': op_name, 'category': category, **numbers})
+    return shares, listed[:SLOWEST]
 
 
-def categories(text: str) -> dict[str, str]:
-    """The category of every instruction in the text of a compiled program."""
+def instructions(text: str) -> dict[str, tuple[str, str]]:
+    """(category, op_name) of every instruction in the text of a compiled program; '' where it has no name."""
     found, products, computation = {}, set(), ''
     for line in text.splitlines():
         instruction = _INSTRUCTION.match(line)
         if not instruction:
             computation = line.split(' ')[0]  # '%fused_computation.1 (parameters) -> result {', before what calls it
             continue
-        name, written, op_name = instruction.groups()
+        name, written, op_name = instruction.groups('')
         fused = written.partition('calls=')[2].split(',')[0]
-        multiplies = fused in products or any(product in written for product in _UNNAMED_PRODUCTS)
+        multiplies = fused in products or any(product in written for product in _WRITTEN_PRODUCTS)
         if multiplies:
             products.add(computation)
-        found[name] = category(op_name) if op_name else 'gradients' if multiplies else 'other'
+        found[name] = category_of(op_name, multiplies), op_name
     return found
 
 
-def category(op_name: str) -> str:
-    """The category of an operation."""
-    for scope, name in _SCOPES.items():
+def category_of(op_name: str, multiplies: bool = False) -> str:
+    """The category of an operation; `multiplies`: whether the compiler wrote a product for it.
+
+    Compilers rewrite the products of gradients more than all others. Some are named after a transpose then, and some
+    lose their name: on CPU the gradients of convolution kernels, much of a ConvNet's step. Forward products keep theirs.
+    """
+    for scope, category in _SCOPES.items():
         if scope in op_name:
-            return name
-    if any(product in op_name for product in _PRODUCTS):
-        return 'gradients' if 'transpose(jvp(' in op_name else 'convolutions'
-    return 'elementwise'
+            return category
+    if multiplies or any(product in op_name for product in _PRODUCTS):
+        return 'gradients' if not op_name or 'transpose(jvp(' in op_name else 'convolutions'
+    return 'elementwise' if op_name else 'other'
 
 
 def traced(program: Program) -> Times:
