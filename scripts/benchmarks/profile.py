@@ -84,7 +84,7 @@ def category_of(op_name: str, multiplies: bool = False) -> str:
     """The category of an operation; `multiplies`: whether the compiler wrote a product for it.
 
     Compilers rewrite the products of gradients more than all others. Some are named after a transpose then, and some
-    lose their name: on CPU the gradients of convolution kernels, much of a ConvNet's step. Forward products keep theirs.
+    lose their name: on CPU the gradients of convolution kernels, much of a ConvNet's step. Forward products keep it.
     """
     for scope, category in _SCOPES.items():
         if scope in op_name:
