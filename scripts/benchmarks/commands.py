@@ -1,5 +1,6 @@
 """What a person waits for: whole processes, from the command on, with nothing compiled before."""
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -8,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, seconds
+from scripts.benchmarks.rows import Effort, Row, seconds
 
 ROUNDS = 5  # at most: they take seconds, and differ little
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -44,15 +45,16 @@ def _start(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen([*_TRAIN, *arguments], cwd=_ROOT, env=environment, **silent)
 
 
-def _benchmark(name: str, what: str, wait: Callable[[], None], limit: float) -> Benchmark:
-    def rows(effort: Effort) -> Iterator[Row]:
-        wait()  # files come from the disk the first time
-        yield Row(name, what, [seconds(wait) for _ in range(min(ROUNDS, effort.rounds))], Limit(limit))
-
-    return Benchmark(name, rows)
+def rows(name: str, what: str, wait: Callable[[], None], limit: float, effort: Effort) -> Iterator[Row]:
+    """The row of one command."""
+    wait()  # files come from the disk the first time
+    yield Row(name, what, [seconds(wait) for _ in range(min(ROUNDS, effort.rounds))], limit)
 
 
-BENCHMARKS = (
-    _benchmark('command-first-step', 'seconds from the command to the first step, digits', first_step, 12),
-    _benchmark('command-help', 'seconds of --help', usage, 2),
-)
+BENCHMARKS = {
+    name: functools.partial(rows, name, what, wait, limit)
+    for name, what, wait, limit in (
+        ('command-first-step', 'seconds from the command to the first step, digits', first_step, 12),
+        ('command-help', 'seconds of --help', usage, 2),
+    )
+}

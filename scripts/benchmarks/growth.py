@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.training.runs import REFERENCE
 from qat.lockstep.tracking import Tracker
-from scripts.benchmarks.programs import Program, repeated, training
-from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, ratios
-from scripts.benchmarks.steps import under_jit
+from scripts.benchmarks.programs import Program, repeated, training, under_jit
+from scripts.benchmarks.rows import Effort, Row, ratios
 from scripts.benchmarks.workloads import ALONE, CONVNET
 
 WEIGHTS = (10**5, 10**6, 10**7)
@@ -22,9 +20,9 @@ _TWINS = ('ste', 'ste,naive_ste', 'ste,naive_ste,jitter', 'ste,naive_ste,jitter,
 def tracked(weights: int, steps: int, before: int = 0) -> Program:
     """The tracking of so many steps of a pair with so many weights, after others; half the codes change in each."""
     settings, range = CONVNET.settings(), {'layer': jnp.float32(1)}
-    tracker = Tracker(settings.quantizer, REFERENCE, {'ste': lambda w, _: w}, change_points=True)
+    tracker = Tracker(settings.quantizer, 'reference', {'ste': lambda w, _: w}, change_points=True)
     start = np.random.default_rng(0).uniform(-1, 1, weights).astype(np.float32)
-    here, there = ({name: {'layer': jnp.asarray(w)} for name in (REFERENCE, 'ste')} for w in (start, start[::-1]))
+    here, there = ({name: {'layer': jnp.asarray(w)} for name in ('reference', 'ste')} for w in (start, start[::-1]))
     advance = jax.jit(tracker.advance, donate_argnums=0)
     turns = itertools.cycle([(here, there), (there, here)])
 
@@ -42,15 +40,14 @@ def of_weights(effort: Effort) -> Iterator[Row]:
     for few, many in itertools.pairwise(WEIGHTS):
         samples = ratios(tracked(many, effort.steps), tracked(few, effort.steps), effort.rounds)
         what = f'tracking {many:.0e} weights / {many // few} x tracking {few:.0e}'
-        yield Row(f'growth-weights-{many:.0e}', what, [sample * few / many for sample in samples], None)
+        yield Row(f'growth-weights-{many:.0e}', what, [sample * few / many for sample in samples])
 
 
 def of_steps(effort: Effort) -> Iterator[Row]:
     """Tracking late in a run against early."""
     late, early = (tracked(WEIGHTS[0], effort.steps * 10, before) for before in (_LATER, 0))
-    yield Row(
-        'growth-steps', f'tracking after {_LATER} steps / at the start', ratios(late, early, effort.rounds), _FLAT
-    )
+    what = f'tracking after {_LATER} steps / at the start'
+    yield Row('growth-steps', what, ratios(late, early, effort.rounds), limit=1.05)
 
 
 def of_twins(effort: Effort) -> Iterator[Row]:
@@ -60,7 +57,7 @@ def of_twins(effort: Effort) -> Iterator[Row]:
         runs = 1 + len(twins.split(','))
         samples = ratios(training(CONVNET, effort.steps, twins=twins), alone, effort.rounds)
         what = f'a step of {runs} runs in lockstep / {runs} x a run alone, {CONVNET.what}'
-        yield Row(f'growth-twins-{runs}', what, [sample / runs for sample in samples], None)
+        yield Row(f'growth-twins-{runs}', what, [sample / runs for sample in samples])
 
 
 def of_devices(effort: Effort) -> Iterator[Row]:
@@ -68,11 +65,12 @@ def of_devices(effort: Effort) -> Iterator[Row]:
     one = under_jit(CONVNET, effort.steps, devices=1)
     for count in itertools.takewhile(lambda n: n <= jax.local_device_count(), (2, 4, 8)):
         samples = ratios(under_jit(CONVNET, effort.steps, devices=count), one, effort.rounds)
-        yield Row(f'growth-devices-{count}', f'paired step on {count} devices / on one, {CONVNET.what}', samples, None)
+        yield Row(f'growth-devices-{count}', f'paired step on {count} devices / on one, {CONVNET.what}', samples)
 
 
-_FLAT = Limit(1.05)
-BENCHMARKS = tuple(
-    Benchmark(f'growth-{of}', rows)
-    for of, rows in (('weights', of_weights), ('steps', of_steps), ('twins', of_twins), ('devices', of_devices))
-)
+BENCHMARKS = {
+    'growth-weights': of_weights,
+    'growth-steps': of_steps,
+    'growth-twins': of_twins,
+    'growth-devices': of_devices,
+}

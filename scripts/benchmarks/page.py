@@ -1,14 +1,14 @@
-"""The figures of one or several benchmarks -> docs/performance.md."""
+"""The JSON file of figures, and their table in docs/performance.md."""
 
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
 
-import jinja2
-
+from experiments.errors import UserError
 from scripts.benchmarks.rows import Row
 
-_TEMPLATE = pathlib.Path(__file__).with_name('performance.md.jinja')
+_HEAD = '| figure | what | median | lowest | highest | limit | kept |\n|---|---|---|---|---|---|---|'
+_KEPT = {True: 'yes', False: '**no**', None: ''}
 
 
 def merged(path: pathlib.Path, machine: Mapping, rows: Iterable[Row]) -> dict:
@@ -26,20 +26,30 @@ def merged(path: pathlib.Path, machine: Mapping, rows: Iterable[Row]) -> dict:
     return {'machine': about, 'figures': [*old, *new]}
 
 
-def page(path: pathlib.Path) -> str:
-    """The figures of a JSON file as Markdown, with what was tried and why.
+def table(content: Mapping) -> str:
+    """The machine and the figures of a JSON file as Markdown, sorted by name."""
+    machine = content['machine']
+    lines = [
+        f'{machine["devices"]}, {machine["platform"]}, {machine["cores"]} cores; Python {machine["python"]}, '
+        f'jax {machine["versions"]["jax"]}.\n\n{_HEAD}'
+    ]
+    for figure in sorted(content['figures'], key=lambda figure: figure['name']):
+        numbers = (figure['median'], min(figure['samples']), max(figure['samples']))
+        limit = '' if figure['limit'] is None else f'{figure["bound"]} {figure["limit"]:g}'
+        cells = [figure['name'], figure['what'], *(f'{x:.3f}' for x in numbers), limit, _KEPT[figure['kept']]]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
 
-    Args:
-      path: of the file. Files beside it, NAME-SETTING.json, hold what was measured in another setting.
+
+def filled(page: str, name: str, content: str) -> str:
+    """The page with this content between its markers `<!-- NAME -->` and `<!-- end of NAME -->`.
+
+    Raises:
+      UserError: a page without the markers.
     """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters['kept'] = {True: 'yes', False: '**no**', None: ''}.get
-    others = {file.stem.removeprefix(f'{path.stem}-'): _read(file) for file in path.parent.glob(f'{path.stem}-*.json')}
-    machine = json.loads(path.read_text())['machine']
-    template = environment.from_string(_TEMPLATE.read_text())
-    return template.render(machine=machine, figures=_read(path), others=others)
-
-
-def _read(path: pathlib.Path) -> dict[str, dict]:
-    """The figures of a file by name."""
-    return {figure['name']: figure for figure in json.loads(path.read_text())['figures']}
+    first, last = f'<!-- {name} -->', f'<!-- end of {name} -->'
+    before, opened, rest = page.partition(first)
+    _, closed, after = rest.partition(last)
+    if not (opened and closed):
+        raise UserError(f'the page needs the lines {first} and {last}; what stands between them is replaced')
+    return f'{before}{first}\n\n{content}\n\n{last}{after}'

@@ -1,55 +1,97 @@
-"""Where the time of a paired step goes, and what it reaches of the device: a step on one device, timed and traced."""
+"""Where the time of a paired step goes: a trace of it on one device, by category and by instruction.
+
+The trace names the compiled program's instructions. The program's text says beside an instruction what JAX calls the
+operation it came from, with the named scopes around it: `jit(step)/transpose(jvp(ConvNet))/conv1/conv_general_dilated`.
+"""
 
 import collections
 import functools
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 
 import jax
-import numpy as np
 from jax.profiler import ProfileData, ProfileOptions
 from jax.stages import Compiled, Lowered
 
-from experiments.setup.settings import DTYPES
-from experiments.training.programs import Programs
-from experiments.training.runs import Moment
-from scripts.benchmarks.memory import arguments, shapes
-from scripts.benchmarks.profile_program import CATEGORIES, CompiledProgram
-from scripts.benchmarks.profile_rates import bandwidth, matrix_rate
-from scripts.benchmarks.programs import Program, repeated
-from scripts.benchmarks.rows import Benchmark, Effort, Row, seconds
+from scripts.benchmarks.programs import Program, lowered, stepping
+from scripts.benchmarks.rows import Effort, Row
 from scripts.benchmarks.workloads import CONVNET, RESNET, Workload
 
-TRACES, LISTED = 3, 10  # traces, at most; instructions in the details of a category
+CATEGORIES = {
+    'convolutions': 'convolutions and dense layers, forward',
+    'gradients': 'gradients of convolutions and dense layers',
+    'elementwise': 'batch norm, activations, pooling and loss, forward and backward',
+    'quantization': 'quantization, and the slope of the estimator',
+    'tracking': 'tracking',
+    'optimizer': 'optimizer',
+    'other': 'what the compiler does not name, such as copies',
+}
+_SCOPES = {'tracking': 'tracking', 'optimizer': 'optimizer', 'quantize': 'quantization'}  # as the step names them
+_PRODUCTS = ('conv_general_dilated', 'dot_general')
+_WRITTEN_PRODUCTS = (' convolution(', ' dot(', '"__cudnn$conv', '"__cublas$')  # as compilers write them
+_INSTRUCTION = re.compile(r'\s+(?:ROOT )?%(\S+) = (.*?)(?:, metadata=\{op_name="([^"]*)".*)?$')
+
+TRACES, SLOWEST = 3, 10
 # GPUs launch a graph of kernels as a whole, and its trace would name none of them.
 _KERNEL_BY_KERNEL = {'xla_gpu_enable_command_buffer': ''}
 
 Times = dict[str, float]  # milliseconds by instruction
 
 
-def lowered(workload: Workload, programs: Programs) -> Lowered:
-    """The paired step before it is compiled."""
-    return programs.step.lower(*arguments(workload, shapes(workload, programs)))
+def compiled_for_traces(step: Lowered) -> Compiled:
+    """The program, compiled so that a trace names every instruction."""
+    return step.compile(compiler_options=_KERNEL_BY_KERNEL if jax.default_backend() == 'gpu' else None)
 
 
-def operations(workload: Workload) -> float:
-    """Floating point operations of a paired step as it is written, whatever a compiler makes of it.
+def summarised(program: Program, compiled: Compiled, steps: int = 1) -> tuple[dict[str, float], list[dict]]:
+    """Traces a program that runs so many compiled steps.
 
-    Counted for the CPU: only there JAX analyses what is not compiled, and GPUs' compiled programs do not tell the
-    operations of the libraries that they call.
+    Returns:
+      The share of every one of `CATEGORIES` in the time of all instructions; and of the slowest instructions, the
+      slowest first: 'name', 'op_name', 'category', 'milliseconds' a step, 'share'.
     """
-    programs = Programs(workload.settings(), workload.classes, jax.local_devices(backend='cpu')[:1])
-    return lowered(workload, programs).cost_analysis()['flops']
+    spent, known = traced(program), instructions(compiled.as_text())
+    total, shares, listed = sum(spent.values()), dict.fromkeys(CATEGORIES, 0.0), []
+    for name in sorted(spent, key=spent.get, reverse=True):
+        category, op_name = known.get(name, ('other', ''))
+        share = spent[name] / total
+        shares[category] += share
+        numbers = {'milliseconds': spent[name] / steps, 'share': share}
+        listed.append({'name': name, 'op_name': op_name, 'category': category, **numbers})
+    return shares, listed[:SLOWEST]
 
 
-def stepping(workload: Workload, programs: Programs, compiled: Compiled, steps: int) -> Program:
-    """So many compiled steps on one batch of noise."""
-    state = programs.init(jax.random.key(0), image_shape=workload.image_shape)
-    moment = Moment(np.float32(1e-3), np.float32(0), np.bool_(False))
-    batch = programs.sharded(next(workload.trainer().batches.train(0, 1)))
-    state, *rest = jax.device_put((state, moment, *batch), compiled.input_shardings[0])
-    return repeated(lambda state: compiled(state, *rest), state, steps)
+def instructions(text: str) -> dict[str, tuple[str, str]]:
+    """(category, op_name) of every instruction in the text of a compiled program; '' where it has no name."""
+    found, products, computation = {}, set(), ''
+    for line in text.splitlines():
+        instruction = _INSTRUCTION.match(line)
+        if not instruction:
+            computation = line.split(' ')[0]  # '%fused_computation.1 (parameters) -> result {', before what calls it
+            continue
+        name, written, op_name = instruction.groups('')
+        fused = written.partition('calls=')[2].split(',')[0]
+        multiplies = fused in products or any(product in written for product in _WRITTEN_PRODUCTS)
+        if multiplies:
+            products.add(computation)
+        found[name] = category_of(op_name, multiplies), op_name
+    return found
+
+
+def category_of(op_name: str, multiplies: bool = False) -> str:
+    """The category of an operation; `multiplies`: whether the compiler wrote a product for it.
+
+    Compilers rewrite the products of gradients more than all others. Some are named after a transpose then, and some
+    lose their name: on CPU the gradients of convolution kernels, much of a ConvNet's step. Forward products keep it.
+    """
+    for scope, category in _SCOPES.items():
+        if scope in op_name:
+            return category
+    if multiplies or any(product in op_name for product in _PRODUCTS):
+        return 'gradients' if not op_name or 'transpose(jvp(' in op_name else 'convolutions'
+    return 'elementwise' if op_name else 'other'
 
 
 def traced(program: Program) -> Times:
@@ -80,53 +122,20 @@ def times(profile: ProfileData, planes: str) -> Times:
     return dict(spent)
 
 
-def shares(name: str, what: str, program: CompiledProgram, traces: list[Times], steps: int) -> Iterator[Row]:
-    """A row a category: its share of the time of all instructions, a sample a trace of so many steps."""
-    mean = collections.Counter()
-    for trace in traces:
-        mean.update({each: time / len(traces) for each, time in trace.items()})
-    members = collections.defaultdict(list)
-    for each, _ in mean.most_common():
-        members[program.category(each)].append(each)
-
-    def described(each: str) -> dict:
-        milliseconds, share = mean[each] / steps, mean[each] / mean.total()
-        return {'name': each, 'op_name': program.op_name(each), 'milliseconds': milliseconds, 'share': share}
-
-    for category, explained in CATEGORIES.items():
-        of = members[category]
-        samples = [sum(trace.get(each, 0) for each in of) / sum(trace.values()) for trace in traces]
-        details = {'instructions': len(of), 'longest': [described(each) for each in of[:LISTED]]}
-        explained = f'share of the time of all instructions: {explained}, {what}'
-        yield Row(f'{name}-{category}', explained, samples, None, details)
-
-
 def rows(name: str, workload: Workload, effort: Effort) -> Iterator[Row]:
-    """What a step reaches of the device's matrix rate and of its bandwidth, and where its time goes."""
-    programs = workload.programs()
-    step = lowered(workload, programs)
-    compiled = step.compile()
-    run = stepping(workload, programs, compiled, effort.steps)
-    elapsed = [seconds(run) / effort.steps for _ in range(effort.rounds + 1)][1:]
-    if jax.default_backend() == 'gpu':
-        compiled = step.compile(compiler_options=_KERNEL_BY_KERNEL)
-        run = stepping(workload, programs, compiled, effort.steps)
-    traces = [traced(run) for _ in range(min(TRACES, effort.rounds))]
-    program, dtype = CompiledProgram(compiled.as_text()), workload.settings().config.compute_dtype
-
-    def reached(kind: str, what: str, amount: float, at_best: float) -> Row:
-        details = {'a_step': amount, 'a_second_at_best': at_best, 'step_seconds': elapsed}
-        samples = [amount / each / at_best for each in elapsed]
-        return Row(f'{name}-{kind}', f'{what}, {workload.what}', samples, None, details)
-
-    what = f'operations a second of a paired step as written / of a large {dtype} matrix product'
-    yield reached('matrix', what, operations(workload), matrix_rate(DTYPES[dtype]))
-    what = 'bytes a second that the instructions of a paired step read and write, cached or not (so it may exceed 1)'
-    yield reached('bandwidth', f'{what} / of a large array', program.bytes_accessed(traces[0]), bandwidth())
-    yield from shares(name, workload.what, program, traces, effort.steps)
+    """A row a category, a sample a trace; with each, those of the slowest instructions that belong to it."""
+    compiled = compiled_for_traces(lowered(workload))
+    program = stepping(workload, compiled, effort.steps)
+    traces = [summarised(program, compiled, effort.steps) for _ in range(min(TRACES, effort.rounds))]
+    _, slowest = traces[-1]
+    for each, explained in CATEGORIES.items():
+        samples = [shares[each] for shares, _ in traces]
+        what = f'share of the time of all instructions: {explained}, {workload.what}'
+        details = {'slowest': [instruction for instruction in slowest if instruction['category'] == each]}
+        yield Row(f'{name}-{each}', what, samples, details=details)
 
 
-BENCHMARKS = tuple(
-    Benchmark(name, functools.partial(rows, name, workload))
+BENCHMARKS = {
+    name: functools.partial(rows, name, workload)
     for name, workload in (('profile-convnet', CONVNET), ('profile-resnet', RESNET))
-)
+}

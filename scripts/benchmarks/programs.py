@@ -1,56 +1,152 @@
-"""Programs that are timed, built and compiled beforehand: steps of the trainer, and steps under jit."""
+"""Programs that are timed, built and compiled beforehand: training steps, in the trainer and by themselves."""
 
+import functools
 import itertools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Compiled, Lowered
 
 from experiments.setup.settings import AXIS
-from experiments.training.trainer import Trainer
-from scripts.benchmarks.workloads import Workload
+from experiments.training.runs import Moment, State
+from scripts.benchmarks.workloads import ALONE, Workload
 
 Program = Callable[[], object]
-EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(AXIS)
+SEEDS = 16  # pairs in one program
+_EVERYWHERE, _SPLIT, _STACKED = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
 
-def training(workload: Workload, steps: int, **overrides) -> Program:
-    """So many steps of the trainer, a pair's by default."""
-    trainer = workload.trainer(**overrides)
-    batches = list(itertools.islice(trainer.batches_from(0), steps))
-    state = trainer.advance(trainer.initial_state(), 0, batches[0])
-
-    def run():
-        nonlocal state
-        for step, batch in enumerate(batches):
-            state = trainer.advance(state, step, batch)
-        jax.block_until_ready(state)
-
-    return run
-
-
-def repeated(step: Callable, state, steps: int) -> Program:
+def repeated(step: Callable, state, times: int) -> Program:
     """So many times state -> step(state), compiled."""
     state = step(state)
 
     def run():
         nonlocal state
-        for _ in range(steps):
+        for _ in range(times):
             state = step(state)
         jax.block_until_ready(state)
 
     return run
 
 
-def without_pmap(step: Callable, mesh: Mesh, batches: PartitionSpec) -> Callable:
-    """(state, moment, images, labels) -> state, under jit; shard_map gives the step the axis it names."""
-    given, split = (EVERYWHERE, EVERYWHERE, batches, batches), {'out_specs': EVERYWHERE, 'check_vma': False}
-    return jax.jit(jax.shard_map(step, mesh=mesh, in_specs=given, **split), donate_argnums=0)
+def training(workload: Workload, steps: int, **overrides) -> Program:
+    """So many steps of the trainer, a pair's by default."""
+    trainer = workload.trainer(**overrides)
+    batches = list(itertools.islice(trainer.batches_from(0), steps))
+    numbers = itertools.cycle(range(steps))
+
+    def step(state):
+        number = next(numbers)
+        return trainer.advance(state, number, batches[number])
+
+    return repeated(step, trainer.initial_state(), steps)
 
 
-def on_mesh(trainer: Trainer, devices: int | None = None) -> tuple[Mesh, list[jax.Array]]:
-    """The trainer's devices, or so many of them, and a batch on them."""
-    mesh = Mesh(np.array(trainer.devices[:devices]), (AXIS,))
-    images_and_labels = next(trainer.batches.train(0, trainer.steps_per_epoch))
-    return mesh, jax.device_put(list(images_and_labels), NamedSharding(mesh, SPLIT))
+def separately(workload: Workload, steps: int) -> Program:
+    """Five runs, the workload's estimator and its four twins, as trainings of one run each, one after the other."""
+    estimators = [workload.settings().config.estimator] * 3 + ['ste'] * 2
+    runs = [training(workload, steps, **ALONE, estimator=estimator) for estimator in estimators]
+    return lambda: [run() for run in runs]
+
+
+def under_jit(workload: Workload, steps: int, devices: int | None = None) -> Program:
+    """A pair's step without pmap: jit of data with a NamedSharding, on all devices or so many."""
+    trainer = workload.trainer()
+    mesh = _mesh(trainer.devices[:devices])
+    return _without_pmap(trainer.lockstep.step, trainer.initial_state(), workload.batch(), mesh, _SPLIT, steps)
+
+
+def one_seed_after_another(workload: Workload, steps: int) -> Program:
+    """As many steps as `seeds_together` makes."""
+    return training(workload, steps * SEEDS)
+
+
+def seeds_together(workload: Workload, steps: int) -> Program:
+    """Steps of `SEEDS` pairs, each on a batch of its own, vmapped."""
+    trainer = workload.trainer()
+    init = functools.partial(trainer.lockstep.init, image_shape=workload.image_shape)
+    states = jax.jit(jax.vmap(init))(jax.random.split(jax.random.key(0), SEEDS))
+    step = jax.vmap(trainer.lockstep.step, in_axes=(0, None, 0, 0))
+    return _without_pmap(step, states, _stacked(workload, SEEDS), _mesh(trainer.devices), _STACKED, steps)
+
+
+def in_one_dispatch(workload: Workload, steps: int) -> Program:
+    """All steps under `lax.scan`, with a batch for each."""
+    trainer = workload.trainer()
+
+    def scanned(state, moment, images, labels):
+        def one(state, batch):
+            return trainer.lockstep.step(state, moment, *batch), None
+
+        return jax.lax.scan(one, state, (images, labels))[0]
+
+    batches, mesh = _stacked(workload, steps), _mesh(trainer.devices)
+    return _without_pmap(scanned, trainer.initial_state(), batches, mesh, _STACKED, times=1)
+
+
+def tracking(workload: Workload, steps: int) -> Program:
+    """The tracking of so many paired steps and nothing else."""
+    trainer = workload.trainer()
+    state = trainer.initial_state()
+    advance = jax.jit(trainer.lockstep.track, donate_argnums=0)
+    tracked = jax.tree.map(jnp.copy, state.tracking)
+    return repeated(lambda tracked: advance(tracked, state.ranges, state.runs, state.runs), tracked, steps)
+
+
+def shapes(workload: Workload, **overrides) -> State:
+    """The state before the first step, without its numbers."""
+    init = functools.partial(workload.programs(**overrides).init, image_shape=workload.image_shape)
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+def lowered(workload: Workload, **overrides) -> Lowered:
+    """The step on one device before it is compiled, a pair's by default; nothing is run for it."""
+    images = jax.ShapeDtypeStruct((1, workload.batch_size, *workload.image_shape), workload.image_dtype)
+    labels = jax.ShapeDtypeStruct((1, workload.batch_size), jnp.int32)
+    step = workload.programs(**overrides).step
+    return step.lower(shapes(workload, **overrides), _moment(), images, labels)
+
+
+def stepping(workload: Workload, compiled: Compiled, steps: int, **overrides) -> Program:
+    """So many times the step that `lowered` gives, compiled, on one batch of noise."""
+    programs = workload.programs(**overrides)
+    state = programs.init(jax.random.key(0), image_shape=workload.image_shape)
+    arguments = (state, _moment(), *programs.sharded(workload.batch()))
+    state, *rest = jax.device_put(arguments, compiled.input_shardings[0])
+    return repeated(lambda state: compiled(state, *rest), state, steps)
+
+
+def replicated(mesh: Mesh, tree):
+    """The arrays, a copy on each device."""
+    return jax.device_put(tree, NamedSharding(mesh, _EVERYWHERE))
+
+
+def split_batch(workload: Workload) -> tuple[Mesh, list[jax.Array]]:
+    """The trainer's devices, and a batch split over them."""
+    mesh = _mesh(workload.trainer().devices)
+    return mesh, jax.device_put(list(workload.batch()), NamedSharding(mesh, _SPLIT))
+
+
+def _mesh(devices: list) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,))
+
+
+def _stacked(workload: Workload, batches: int) -> list[np.ndarray]:
+    return [np.stack([part] * batches) for part in workload.batch()]
+
+
+def _moment() -> Moment:
+    return Moment(np.float32(1e-3), np.float32(0), np.bool_(False))
+
+
+def _without_pmap(step: Callable, state, batch, mesh: Mesh, split: PartitionSpec, times: int) -> Program:
+    """So many times (state, moment, images, labels) -> state under jit; shard_map gives the step the axis it names."""
+    given = (_EVERYWHERE, _EVERYWHERE, split, split)
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=given, out_specs=_EVERYWHERE, check_vma=False)
+    compiled = jax.jit(mapped, donate_argnums=0)
+    batch = jax.device_put(list(batch), NamedSharding(mesh, split))
+    # A moment is made for every step: what the trainer's moment costs the host is part of a step.
+    return repeated(lambda state: compiled(state, _moment(), *batch), replicated(mesh, state), times)

@@ -1,7 +1,7 @@
 """What a benchmark finds, a row a figure, and how two programs are timed against each other.
 
-Absolute times on a shared machine mean nothing, so two programs run in turn, A B A B, and the median of the
-rounds' ratios counts.
+A benchmark is a function `rows(effort) -> rows`; a module lists its own by name in `BENCHMARKS`. Nothing is built or
+compiled before the function is called.
 """
 
 import dataclasses
@@ -12,55 +12,38 @@ from collections.abc import Callable, Iterable
 
 
 @dataclasses.dataclass(frozen=True)
-class Limit:
-    """What a figure should stay below, or above."""
-
-    value: float
-    at_least: bool = False
-
-    def keeps(self, figure: float) -> bool:
-        """Whether this figure is within the limit."""
-        return figure >= self.value if self.at_least else figure <= self.value
-
-    def __str__(self):
-        return f'{"≥" if self.at_least else "≤"} {self.value:g}'
-
-
-@dataclasses.dataclass(frozen=True)
 class Row:
     """One figure of the table.
 
     Attributes:
-      name: unique among all rows.
+      name: unique among all rows; it begins with the name of its benchmark.
       what: it is, for people.
       samples: measured one after the other; their median counts. A figure that is counted has one.
       limit: it should keep; None where it is only reported.
+      at_least: whether the limit is one from below.
       details: what it was computed from, for the JSON file.
     """
 
     name: str
     what: str
     samples: list[float]
-    limit: Limit | None
+    limit: float | None = None
+    at_least: bool = False
     details: dict = dataclasses.field(default_factory=dict)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.samples)
-
-    @property
-    def kept(self) -> bool | None:
-        return None if self.limit is None else self.limit.keeps(self.median)
 
     def to_json(self) -> dict:
         """The row of the JSON file."""
+        median, kept, bound = statistics.median(self.samples), None, None
+        if self.limit is not None:
+            kept = median >= self.limit if self.at_least else median <= self.limit
+            bound = 'at least' if self.at_least else 'at most'
         return {
             'name': self.name,
             'what': self.what,
-            'median': self.median,
-            'limit': self.limit and self.limit.value,
-            'bound': self.limit and ('at least' if self.limit.at_least else 'at most'),
-            'kept': self.kept,
+            'median': median,
+            'limit': self.limit,
+            'bound': bound,
+            'kept': kept,
             'samples': self.samples,
             'details': self.details,
         }
@@ -75,12 +58,7 @@ class Effort:
     data_dir: pathlib.Path | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
-    """Something to choose with --only; nothing is built or compiled before `rows` is called."""
-
-    name: str
-    rows: Callable[[Effort], Iterable[Row]]
+Benchmark = Callable[[Effort], Iterable[Row]]
 
 
 def seconds(program: Callable[[], object]) -> float:
@@ -91,5 +69,8 @@ def seconds(program: Callable[[], object]) -> float:
 
 
 def ratios(measured: Callable[[], object], baseline: Callable[[], object], rounds: int) -> list[float]:
-    """The ratio of their times in every round; a first round, which warms up, is left out."""
+    """The ratio of their times in every round, A B A B ..., because absolute times on a shared machine mean nothing.
+
+    A first round, which warms up, is left out.
+    """
     return [seconds(measured) / seconds(baseline) for _ in range(rounds + 1)][1:]

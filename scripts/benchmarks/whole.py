@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Iterator
 
 from configs import mnist
-from experiments.setup.settings import resolve
 from experiments.training import session
 from qat.lockstep.twins import computed_by
-from scripts.benchmarks.rows import Benchmark, Effort, Limit, Row, seconds
+from scripts.benchmarks.rows import Effort, Row, seconds
 from scripts.benchmarks.steps import unquantized
-from scripts.benchmarks.workloads import CONVNET
+from scripts.benchmarks.workloads import CONVNET, settings_of
 from scripts.noise import save_noise
 
 _SIZES = {'training': 60_000, 'validation': 10_000}  # MNIST's
@@ -25,10 +24,9 @@ def rows(effort: Effort) -> Iterator[Row]:
     One run, which takes minutes; the bare steps are timed before and after it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        config = mnist.get_config()
-        config.dataset = str(save_noise(pathlib.Path(folder, 'noise.npz'), (28, 28, 1), 10, **_SIZES))
-        settings = resolve(config)
-        _, steps = settings.steps(_SIZES['training'] // config.batch_size)
+        noise = save_noise(pathlib.Path(folder, 'noise.npz'), CONVNET.image_shape, CONVNET.classes, **_SIZES)
+        settings = settings_of(mnist, dataset=str(noise))
+        _, steps = settings.steps(_SIZES['training'] // settings.config.batch_size)
         runs = 1 + len(set(computed_by(settings.twins).values()))
         bare = unquantized(CONVNET, _BARE_STEPS)
 
@@ -43,7 +41,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     samples = [whole_seconds / (steps * runs) / each for each in bare_step]
     details = {'steps': steps, 'runs': runs, 'seconds': whole_seconds, 'seconds_of_a_bare_step': bare_step}
     what = 'configs/mnist.py from data to report, a step and run / a bare step of the same ConvNet'
-    yield Row('mnist-whole', what, samples, Limit(1.15), details)
+    yield Row('mnist-whole', what, samples, limit=1.15, details=details)
 
 
-BENCHMARKS = (Benchmark('mnist-whole', rows),)
+BENCHMARKS = {'mnist-whole': rows}

@@ -1,21 +1,32 @@
-"""The settings that are measured: a config, and noise of its data's shape."""
+"""The settings that are measured: a config, and noise of its data's shape.
+
+Only this module and `programs` know how settings are resolved and how a training step is called.
+"""
 
 import dataclasses
 from types import ModuleType
 
+import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
 
 from configs import imagenet_resnet50, mnist
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
-from experiments.setup.settings import Settings, resolve
+from experiments.setup.settings import DTYPES, MODELS, Settings, resolve
 from experiments.training.programs import Programs
 from experiments.training.trainer import Trainer
 
 ALONE = {'twins': '', 'track_change_points': False}  # one quantized run and nothing else
 PAIR = {'twins': 'ste', 'track_change_points': True}
-LONG = {'steps_per_epoch': -1, 'num_epochs': 10**5}  # more steps than anyone measures
+_LONG = {'steps_per_epoch': -1, 'num_epochs': 10**5}  # more steps than anyone measures
+
+
+def settings_of(module: ModuleType, **overrides) -> Settings:
+    """The settings of a config's module, with what differs from it."""
+    config = ml_collections.ConfigDict(module.get_config())
+    config.update(overrides)
+    return resolve(config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +51,23 @@ class Workload:
 
     def settings(self, **overrides) -> Settings:
         """The workload's settings, a pair's by default."""
-        config = ml_collections.ConfigDict(self.config.get_config())
-        config.update({**LONG, **PAIR, **self.overrides, **overrides})
-        return resolve(config)
+        return settings_of(self.config, **{**_LONG, **PAIR, **self.overrides, **overrides})
 
     @property
     def batch_size(self) -> int:
         return self.settings().config.batch_size
 
-    def trainer(self, **overrides) -> Trainer:
-        """A trainer on one batch of noise, again and again."""
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of noise."""
         random = np.random.default_rng(0)
         images = random.random((self.batch_size, *self.image_shape), np.float32)
         labels = random.integers(0, self.classes, self.batch_size).astype(np.int32)
         labels[0] = self.classes - 1  # so that their number is seen
+        return images, labels
+
+    def trainer(self, **overrides) -> Trainer:
+        """A trainer on one batch of noise, again and again."""
+        images, labels = self.batch()
         arrays = Arrays(dict.fromkeys(SPLITS, images), dict.fromkeys(SPLITS, labels))
         settings = self.settings(**overrides)
         return Trainer(settings, ArrayBatches(arrays, settings.config.seed, self.batch_size))
@@ -61,6 +75,11 @@ class Workload:
     def programs(self, **overrides) -> Programs:
         """The programs for one device, whatever this machine has."""
         return Programs(self.settings(**overrides), self.classes, jax.local_devices()[:1])
+
+    def unquantized_model(self) -> nn.Module:
+        """The same Flax model with `nn.Conv`."""
+        config = self.settings().config
+        return MODELS[config.model](config)(conv=nn.Conv, classes=self.classes, dtype=DTYPES[config.compute_dtype])
 
 
 CONVNET = Workload('MNIST ConvNet, batch 128', mnist, {}, (28, 28, 1), 10)
