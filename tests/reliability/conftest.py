@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.reliability.processes import finish, kill_after, start
-
-INTERRUPTED_AT = 35  # a checkpoint step of the small run, between two rows
+from tests.reliability.processes import INTERRUPTED_AT, finish, kill_after, start
 
 
 @pytest.fixture(scope='session')

@@ -20,6 +20,7 @@ SMALL = (  # tracking, evaluations and checkpoints close to each other
     *('--config.batch_size=96', f'--config.max_steps={STEPS}'),
     *('--config.eval_every_epochs=1', '--config.checkpoint_every_steps=5'),
 )
+INTERRUPTED_AT = 35  # a checkpoint step between two rows, where it is killed to be continued
 PATIENCE_SECONDS = 600  # for a process that should have ended long before
 
 

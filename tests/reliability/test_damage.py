@@ -13,8 +13,8 @@ import pytest
 
 from experiments import train
 from experiments.workdir import checkpoints, checksums
-from tests.reliability.conftest import INTERRUPTED_AT
 from tests.reliability.processes import (
+    INTERRUPTED_AT,
     continue_to_the_same_end,
     differences,
     finish,
