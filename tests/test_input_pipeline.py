@@ -14,7 +14,8 @@ from experiments.data.batches import Share
 from experiments.errors import UserError
 from experiments.setup import settings
 from qat.models.convnet import ConvNet
-from scripts import make_tiny_imagenet, prepare_mnist
+from scripts import prepare_mnist
+from tests.tiny_imagenet import make
 
 
 def config(**values):
@@ -157,9 +158,7 @@ def test_prepared_idx_files_come_back_through_tfds(tmp_path, capsys):
 @pytest.fixture(scope='module')
 def tiny_imagenet(tmp_path_factory) -> str:
     """Archives in ImageNet's real layout, which tfds's real builder prepares."""
-    directory = tmp_path_factory.mktemp('imagenet')
-    assert make_tiny_imagenet.main(['--out', str(directory), '--train', '27', '--validation', '11']) == 0
-    return str(directory)
+    return str(make(tmp_path_factory.mktemp('imagenet'), '--train=27', '--validation=11'))
 
 
 def imagenet(data_dir: str, **values):
