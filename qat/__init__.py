@@ -5,7 +5,7 @@ estimator beside its STE twins, and says whether it is a straight-through estima
 What is public stands in `qat.api`.
 """
 
-__all__ = ['Lockstep', 'Moment', 'estimator', 'optimizer']  # noqa: F822, they are in qat.api
+__all__ = ['Lockstep', 'Moment', 'estimator', 'optimizer']
 
 
 def __getattr__(name: str):

@@ -335,7 +335,7 @@ REFUSED = {
     'unknown dataset': ([DIGITS, '--config.dataset=mnst'], "did you mean 'mnist'"),
     'too small images': (
         [DIGITS, '--config.dataset=imagenet2012', '--config.image_size=2', '--config.optimizer=adam'],
-        'too small for model=convnet',
+        'does not take images of 2x2x3',
     ),
     'outside a domain': ([DIGITS, '--config.estimator=sine(lam=1.5)'], 'lam must be a number in [0, 1)'),
     'ewgs on updates': ([DIGITS, '--config.estimator=ewgs', '--config.placement=update'], "placement 'gradient'"),

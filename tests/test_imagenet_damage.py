@@ -196,7 +196,7 @@ def test_a_corrupt_image_is_refused_by_name(corrupt, training_files):
 def test_a_skipped_image_makes_way_for_another_of_its_batch(sound, corrupt, training_files, capsys):
     replaced = 0
     for found, expected in zip(read(corrupt, 5 * STEPS, corrupt_images='skip'), read(sound, 5 * STEPS), strict=True):
-        (images, labels), (sound_images, sound_labels) = found, expected
+        (images, labels), (sound_images, sound_labels) = found.values(), expected.values()
         kept = (images == sound_images).all(axis=(1, 2, 3))
         replaced += np.sum(~kept)
         assert np.array_equal(labels[kept], sound_labels[kept])
@@ -215,7 +215,7 @@ def test_with_skipped_images_any_step_continues_as_the_unbroken_stream(corrupt):
     for start in (1, 3, 5, 6, 9):
         rest = read(corrupt, count - start, start, corrupt_images='skip')
         for batch, expected in zip(rest, stream[start:], strict=True):
-            assert all(np.array_equal(a, b) for a, b in zip(batch, expected, strict=True))
+            assert all(np.array_equal(batch[key], expected[key]) for key in ('image', 'label'))
 
 
 def test_a_batch_without_a_sound_image_is_refused(corrupt):
@@ -227,10 +227,11 @@ def test_a_skipped_validation_image_is_masked_and_named_once(sound, corrupt, cap
     batches = load(corrupt, corrupt_images='skip')
     for _ in range(2):
         found, expected = list(batches.validation()), list(load(sound).validation())
-        assert sum(int(mask.sum()) for *_, mask in found) == 10
-        for (images, labels, mask), (sound_images, sound_labels, sound_mask) in zip(found, expected, strict=True):
-            assert np.array_equal(labels, sound_labels) and not np.any(mask & ~sound_mask)
-            assert np.array_equal(images[mask], sound_images[mask])
+        assert sum(int(batch['mask'].sum()) for batch in found) == 10
+        for batch, intact in zip(found, expected, strict=True):
+            mask = batch['mask']
+            assert np.array_equal(batch['label'], intact['label']) and not np.any(mask & ~intact['mask'])
+            assert np.array_equal(batch['image'][mask], intact['image'][mask])
     (warning,) = capsys.readouterr().err.splitlines()
     assert f'corrupt validation image {CORRUPT_VALIDATION}: it is left out' in warning and '(1 so far)' in warning
 

@@ -3,8 +3,8 @@
 import pytest
 
 from experiments.setup import users
-from qat.equivalence import alpha
 from qat.estimators import make
+from qat.theory.weight_map import alpha
 
 SLOPES = """
 import os

@@ -62,7 +62,7 @@ class _Worker:
 
 
 def _worker_command(out: pathlib.Path, index: int, count: int) -> list[str]:
-    return [sys.executable, '-m', 'scripts.sweep', f'--out={out}', f'--worker={index}', f'--workers={count}']
+    return [sys.executable, '-m', worker.__name__, str(out), str(index), str(count)]
 
 
 def _on_this_machine(out: pathlib.Path, count: int, _) -> list[_Worker]:

@@ -9,7 +9,8 @@ import pytest
 from experiments import train
 from tests.reliability.processes import ROOT, SMALL, finish, kill_after, start
 
-OLDER = ROOT / 'tests' / 'data' / 'older_jax'  # a workdir, interrupted; its README says how it was made
+# Workdirs, interrupted; their READMEs say how they were made.
+OLDER_JAX, OLDER_VERSION = (ROOT / 'tests' / 'data' / name for name in ('older_jax', 'older_version'))
 
 
 @pytest.fixture(scope='module')
@@ -25,8 +26,18 @@ def test_from_eight_devices_to_fewer(devices, on_eight_devices, tmp_path):
 
 
 def test_a_run_of_an_older_jax(tmp_path):
-    workdir = shutil.copytree(OLDER, tmp_path / 'run')
+    workdir = shutil.copytree(OLDER_JAX, tmp_path / 'run')
     goes_on(workdir, f'--config={workdir / "config.json"}')
+
+
+def test_a_run_of_an_older_version_is_refused_in_one_line_and_left_alone(tmp_path, capsys):
+    workdir = shutil.copytree(OLDER_VERSION, tmp_path / 'run')
+    before = {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file() and path.suffix != '.json'}
+    command = [f'--config={workdir / "config.json"}', f'--workdir={workdir}']
+    assert train.main([*command, f'--config.dataset={OLDER_JAX / "images.npz"}']) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
+    assert 'was written by another version of this program' in error and len(error) <= 300
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def goes_on(workdir: pathlib.Path, *flags: str, devices: int = 1) -> None:

@@ -3,9 +3,10 @@
 import pytest
 
 from experiments import train
-from experiments.training import finiteness, trainer
+from experiments.training import trainer
 from experiments.workdir import checkpoints
 from experiments.workdir.records import read_rows
+from qat.lockstep import finiteness
 
 COMMAND = [
     '--config=configs/digits.py',

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments.training.runs import State
 from experiments.workdir.checkpoints import Checkpoints
+from qat.lockstep.state import State
 from tests.reliability.processes import start
 
 STEPS = 20_000
