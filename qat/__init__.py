@@ -5,6 +5,7 @@ estimator beside its STE twins, and says whether it is a straight-through estima
 What is public stands in `qat.api`.
 """
 
+__version__ = '0.2.0'
 __all__ = ['Lockstep', 'Moment', 'estimator', 'optimizer']
 
 
