@@ -13,7 +13,7 @@ from qat.quantizers import UniformQuantizer
 from qat.theory.coverage import NotCovered
 from qat.theory.weight_map import WeightMap
 
-COLOURS = {
+_COLOURS = {
     'reference': '#222222',
     'ste': '#0072b2',
     'naive_ste': '#d55e00',
@@ -21,7 +21,13 @@ COLOURS = {
     'jitter': '#009e73',
     'self': '#999999',
 }
+_ANOTHER = '#7b5f3d'  # of a run that has none of its own yet
 RESOLUTION = 110  # dots an inch
+
+
+def colour(run: str) -> str:
+    """Of a run in every picture, by its name."""
+    return _COLOURS.get(run, _ANOTHER)
 
 
 def png(figure: Figure) -> bytes:

@@ -99,3 +99,27 @@ def test_a_signal_is_heard_while_the_main_thread_is_inside_xla(number, tmp_path)
     process.send_signal(number)
     assert process.wait(SECONDS) == 128 + number
     assert (tmp_path / 'rescued').exists()
+
+
+@pytest.mark.parametrize('rescue', ['time.sleep(10_000)', 'raise_()'], ids=['waits for a step', 'finds no state'])
+def test_a_step_that_never_ends_does_not_keep_the_process(rescue, tmp_path):
+    """As where another process of a collective is gone: nobody can read the state, now or later."""
+    code = f"""
+import sys, time
+from experiments.training import stopping
+
+stopping._GRACE_SECONDS = stopping._RESCUE_SECONDS = 1
+
+def raise_():
+    raise RuntimeError('Array has been deleted')
+
+with stopping.stopping() as stop:
+    stop.rescue = lambda: {rescue}
+    print('ready', flush=True)
+    time.sleep(10_000)
+"""
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == STOPPED
+        assert b'nothing saved since the last checkpoint' in process.stderr.read()
