@@ -74,7 +74,8 @@ class Stop:
         rescuer.start()
         rescuer.join(_RESCUE_SECONDS)
         if rescuer.is_alive():  # the step waits for a process that is gone, and with it whoever waits for its result
-            print('stopped with nothing saved since the last checkpoint: a step did not end', file=sys.stderr, flush=True)
+            message = 'stopped with nothing saved since the last checkpoint: a step did not end'
+            print(message, file=sys.stderr, flush=True)
         os._exit(self.code)
 
     def _rescue(self) -> None:
