@@ -1,48 +1,54 @@
-"""ResNet-50 v1.5: its size, what of it is quantized, its batch statistics, and a pair of it in lockstep."""
+"""The networks: their sizes and strides, batch statistics, and a ResNet's block in lockstep."""
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from configs import imagenet_resnet50
-from experiments.data.arrays import ArrayBatches, Arrays
-from experiments.setup.settings import resolve
-from experiments.training.runs import REFERENCE, kernels
-from experiments.training.trainer import Trainer
-from qat.models.resnet import ResNet50
-from qat.trajectory import summarize
-
-
-def settings(**overrides):
-    config = imagenet_resnet50.get_config()
-    config.update({'compute_dtype': 'float32', 'twins': 'ste,self', **overrides})
-    return resolve(config)
+from qat import Lockstep
+from qat.estimators import make
+from qat.layers import QuantConv
+from qat.lockstep.twins import REFERENCE
+from qat.models.convnet import ConvNet
+from qat.models.resnet import Bottleneck, ResNet50
 
 
 def shapes(model, size=224):
     return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False))
 
 
+@pytest.mark.parametrize('shape, dense', [((28, 28, 1), 7 * 7 * 64), ((8, 8, 1), 2 * 2 * 64)])
+def test_the_paper_s_convnet(shape, dense):
+    variables = ConvNet(nn.Conv).init(jax.random.key(0), jnp.zeros((1, *shape)))
+    found = jax.tree.map(jnp.shape, variables['params'])
+    assert found['conv1']['kernel'] == (3, 3, 1, 32) and found['conv2']['kernel'] == (3, 3, 32, 64)
+    assert found['Dense_0']['kernel'] == (dense, 256) and found['Dense_1']['kernel'] == (256, 10)
+    assert all((layer['bias'] == 0).all() for layer in variables['params'].values())
+
+
+def test_a_convnet_needs_an_image_that_can_be_pooled_twice():
+    with pytest.raises(ValueError, match='images need 4x4 pixels or more'):
+        ConvNet().init(jax.random.key(0), jnp.zeros((1, 3, 8, 1)))
+
+
 def test_parameters():
-    variables = shapes(ResNet50(nn.Conv))
+    variables = shapes(ResNet50())
     assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == 25_557_032
-    quantized = settings().model(settings().estimator, 1000)
-    assert jax.tree.map(jnp.shape, shapes(quantized)['params']) == jax.tree.map(jnp.shape, variables['params'])
-
-
-def test_every_convolution_is_quantized_and_nothing_else():
-    ranges = flatten_dict(shapes(settings().model(settings().estimator, 1000))['ranges'], sep='/')
-    weights = flatten_dict(shapes(ResNet50(nn.Conv))['params'], sep='/')
-    assert set(ranges) == {name for name, leaf in weights.items() if leaf.ndim == 4}
-    assert len(ranges) == 53
+    quantized = shapes(ResNet50(functools.partial(QuantConv, estimator=make('ste', 2))))
+    assert jax.tree.map(jnp.shape, quantized['params']) == jax.tree.map(jnp.shape, variables['params'])
+    convolutions = {name for name, leaf in flatten_dict(variables['params'], sep='/').items() if leaf.ndim == 4}
+    assert {name.removesuffix('_range') for name in flatten_dict(quantized['ranges'], sep='/')} == convolutions
+    assert len(convolutions) == 53
 
 
 def test_strides_are_those_of_version_1_5():
     """The 3x3 convolution of a stage's first block halves the image; the 1x1 before it does not."""
-    model = ResNet50(nn.Conv)
+    model = ResNet50()
     _, state = jax.eval_shape(
         lambda: model.init_with_output(
             jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False, capture_intermediates=True
@@ -55,7 +61,7 @@ def test_strides_are_those_of_version_1_5():
 
 
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
-    model = ResNet50(nn.Conv, dtype=jnp.bfloat16)
+    model = ResNet50(dtype=jnp.bfloat16)
     output, variables = jax.eval_shape(
         lambda: model.init_with_output(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), capture_intermediates=True)
     )
@@ -64,33 +70,41 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
     assert variables['intermediates']['stage1_block1']['conv1']['__call__'][0].dtype == jnp.bfloat16
 
 
-def test_the_peak_learning_rate_follows_the_batch_after_overrides():
-    assert settings(batch_size=256).peak_learning_rate == 0.1
-    assert settings(batch_size=4096).peak_learning_rate == pytest.approx(1.6)
-    assert settings(batch_size=512, learning_rate=0.2).peak_learning_rate == pytest.approx(0.4)
+@pytest.mark.parametrize(
+    'model_of',
+    [
+        lambda: Bottleneck(
+            4,
+            2,
+            functools.partial(nn.Conv, use_bias=False),
+            functools.partial(nn.BatchNorm, use_running_average=False, momentum=0.9),
+        ),
+        pytest.param(lambda: ResNet50(classes=10), marks=pytest.mark.slow),
+    ],
+    ids=['block', 'whole'],
+)
+def test_a_pair_trains_in_lockstep(model_of):
+    """self is bit-equal with its batch statistics, which move and, in the end, differ from ste's."""
+    model, random = model_of(), np.random.default_rng(0)
+    images = random.normal(size=(5, 8, 16, 16, 3)).astype(np.float32)
+    variables = model.init(jax.random.key(0), images[0])
 
+    def loss(params, model_state, batch):
+        outputs, updated = model.apply({'params': params, **model_state}, batch, mutable=['batch_stats'])
+        return jnp.mean(jnp.square(outputs - 1)), updated
 
-@pytest.mark.slow
-def test_a_pair_trains_in_lockstep(monkeypatch):
-    """Real code, small colour images: self is bit-equal with its batch statistics, which move and differ from ste's."""
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (48, 32, 32, 3), np.uint8)
-    labels = random.integers(0, 10, 48).astype(np.int32)
-    arrays = Arrays(
-        {'train': images / np.float32(255), 'validation': images[:8] / np.float32(255)},
-        {'train': labels, 'validation': labels[:8]},
-    )
-    monkeypatch.setattr('experiments.training.programs.local_devices', lambda _: jax.local_devices()[:1])  # memory
-    chosen = settings(batch_size=8, num_epochs=1, learning_rate=1.0)
-    run = Trainer(chosen, ArrayBatches(arrays, 0, 8))
-    state = run.initial_state()
-    first = jax.device_get(state.runs[REFERENCE].batch_stats)
-    for step, batch in zip(range(3), run.batches_from(0)):
-        state = run.advance(state, step, batch)
+    def is_convolution(path):
+        return path.endswith('kernel') and 'conv' in path
+
+    lockstep = Lockstep(loss, optax.sgd(1.0), 'dsq', 2, quantized=is_convolution, twins=('ste', 'self'), has_state=True)
+    state = lockstep.init(variables['params'], {'batch_stats': variables['batch_stats']})
+    first, step = jax.device_get(state.runs[REFERENCE].model_state), jax.jit(lockstep.step)
+    for batch in images:
+        state, _ = step(state, batch)
     for reference, twin in zip(jax.tree.leaves(state.runs[REFERENCE]), jax.tree.leaves(state.runs['self'])):
-        assert np.array_equal(np.asarray(reference), np.asarray(twin))
-    last = state.runs[REFERENCE].batch_stats
-    assert all((a != b).any() for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(jax.device_get(last))))
-    measured = jax.device_get(run.programs.measure(state))
-    assert summarize(measured['self'].values())['weight_alignment_error'] == 0
-    assert len(kernels(state.ranges, state.runs['ste'].params)) == 53
+        assert np.array_equal(reference, twin)
+    last, of_ste = (jax.tree.leaves(state.runs[name].model_state) for name in (REFERENCE, 'ste'))
+    assert all((a != b).any() for a, b in zip(jax.tree.leaves(first), last))
+    assert any((a != b).any() for a, b in zip(last, of_ste))
+    assert lockstep.summary(state)['self']['weight_alignment_error'] == 0
+    assert len(state.ranges) == (53 if isinstance(model, ResNet50) else 4)
