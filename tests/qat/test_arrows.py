@@ -119,7 +119,7 @@ def with_qat():
 
 def test_the_library_loads_nothing_that_a_trainer_needs(with_qat):
     assert {'qat.lockstep.lockstep', 'qat.api'} <= with_qat
-    # optax itself loads absl.logging, and that absl.flags, so that there is nothing to say of absl.
+    assert 'absl.app' not in with_qat  # optax itself loads absl.logging, and that absl.flags
     heavy = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'ml_collections', 'tqdm', 'tensorboardX', 'pandas'}
     assert not {module.split('.')[0] for module in with_qat} & heavy
 
