@@ -5,6 +5,7 @@ codes are compared as integers, never as floats.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -80,14 +81,15 @@ class UniformQuantizer:
         The last float of each cell is found by bisection over the floats themselves, so the result
         has the wanted code even where rounding moves a threshold by a few units in the last place.
         """
-        first = _first_float_of_each_code(self, jnp.ravel(R))  # (2**bits + 1, channels)
-        channel = np.arange(first.shape[1])
-        return jnp.clip(weights, first[codes, channel], jnp.nextafter(first[codes + 1, channel], -jnp.inf))
+        first = _first_float_of_each_code(self, jnp.asarray(R))  # (2**bits + 1, ...) with the axes of R
+        channel = np.indices(first.shape[1:], sparse=True)  # broadcasts against the weights as R does
+        return jnp.clip(weights, first[codes, *channel], jnp.nextafter(first[codes + 1, *channel], -jnp.inf))
 
 
+@functools.partial(jax.jit, static_argnums=0)  # outside of a compiled program, the loop would be compiled at each call
 def _first_float_of_each_code(quantizer: UniformQuantizer, ranges: jax.Array) -> jax.Array:
-    """For ranges (n,): the smallest float32 in [-R, R] of every code, then the first one above R."""
-    codes = jnp.arange(1, 2**quantizer.bits)[:, None]
+    """For ranges of any shape: the smallest float32 in [-R, R] of every code, then the first one above R."""
+    codes = jnp.arange(1, 2**quantizer.bits).reshape(-1, *(1,) * ranges.ndim)
     low = _float_to_ordinal(quantizer.values(codes - 1, ranges))
     high = _float_to_ordinal(quantizer.values(codes, ranges))
 

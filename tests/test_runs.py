@@ -1,20 +1,21 @@
-"""Reference and twins in lockstep, on real digits: bit-equal copies, exact tracking, the theorem's limit."""
+"""The trainer's runs on real digits: bit-equal copies on any number of devices, and the theorem's limit.
+
+What concerns the lockstep alone is tested in tests/qat/test_lockstep.py.
+"""
 
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import digits
 from experiments.data import registry
 from experiments.setup.settings import resolve
-from experiments.training import programs, trainer
-from experiments.training.runs import REFERENCE, kernels
+from experiments.training import sharing, trainer
 from qat import trajectory
-from qat.quantizers import UniformQuantizer
-from tests import oracle
+from qat.lockstep import weights
+from qat.lockstep.twins import REFERENCE
 
 
 def make_trainer(devices=1, monkeypatch=None, **overrides) -> trainer.Trainer:
@@ -23,7 +24,7 @@ def make_trainer(devices=1, monkeypatch=None, **overrides) -> trainer.Trainer:
     config.update(overrides)
     settings = resolve(config)
     if monkeypatch is not None:
-        monkeypatch.setattr(programs, 'local_devices', lambda _: jax.local_devices()[:devices])
+        monkeypatch.setattr(sharing, 'local_devices', lambda _: jax.local_devices()[:devices])
     return trainer.Trainer(settings, registry.load(settings.config))
 
 
@@ -36,8 +37,9 @@ def steps(run: trainer.Trainer, count: int, state=None):
         yield state
 
 
-def weights(state, name) -> dict:
-    return jax.device_get(kernels(state.ranges, state.runs[name].params))
+def weights_of(run: trainer.Trainer, state, name) -> dict:
+    paths = run.lockstep.plan(state.runs[REFERENCE].params).paths
+    return jax.device_get(weights.get(state.runs[name].params, paths))
 
 
 def metrics(run: trainer.Trainer, state) -> dict:
@@ -52,8 +54,7 @@ def test_self_is_bit_equal(devices, optimizer, monkeypatch):
     run = make_trainer(devices, monkeypatch, optimizer=optimizer, learning_rate=0.02, twins='self,jitter', num_epochs=1)
     assert len(run.devices) == devices
     for seed in range(4):
-        start = run.lockstep.init(jax.random.key(seed), run.batches.image_shape)
-        *_, state = steps(run, 15, run.programs.placed(start))
+        *_, state = steps(run, 15, run.programs.placed(run.programs.init(jax.random.key(seed))))
         for reference, twin in zip(jax.tree.leaves(state.runs[REFERENCE]), jax.tree.leaves(state.runs['self'])):
             assert np.array_equal(np.asarray(reference), np.asarray(twin))
         found = metrics(run, state)
@@ -68,7 +69,7 @@ def test_eight_devices_give_what_one_gives(monkeypatch):
         states.append((run, state))
     (one, state_one), (eight, state_eight) = states
     for name in (REFERENCE, 'ste', 'naive_ste'):
-        for a, b in zip(*(jax.tree.leaves(weights(state, name)) for state in (state_one, state_eight))):
+        for a, b in zip(*(jax.tree.leaves(weights_of(run, state, name)) for run, state in states)):
             np.testing.assert_allclose(a, b, atol=1e-6)
     for name in state_one.tracking.histories:
         for a, b in zip(*(jax.tree.leaves(state.tracking.histories[name]) for state in (state_one, state_eight))):
@@ -77,87 +78,6 @@ def test_eight_devices_give_what_one_gives(monkeypatch):
         for key, value in metrics(eight, state_eight)[twin].items():
             assert found[key] == pytest.approx(value, rel=1e-3), (twin, key)
     assert one.evaluate(state_one)['examples'] == eight.evaluate(state_eight)['examples'] == 297
-
-
-def test_tracking_equals_the_oracle_on_a_real_run():
-    run = make_trainer(learning_rate=0.1, num_epochs=4, twins='ste,naive_ste')
-    story = {name: [] for name in (REFERENCE, 'ste', 'naive_ste')}
-    quantizer, path = UniformQuantizer(2), dict.fromkeys(story, 0.0)
-    for state in steps(run, 60):
-        ranges = jax.device_get(kernels(state.ranges, state.ranges))
-        for name, told in story.items():
-            told.append(weights(state, name))
-            if len(told) > 1:
-                path[name] += sum(
-                    np.abs(told[-1][k] - told[-2][k].astype(np.float64)).sum() / ranges[k] for k in ranges
-                )
-    found = metrics(run, state)
-
-    def codes(name):
-        return np.array(
-            [np.concatenate([np.ravel(quantizer.codes(w[k], ranges[k])) for k in ranges]) for w in story[name]]
-        )
-
-    for name in ('ste', 'naive_ste'):
-        expected = oracle.metrics(codes(REFERENCE).T.tolist(), codes(name).T.tolist())
-        assert {key: found[name][key] for key in expected} == expected
-        assert expected['oscillations_twin'] > 0 and expected['moved_fraction'] > 0.05
-        mapped = jax.tree.map(run.lockstep.tracker.maps[name], story[REFERENCE][-1], ranges)
-        distance = sum(np.abs(mapped[k] - story[name][-1][k].astype(np.float64)).sum() / ranges[k] for k in ranges)
-        assert found[name]['weight_alignment_error'] == pytest.approx(distance / path[name], rel=1e-4)
-
-
-def test_the_ste_twin_starts_from_M_and_shares_all_else():
-    state = make_trainer(twins='ste,naive_ste,map_ste').initial_state()
-    assert set(state.runs) == {REFERENCE, 'ste', 'naive_ste'}  # map_ste is ste here: computed once
-    start = state.runs[REFERENCE].params
-    for layer in start:
-        for leaf in start[layer]:
-            same = np.array_equal(start[layer][leaf], state.runs['ste'].params[layer][leaf])
-            assert same == (leaf == 'bias' or layer.startswith('Dense'))
-            assert np.array_equal(start[layer][leaf], state.runs['naive_ste'].params[layer][leaf])
-
-
-def test_under_adam_ste_is_naive_and_computed_once():
-    run = make_trainer(optimizer='adam(b2=0.95)', twins='ste,naive_ste,map_ste')
-    assert run.lockstep.computed_by == {'ste': 'ste', 'naive_ste': 'ste', 'map_ste': 'map_ste'}
-
-
-@pytest.mark.parametrize('optimizer, learning_rate', [('sgd(momentum=0.9)', 0.1), ('adam(b2=0.95)', 1e-3)])
-def test_ste_is_its_own_twin(optimizer, learning_rate):
-    run = make_trainer(estimator='ste', optimizer=optimizer, learning_rate=learning_rate, twins='ste', num_epochs=1)
-    *_, state = steps(run, 15)
-    assert metrics(run, state)['ste']['weight_alignment_error'] == 0
-
-
-def test_placement_update_multiplies_the_output():
-    """SignSGD's output is +-learning rate, so one step shows the slope, or alpha, by itself."""
-    run = make_trainer(optimizer='signsgd', placement='update', twins='ste', warmup_fraction=0.0, num_epochs=1)
-    before = jax.device_get(run.initial_state())
-    *_, after = steps(run, 1)
-    estimator, rate = run.settings.estimator, run.settings.peak_learning_rate
-    for name, factor in ((REFERENCE, estimator.at), ('ste', lambda w, _: jnp.full(w.shape, run.settings.alpha()))):
-        old, new = (kernels(state.ranges, state.runs[name].params) for state in (before, after))
-        for layer, range_ in kernels(before.ranges, before.ranges).items():
-            output = np.abs(new[layer] - old[layer]) / rate
-            moved = output > 0
-            assert moved.mean() > 0.9
-            np.testing.assert_allclose(output[moved], factor(old[layer], range_)[moved], atol=1e-4)
-
-
-def test_bytes_of_tracking():
-    run = make_trainer(twins='ste,naive_ste')
-    state = run.initial_state()
-    size = sum(kernel.size for kernel in jax.tree.leaves(weights(state, REFERENCE)))
-
-    def bytes_of(tree):
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-
-    tracked = bytes_of(state.tracking.histories) + bytes_of(state.tracking.lags)
-    starts = bytes_of(
-        jax.tree.map(lambda path: path.start, state.tracking.paths, is_leaf=lambda x: isinstance(x, trajectory.Path))
-    )
-    assert tracked <= 24 * size * 3 and starts == 4 * size * 2
 
 
 def final_errors(learning_rate: float, seed: int = 0) -> dict[str, float]:

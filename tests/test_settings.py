@@ -1,9 +1,13 @@
 """From a config to its objects: schedule, length, and the warnings a setting deserves."""
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
-from configs import digits
+from configs import digits, imagenet_resnet50
 from experiments.errors import UserError
 from experiments.setup.settings import resolve
 
@@ -55,3 +59,26 @@ def test_a_resolved_config_names_every_parameter_and_resolves_to_itself():
     once = settings(estimator='dsq', optimizer='adam').config
     assert (once.estimator, once.optimizer) == ('dsq(k=6.5)', 'adam(b1=0.9, b2=0.999, eps=1e-08)')
     assert resolve(once).config.to_dict() == once.to_dict()
+
+
+def of_resnet(**overrides):
+    config = imagenet_resnet50.get_config()
+    config.update({'compute_dtype': 'float32', 'twins': 'ste,self', **overrides})
+    return resolve(config)
+
+
+def test_the_peak_learning_rate_follows_the_batch_after_overrides():
+    assert of_resnet(batch_size=256).peak_learning_rate == 0.1
+    assert of_resnet(batch_size=4096).peak_learning_rate == pytest.approx(1.6)
+    assert of_resnet(batch_size=512, learning_rate=0.2).peak_learning_rate == pytest.approx(0.4)
+
+
+def test_every_convolution_of_the_resnet_is_quantized_and_nothing_else():
+    model = of_resnet().model(1000)
+    images = jnp.zeros((1, 32, 32, 3))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))['params']
+    convolutions = {path for path, leaf in flatten_dict(params, sep='/').items() if leaf.ndim == 4}
+    assert set(of_resnet().quantized(params)) == convolutions and len(convolutions) == 53
+    plain = of_resnet().model_class(nn.Conv)
+    plain = jax.eval_shape(lambda: plain.init(jax.random.key(0), images, train=False))['params']
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, plain)

@@ -1,6 +1,7 @@
 """Which leaves of a parameter tree are quantized: an explicit mapping from a layer's name to the path of its weight.
 
-A path is the keys of a leaf joined by '/', such as 'Dense_0/kernel'. A layer is called by its weight's path without the
+A path is the keys of a leaf joined by '/', such as 'Dense_0/kernel'; in the box of a leaf (a `Variable` of Flax NNX, a
+`Partitioned` of linen) the key `value` is left out. A layer is called by its weight's path without the
 last key ('Dense_0'), or by the whole path where that would give two weights one name.
 """
 
@@ -53,6 +54,8 @@ def replace(params, paths: Mapping[str, str], weights: Mapping[str, jax.Array]):
 
 
 def _path(keys) -> str:
+    if len(keys) > 1 and keys[-1] == jax.tree_util.GetAttrKey('value'):
+        keys = keys[:-1]  # no other leaf has this path: what is a box here is no leaf
     return jax.tree_util.keystr(keys, simple=True, separator='/')
 
 

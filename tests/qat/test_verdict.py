@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.results.verdict import verdict
+from qat.lockstep.verdict import verdict
 
 
 def said(transfer_class, alpha, **errors):

@@ -1,5 +1,6 @@
 """Every slope is what the rounding primitive multiplies by: tables, references written apart, and transforms."""
 
+import dataclasses
 import math
 
 import jax
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qat import estimators
+from qat import clipping, estimators
+from qat.clipping import ClipRule
 from qat.estimators import fake_quantize
-from qat.quantizers import UniformQuantizer
 from qat.slopes import CATALOGUE
 
 RANGE = 1.5  # at 2 bits: step 1, thresholds -1, 0, 1
@@ -85,7 +86,7 @@ def pullback(estimator, weights, gradient, progress=0.0):
     """What the primitive makes of an incoming gradient."""
 
     def forward(w):
-        return fake_quantize(UniformQuantizer(2), estimator, w, jnp.float32(RANGE), jnp.float32(progress))
+        return fake_quantize(estimator, w, jnp.float32(RANGE), jnp.float32(progress))
 
     value, vjp = jax.vjp(forward, weights)
     return value, vjp(gradient)[0]
@@ -111,19 +112,39 @@ def check_against_reference(name, parameters, estimator, progress):
         assert value == min(max(round(float(weight) + 1.5), 0), 3) - 1.5
 
 
+# s outside the range, by the name of the clip rule: x = |w| / R -> s.
+OUTSIDE = {'clip': lambda x: 0.0, 'pass': lambda x: 1.0, 'reciprocal': lambda x: 1 / x}
+CLIP_RULES = {rule.name: rule for rule in vars(clipping).values() if isinstance(rule, ClipRule)}
+
+
+def test_every_clip_rule_is_tested():
+    assert set(OUTSIDE) == set(CLIP_RULES)
+
+
+@pytest.mark.parametrize('rule', OUTSIDE)
 @pytest.mark.parametrize('name', CATALOGUE)
-def test_the_clip_rule(name):
-    weights = jnp.float32([-3.0, -1.51, 1.51, 4.5])
-    _, product = pullback(estimators.make(name, 2), weights, jnp.ones(4))
-    expected = RANGE / np.abs(weights) if name == 'mad' else np.zeros(4)
-    np.testing.assert_allclose(product, expected, rtol=1e-6)
+def test_the_clip_rule_is_an_axis_of_its_own(name, rule):
+    """Whatever a slope is inside, outside it is the rule's alone; inside, the rule changes nothing."""
+    weights = jnp.float32([-3.0, -1.51, 1.51, 4.5, -1.2, 0.1, 1.5])
+    estimator = estimators.make(name, 2)
+    _, product = pullback(dataclasses.replace(estimator, clip=CLIP_RULES[rule]), weights, jnp.ones(7))
+    expected = [OUTSIDE[rule](abs(w) / RANGE) for w in weights[:4].tolist()]
+    np.testing.assert_allclose(product[:4], expected, rtol=1e-6)
+    assert (product[4:] == pullback(estimator, weights, jnp.ones(7))[1][4:]).all()
 
 
-def test_ste_of_a_twin_passes_outside_only_with_mad():
+@pytest.mark.parametrize('name', CATALOGUE)
+def test_the_clip_rule_of_the_catalogue(name):
+    assert estimators.make(name, 2).clip.name == ('reciprocal' if name == 'mad' else 'clip')
+
+
+@pytest.mark.parametrize('rule, expected', [('clip', [0, 1, 0]), ('pass', [1, 1, 1]), ('reciprocal', [1, 1, 1])])
+def test_ste_of_a_twin_passes_outside_only_where_its_estimator_does(rule, expected):
     weights = jnp.float32([-3.0, 0.2, 2.0])
-    for name, expected in (('mad', [1, 1, 1]), ('dsq', [0, 1, 0])):
-        twin = estimators.ste_with_clip_of(estimators.make(name, 2))
-        assert pullback(twin, weights, jnp.ones(3))[1].tolist() == expected
+    estimator = dataclasses.replace(estimators.make('dsq', 2), clip=CLIP_RULES[rule])
+    twin = estimators.ste_with_clip_of(estimator)
+    assert pullback(twin, weights, jnp.ones(3))[1].tolist() == expected
+    assert twin.quantizer == estimator.quantizer
 
 
 @pytest.mark.parametrize('name', CATALOGUE)
@@ -133,7 +154,7 @@ def test_transforms_change_nothing(name):
     gradient = jax.random.normal(jax.random.key(1), weights.shape)
 
     def forward(w):
-        return fake_quantize(UniformQuantizer(2), estimator, w, jnp.float32(RANGE), jnp.float32(0.3))
+        return fake_quantize(estimator, w, jnp.float32(RANGE), jnp.float32(0.3))
 
     def loss(w, function=forward):
         return jnp.sum(function(w) * gradient)
@@ -159,7 +180,7 @@ def test_per_channel_ranges_broadcast():
 
 def test_range_and_progress_get_no_gradient():
     gradients = jax.grad(
-        lambda R, p: fake_quantize(UniformQuantizer(2), estimators.make('ede', 2), jnp.ones(3), R, p).sum(),
+        lambda R, p: fake_quantize(estimators.make('ede', 2), jnp.ones(3), R, p).sum(),
         argnums=(0, 1),
     )(jnp.float32(1.5), jnp.float32(0.5))
     assert gradients == (0, 0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qat import trajectory
-from tests import oracle
+from tests.qat import oracle
 
 
 def stream(reference: np.ndarray, twin: np.ndarray) -> dict:

@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.training.conversion import POWERS, Conversion
-from experiments.training.runs import RunState
 from qat import calls, estimators, optimizers
-from qat.equivalence import WeightMap, alpha
+from qat.lockstep.conversion import Conversion
+from qat.lockstep.state import RunState
+from qat.optimizers import FAMILIES
 from qat.quantizers import UniformQuantizer
+from qat.theory.coverage import NotCovered
+from qat.theory.weight_map import WeightMap, alpha
 
 QUANTIZER = UniformQuantizer(2)
 DSQ, STE = (estimators.make(name, 2) for name in ('dsq', 'ste'))
-RANGES = {'conv': {'kernel': jnp.float32(1)}}
+RANGES, PATHS = {'conv': jnp.float32(1)}, {'conv': 'conv/kernel'}
 INSIDE, OUTSIDE = np.linspace(-1, 1, 41, dtype=np.float32), np.float32([-1.5, -1.01, 1.01, 1.5])
 
 
@@ -47,9 +49,7 @@ CONVERTED = [
 ]
 
 
-def make(text: str) -> optimizers.Optimizer:
-    name, arguments = calls.parse(text)
-    return optimizers.make(name, **arguments)
+make = optimizers.parse
 
 
 @pytest.mark.parametrize('text', CONVERTED)
@@ -61,15 +61,17 @@ def test_the_state_becomes_what_STE_would_have_gathered(text, name):
     gradients = np.random.default_rng(0).normal(size=(5, INSIDE.size)).astype(np.float32)
     slope = np.asarray(estimator.at(INSIDE, jnp.float32(1)))
     first = state_of(optimizer, INSIDE, [(slope * g, g) for g in gradients])
-    found = conversion(first, RANGES)
+    found = conversion(first, RANGES, PATHS)
     closes(found.opt_state, state_of(optimizer, INSIDE, [(g, g) for g in gradients]).opt_state, rtol=1e-3, atol=1e-6)
-    closes(back(found, RANGES), first, rtol=1e-3, atol=1e-6)
+    closes(back(found, RANGES, PATHS), first, rtol=1e-3, atol=1e-6)
 
 
 def test_every_optimizer_with_a_recipe_has_its_rule():
     classes = {name: optimizers.make(name).transfer('gradient').transfer_class for name in optimizers.FAMILIES}
-    assert set(POWERS) == {name for name, class_ in classes.items() if class_ != 'none'}
-    assert set(POWERS) == {calls.parse(text)[0] for text in CONVERTED}
+    assert {calls.parse(text)[0] for text in CONVERTED} == {name for name, found in classes.items() if found != 'none'}
+    # All but SignSGD remember something of the gradients.
+    remembering = {name for name, family in FAMILIES.items() if family.moments}
+    assert remembering == {calls.parse(text)[0] for text in CONVERTED} - {'signsgd'}
 
 
 @pytest.mark.parametrize('text', ['sgd(momentum=0.9)', 'sgd(momentum=0.9, nesterov=True)', 'adam', 'rmsprop', 'lion'])
@@ -78,7 +80,7 @@ def test_outside_the_range_both_coast_alike(text):
     conversion = Conversion(DSQ, STE, optimizer, 'gradient')
     gradients = np.random.default_rng(0).normal(size=(3, OUTSIDE.size)).astype(np.float32)
     first = state_of(optimizer, OUTSIDE, [(g, g) for g in gradients])
-    second = conversion(first, RANGES)
+    second = conversion(first, RANGES, PATHS)
     assert np.array_equal(second.params['conv']['kernel'], OUTSIDE)
     nothing = jax.tree.map(jnp.zeros_like, first.params)
     updates = [optimizer.build(0.1).update(nothing, run.opt_state, run.params)[0] for run in (first, second)]
@@ -91,7 +93,7 @@ def test_on_updates_the_state_stays_and_the_weights_move(text):
     conversion = Conversion(DSQ, STE, make(text), 'update')
     w = np.concatenate([INSIDE, OUTSIDE]).reshape(3, 15)
     first = state_of(make(text), w, [(w, w)])
-    second = conversion(first, RANGES)
+    second = conversion(first, RANGES, PATHS)
     for one, other in zip(jax.tree.leaves(first.opt_state), jax.tree.leaves(second.opt_state)):
         assert one is other
     assert np.array_equal(second.params['conv']['kernel'], WeightMap(DSQ)(jnp.asarray(w), jnp.float32(1)))
@@ -105,15 +107,28 @@ def test_on_updates_the_state_stays_and_the_weights_move(text):
 def test_codes_are_kept_both_ways(name, rule):
     estimator = estimators.make(name, 2)
     ste = estimators.ste_with_clip_of(estimator)
-    ranges = {'conv': {'kernel': jnp.float32(0.7) if rule == 'scalar' else jnp.float32([[0.5, 0.7, 0.9]])}}
+    ranges = {'conv': jnp.float32(0.7) if rule == 'scalar' else jnp.float32([[0.5, 0.7, 0.9]])}
     w = np.random.default_rng(0).uniform(-1, 1, (3000, 3)).astype(np.float32)
     optimizer = make('sgd(momentum=0.9)')
     first = state_of(optimizer, w, [(w, w)])
-    second = Conversion(estimator, ste, optimizer, 'gradient')(first, ranges)
-    third = Conversion(ste, estimator, optimizer, 'gradient')(second, ranges)
-    range = ranges['conv']['kernel']
+    second = Conversion(estimator, ste, optimizer, 'gradient')(first, ranges, PATHS)
+    third = Conversion(ste, estimator, optimizer, 'gradient')(second, ranges, PATHS)
+    range = ranges['conv']
     for run in (second, third):
         assert np.array_equal(*(QUANTIZER.codes(one.params['conv']['kernel'], range) for one in (first, run)))
     closes(third, first, rtol=1e-4, atol=1e-6)
     if name == 'ste':
         closes(second, first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    'source, target, optimizer, message',
+    [
+        ('dsq', 'ste', 'muon', 'no recipe is known: muon mixes'),
+        ('ewgs', 'ste', 'sgd', 'incoming gradient'),
+        ('mad', 'dsq', 'sgd', r'only one of mad and dsq\(k=6.5\) passes gradients outside'),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(source, target, optimizer, message):
+    with pytest.raises(NotCovered, match=message):
+        Conversion(estimators.make(source, 2), estimators.make(target, 2), make(optimizer), 'gradient')

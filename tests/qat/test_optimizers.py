@@ -7,18 +7,14 @@ import optax
 import pytest
 
 from qat import optimizers
-from qat.estimators import make
-from qat.layers import QuantConv
 from qat.models.convnet import ConvNet
-from qat.quantizers import UniformQuantizer
+from qat.optimizers import FAMILIES, PLACEMENTS
+from qat.probe import Probed
 
 
 @pytest.fixture(scope='module')
 def params():
-    def conv(*args, **kwargs):
-        return QuantConv(*args, quantizer=UniformQuantizer(2), estimator=make('ste', 2), **kwargs)
-
-    return ConvNet(conv).init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))['params']
+    return ConvNet().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))['params']
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +65,16 @@ def test_muon_orthogonalizes_conv_kernels(params, gradients):
     np.testing.assert_allclose(bias, bias.mean(), rtol=1e-4)
 
 
+@pytest.mark.parametrize('shape', [(8, 2, 4), (2, 4, 8), (3, 3, 4, 8)])
+def test_muon_orthogonalizes_kernels_of_three_and_four_axes(shape):
+    """As the projections of an attention: no Adam under Muon's name."""
+    kernel = {'kernel': jax.random.normal(jax.random.key(2), shape)}
+    update = np.asarray(updates('muon', kernel, kernel)['kernel']).reshape(-1, shape[-1])
+    singular = np.linalg.svd(update, compute_uv=False)
+    assert singular.max() / singular.min() < 3
+    assert np.abs(update).std() > 0.1 * np.abs(update).mean()  # Adam's first update has one size
+
+
 def test_without_dimension_numbers_optax_would_hand_conv_kernels_to_adam(params, gradients):
     plain = optax.contrib.muon(0.1)
     update = plain.update(gradients, plain.init(params), params)[0]['conv2']['kernel']
@@ -94,6 +100,7 @@ CLASSES = [
     ('sgd', {'momentum': 0.9, 'nesterov': True}, 0, 'map', 'map'),
     ('sgd', {'momentum': 0.9}, 1e-4, 'none', 'none'),
     ('signsgd', {}, 0, 'identity', 'map'),
+    ('signsgd', {}, 0.1, 'none', 'none'),
     ('lion', {}, 0, 'identity', 'map'),
     ('lion', {}, 0.1, 'identity', 'none'),
     ('rmsprop', {}, 0, 'identity', 'map'),
@@ -118,6 +125,12 @@ def test_transfer_classes(name, arguments, decay, gradient, update):
     )
 
 
+def test_every_optimizer_is_in_the_table_of_classes():
+    assert {row[0] for row in CLASSES} == set(FAMILIES)
+    with_decay = {row[0] for row in CLASSES if row[2]}
+    assert with_decay == {name for name, family in FAMILIES.items() if family.decay != 'unsupported'}
+
+
 IDENTITY = [(name, arguments, decay) for name, arguments, decay, gradient, _ in CLASSES if gradient == 'identity']
 
 
@@ -137,6 +150,90 @@ def test_update_placement_class_map_means_output_independent_of_weights(name, ar
     other = jax.tree.map(lambda w: 2 * w + 1, params)
     for one, two in zip(*(jax.tree.leaves(updates(name, p, gradients, decay, **arguments)) for p in (params, other))):
         assert (one == two).all()
+
+
+# One weight is large enough for Adafactor to factor it; both are matrices, for Muon.
+PROBED = {'a': {'kernel': np.zeros((40, 48)), 'bias': np.zeros(48)}, 'b': {'kernel': np.zeros((48, 10))}}
+KERNELS = ('a/kernel', 'b/kernel')
+
+
+@pytest.mark.parametrize('placement', PLACEMENTS)
+@pytest.mark.parametrize('name, arguments, decay', [row[:3] for row in CLASSES])
+def test_the_probe_finds_the_class_of_the_table(name, arguments, decay, placement):
+    optimizer = optimizers.make(name, decay, **arguments)
+    found = Probed(optimizer.build(0.01)).transfer(placement, PROBED, KERNELS)
+    assert found.transfer_class == optimizer.transfer(placement).transfer_class, found.reason
+
+
+DECAY = 1e-4
+# Of optax, and nowhere in the table: (transformation, class under placement gradient, under update).
+OTHERS = {
+    'adabelief': (optax.adabelief(0.01), 'identity', 'map'),
+    'nadam': (optax.nadam(0.01), 'identity', 'map'),
+    'amsgrad': (optax.amsgrad(0.01), 'identity', 'map'),
+    'rprop': (optax.rprop(0.01), 'identity', 'map'),
+    # Its output is scaled by the size of the weights, which both runs share where the class is identity.
+    'lamb': (optax.lamb(0.01), 'identity', 'none'),
+    'lars': (optax.lars(0.01), 'none', 'none'),
+    'warm up from 0': (optax.sgd(optax.linear_schedule(0, 0.1, 10)), 'map', 'map'),
+    'nothing for 9 steps': (optax.sgd(lambda step: 0.1 * (step > 9)), 'map', 'map'),
+    'clip': (optax.chain(optax.clip(1.0), optax.sgd(0.1)), 'none', 'map'),
+    'clip to much': (optax.chain(optax.clip(1e4), optax.sgd(0.1)), 'none', 'map'),
+    'clip by norm': (optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)), 'none', 'map'),
+    'clip by norm, adam': (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)), 'none', 'map'),
+    'muon': (optax.contrib.muon(0.01), 'none', 'map'),
+    'coupled': (optax.chain(optax.add_decayed_weights(DECAY), optax.sgd(0.1)), 'none', 'none'),
+    'decoupled': (optax.chain(optax.sgd(0.1), optax.add_decayed_weights(-0.1 * DECAY)), 'none', 'none'),
+    'decay inside a sign': (optax.chain(optax.add_decayed_weights(DECAY), optax.sign_sgd(0.1)), 'none', 'none'),
+    'accumulation': (optax.MultiSteps(optax.sgd(0.1), 4), 'map', 'map'),
+    'long accumulation': (optax.MultiSteps(optax.sgd(0.1, momentum=0.9), 32), 'map', 'map'),
+    'accumulation, adam': (optax.MultiSteps(optax.adam(0.1), 4), 'identity', 'map'),
+    'noise': (optax.noisy_sgd(0.1, key=0), 'none', 'map'),
+    'no update': (optax.set_to_zero(), 'none', 'none'),
+}
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_the_probe_finds_the_class_of_other_transformations(name):
+    transformation, *expected = OTHERS[name]
+    for placement, transfer_class in zip(PLACEMENTS, expected):
+        found = Probed(transformation).transfer(placement, PROBED, KERNELS)
+        assert found.transfer_class == transfer_class and found.reason.startswith('probed: ')
+
+
+def test_the_probe_looks_at_the_quantized_weights_alone():
+    """Weight decay on biases moves nothing that M moves; the labels know the tree's own structure."""
+    labels = {'a': {'kernel': 'sgd', 'bias': 'decay'}, 'b': {'kernel': 'adam'}}
+    decayed = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1))
+    mixed = optax.multi_transform({'sgd': optax.sgd(0.1), 'adam': optax.adam(0.1), 'decay': decayed}, labels)
+    for paths, expected in ((('a/kernel',), 'map'), (('b/kernel',), 'identity'), (KERNELS, 'none')):
+        assert Probed(mixed).transfer('gradient', PROBED, paths).transfer_class == expected
+    assert Probed(mixed).transfer('gradient', PROBED, ('a/bias',)).transfer_class == 'none'
+
+
+def test_the_probe_inside_of_a_compiled_program():
+    transformation = optax.sgd(0.3)
+
+    @jax.jit
+    def traced(w):
+        assert Probed(transformation).transfer('gradient', {'w': w}, ('w',)).transfer_class == 'map'
+        return w
+
+    traced(jnp.ones((3, 4)))
+
+
+def test_what_cannot_be_probed_is_refused():
+    with pytest.raises(ValueError, match=r'cannot be probed for its transfer class: TypeError: .*value'):
+        Probed(optax.polyak_sgd()).transfer('gradient', PROBED, KERNELS)
+    with pytest.raises(ValueError, match="did you mean 'update'"):
+        Probed(optax.sgd(0.1)).transfer('updates', PROBED, KERNELS)
+
+
+def test_a_probed_optimizer_takes_a_factor_on_its_learning_rate():
+    weight = {'w': jnp.float32([1.0, -2.0])}
+    halved = Probed(optax.sgd(0.1)).build(0.5)
+    updates, _ = halved.update(weight, halved.init(weight), weight)
+    np.testing.assert_allclose(updates['w'], [-0.05, 0.1], rtol=1e-6)
 
 
 def test_kappa():

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qat.quantizers import RANGE_RULES, UniformQuantizer
+from qat.quantizers import UniformQuantizer
+from qat.ranges import channel_max_abs
 
 RANGE = np.float32(np.sqrt(6 / 9))
 
@@ -86,19 +87,9 @@ def test_clip_to_cell_gives_the_nearest_float_of_the_cell(bits):
     assert moved.any() and outside[moved].all()
 
 
-def test_ranges():
-    kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 5))
-    assert RANGE_RULES['he_uniform'](kernel) == np.float32(np.sqrt(6 / 36))
-    assert RANGE_RULES['max_abs'](kernel) == np.abs(kernel).max()
-    by_channel = RANGE_RULES['channel_max_abs'](kernel)
-    assert by_channel.shape == (1, 1, 1, 5)
-    assert (np.ravel(by_channel) == [np.abs(kernel[..., c]).max() for c in range(5)]).all()
-
-
 def test_a_channel_quantizes_as_if_it_were_alone():
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 5))
-    quantizer = UniformQuantizer(3, RANGE_RULES['channel_max_abs'])
-    range_ = quantizer.range_rule(kernel)
+    quantizer, range_ = UniformQuantizer(3), channel_max_abs(kernel)
     together = quantizer.codes(kernel, range_)
     for channel in range(5):
         assert (together[..., channel] == quantizer.codes(kernel[..., channel], range_[0, 0, 0, channel])).all()
