@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import optax
 
-from qat.lockstep import weights
+from qat import weights
 from qat.optimizers import Transfer, check_placement
 
 _GRADIENTS, _WEIGHTS = (1e-2, 1e6), (1e-1, 1e6)  # smallest and largest sizes, all far above Adam's eps

@@ -12,7 +12,7 @@ from experiments import train
 from experiments.data import registry
 from experiments.setup.settings import resolve
 from experiments.training import sharing, trainer
-from qat.lockstep import weights
+from qat import weights
 from qat.lockstep.state import Moment
 
 MODEL = """
@@ -51,9 +51,7 @@ def file(tmp_path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    'quantized, layers', [('all', {'Dense_0', 'Dense_1'}), ('Dense_0/*l', {'Dense_0'})]
-)
+@pytest.mark.parametrize('quantized, layers', [('all', {'Dense_0', 'Dense_1'}), ('Dense_0/*l', {'Dense_0'})])
 def test_a_flax_module_from_a_file(quantized, layers, file, tmp_path, capsys):
     command = [*DIGITS, f'--config.model={file}:Perceptron(width=8)', f'--config.quantized={quantized}']
     assert train.main([*command, '--config.range=max_abs', f'--workdir={tmp_path / "run"}']) == 0

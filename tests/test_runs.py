@@ -13,8 +13,7 @@ from configs import digits
 from experiments.data import registry
 from experiments.setup.settings import resolve
 from experiments.training import sharing, trainer
-from qat import trajectory
-from qat.lockstep import weights
+from qat import trajectory, weights
 from qat.lockstep.twins import REFERENCE
 
 

@@ -7,7 +7,7 @@ from experiments.data import registry
 from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from experiments.workdir.checkpoints import read_weights
-from qat.lockstep import weights
+from qat import weights
 from qat.ranges import RANGE_RULES
 
 

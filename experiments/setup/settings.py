@@ -16,9 +16,8 @@ import optax
 
 from experiments.errors import UserError, blame
 from experiments.setup import users
-from qat import calls, estimators, optimizers
+from qat import calls, estimators, optimizers, weights
 from qat.calls import Interval
-from qat.lockstep import weights
 from qat.lockstep.twins import Twin, twins
 from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50

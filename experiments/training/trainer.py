@@ -21,7 +21,7 @@ from experiments.training.stopping import Stop
 from experiments.workdir.beginning import Beginning
 from experiments.workdir.checkpoints import Checkpoints, read_weights
 from experiments.workdir.records import NoRecords
-from qat.lockstep import weights
+from qat import weights
 from qat.lockstep.finiteness import complaint
 from qat.lockstep.state import Moment, State
 from qat.lockstep.twins import REFERENCE

@@ -28,14 +28,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from qat import weights
 from qat.estimators import Estimator
-from qat.lockstep import weights
 from qat.lockstep.state import RunState
-from qat.lockstep.weights import Paths
 from qat.optimizers import Optimizer
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import recipe
 from qat.theory.weight_map import WeightMap
+from qat.weights import Paths
 
 
 class Conversion:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from qat.lockstep import weights
+from qat import weights
 from qat.lockstep.state import RunState, State
 
 _LOSS = 'training loss'

@@ -5,25 +5,24 @@ trajectories of the twins are compared with the reference's. All methods are pur
 `jax.jit`, `jax.pmap`, or neither.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from qat import trajectory
-from qat.calls import unknown
-from qat.estimators import Estimator, fake_quantize, parse
-from qat.lockstep import evaluation, weights
-from qat.lockstep.plan import Plan, Run, Spec, make
+from qat import trajectory, weights
+from qat.estimators import Estimator, fake_quantize
+from qat.lockstep import evaluation
+from qat.lockstep.plan import Plan, Run, make
+from qat.lockstep.spec import Spec, estimators, range_rules
 from qat.lockstep.state import Moment, RunState, State
 from qat.lockstep.tracking import Tracker, Tracking
 from qat.lockstep.twins import REFERENCE
 from qat.lockstep.verdict import verdict
 from qat.optimizers import Optimizer
 from qat.probe import Probed
-from qat.ranges import RANGE_RULES, RangeRule
+from qat.ranges import RangeRule
 from qat.theory.weight_map import alpha_if_covered
 
 
@@ -44,7 +43,7 @@ class Lockstep:
       placement: 'gradient': the slope multiplies the gradient; 'update': it multiplies the optimizer's output.
       has_state: whether the model has a state besides its parameters, such as batch norm's statistics.
       axis_name: of the devices that share a batch, where `step` runs under `jax.pmap`; None: one device.
-      kernel_learning_rate_factor, track_change_points: see `qat.lockstep.plan.Spec`.
+      kernel_learning_rate_factor, track_change_points: see `qat.lockstep.spec.Spec`.
 
     Random keys, masks and whatever else the loss wants travel in the batch, so that all runs see the same.
 
@@ -74,8 +73,8 @@ class Lockstep:
         self.spec = Spec(
             optimizer=optimizer if isinstance(optimizer, Optimizer) else Probed(optimizer),
             quantized=quantized,
-            estimator=_estimators(estimator, bits),
-            range_rule=_range_rules(ranges),
+            estimator=estimators(estimator, bits),
+            range_rule=range_rules(ranges),
             placement=placement,
             twins=tuple(twins),
             kernel_learning_rate_factor=kernel_learning_rate_factor,
@@ -187,10 +186,10 @@ class Lockstep:
     def verdict(self, state: State) -> str:
         """Whether the estimator is STE in disguise, and why, in words."""
         plan = self.plan(state.runs[REFERENCE].params)
-        estimators = tuple(dict.fromkeys(plan.estimators.values()))
-        alphas = [alpha_if_covered(estimator) for estimator in estimators]
+        distinct = dict.fromkeys(plan.estimators.values())
+        alphas = [alpha_if_covered(estimator) for estimator in distinct]
         return verdict(
-            ' and '.join(dict.fromkeys(map(str, estimators))),
+            ' and '.join(dict.fromkeys(map(str, distinct))),
             f'{self.spec.optimizer} (class {plan.transfer.transfer_class}, {plan.transfer.reason})',
             plan.transfer.transfer_class,
             None if None in alphas else min(alphas),
@@ -255,39 +254,3 @@ def _without_state(loss: Callable) -> Callable:
         return loss(params, batch), model_state
 
     return with_state
-
-
-def _estimators(estimator: str | Estimator, bits: int | Callable[[str], int] | None) -> Callable[[str], Estimator]:
-    if isinstance(estimator, Estimator):
-        if bits is not None:
-            raise ValueError(f'bits are given twice: {estimator} has {estimator.bits} already; leave them out')
-        return lambda path: estimator
-    if bits is None:
-        raise ValueError(f'give the bits of the quantizer, as in bits=2, with the estimator {estimator!r}')
-    made = functools.lru_cache(maxsize=None)(functools.partial(parse, estimator))
-    if callable(bits):
-        return lambda path: made(bits(path))
-    made(bits)  # refuses now what does not exist
-    return lambda path: made(bits)
-
-
-def _range_rules(ranges: str | RangeRule | Mapping[str, str | RangeRule]) -> Callable[[str], RangeRule]:
-    if isinstance(ranges, Mapping):
-        rules = {path: _range_rule(given) for path, given in ranges.items()}
-
-        def of_path(path: str) -> RangeRule:
-            if path not in rules:
-                raise ValueError(f'ranges says nothing of the quantized weight {path!r}')
-            return rules[path]
-
-        return of_path
-    rule = _range_rule(ranges)
-    return lambda path: rule
-
-
-def _range_rule(given: str | RangeRule) -> RangeRule:
-    if callable(given):
-        return given
-    if given not in RANGE_RULES:
-        raise ValueError(unknown('range', given, RANGE_RULES))
-    return RANGE_RULES[given]

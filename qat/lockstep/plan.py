@@ -1,4 +1,4 @@
-"""From what a user asks for to what every run does: the runs of a lockstep, once the parameter tree is known."""
+"""What every run of a lockstep does, once the parameter tree is known."""
 
 import dataclasses
 import functools
@@ -6,42 +6,13 @@ from collections.abc import Callable, Mapping
 
 import jax
 
+from qat import weights
 from qat.estimators import Estimator, ste_with_clip_of
-from qat.lockstep import twins, weights
+from qat.lockstep import twins
+from qat.lockstep.spec import Spec
 from qat.lockstep.twins import REFERENCE, Twin
-from qat.optimizers import Transfer, check_placement
-from qat.ranges import RangeRule
+from qat.optimizers import Transfer
 from qat.theory.weight_map import WeightMap
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """What is compared with what; frozen and hashable.
-
-    Attributes:
-      optimizer: of all runs: `build(learning_rate)` gives its optax transformation, `transfer(placement, params,
-        paths)` its transfer class. `qat.optimizers.Optimizer`, or `qat.probe.Probed` around any optax transformation.
-      quantized: the path of a leaf -> whether it is quantized.
-      estimator: the path of a quantized leaf -> the reference's estimator there, with its bits.
-      range_rule: the path of a quantized leaf -> its range policy.
-      placement: 'gradient' (the slope multiplies the gradient) or 'update' (it multiplies the optimizer's output).
-      twins: names, see `qat.lockstep.twins`.
-      kernel_learning_rate_factor: on the learning rate of the quantized weights of every run.
-      track_change_points: whether to remember what the codes went through, 20 bytes a weight and run.
-    """
-
-    optimizer: object
-    quantized: Callable[[str], bool]
-    estimator: Callable[[str], Estimator]
-    range_rule: Callable[[str], RangeRule]
-    placement: str = 'gradient'
-    twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self')
-    kernel_learning_rate_factor: float = 1.0
-    track_change_points: bool = True
-
-    def __post_init__(self):
-        check_placement(self.placement)
-        twins.check_names(self.twins)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from qat import trajectory
-from qat.lockstep.weights import Weights
 from qat.quantizers import UniformQuantizer
+from qat.weights import Weights
 
 
 @struct.dataclass

@@ -13,7 +13,17 @@ FILES = sorted((ROOT / 'qat').rglob('*.py'))
 
 # What each module may import of the library; a package's __init__ imports nothing but under its own name here.
 THEORY = {'theory.closed_forms', 'theory.coverage', 'theory.weight_map', 'theory.recipe'}
-BELOW_LOCKSTEP = {'calls', 'clipping', 'ranges', 'quantizers', 'slopes', 'estimators', 'optimizers', 'trajectory'}
+BELOW_LOCKSTEP = {
+    'weights',
+    'calls',
+    'clipping',
+    'ranges',
+    'quantizers',
+    'slopes',
+    'estimators',
+    'optimizers',
+    'trajectory',
+}
 MAY_IMPORT = {
     'calls': set(),
     'clipping': set(),
@@ -30,21 +40,22 @@ MAY_IMPORT = {
     'layers': {'estimators', 'ranges'},
     'models.convnet': set(),
     'models.resnet': set(),
-    'lockstep.weights': set(),
+    'weights': set(),
     'lockstep.verdict': set(),
     'lockstep.twins': {'calls', 'estimators', 'optimizers', *THEORY},
-    'lockstep.tracking': {'quantizers', 'trajectory', 'lockstep.weights'},
+    'lockstep.tracking': {'quantizers', 'trajectory', 'weights'},
     'lockstep.state': {'lockstep.tracking'},
     'lockstep.evaluation': {'lockstep.twins'},
-    'lockstep.finiteness': {'lockstep.state', 'lockstep.weights'},
-    'probe': {'optimizers', 'lockstep.weights'},
-    'lockstep.plan': {'estimators', 'optimizers', 'ranges', 'lockstep.twins', 'lockstep.weights', *THEORY},
-    'lockstep.conversion': {'estimators', 'optimizers', 'lockstep.state', 'lockstep.weights', *THEORY},
+    'lockstep.finiteness': {'lockstep.state', 'weights'},
+    'probe': {'optimizers', 'weights'},
+    'lockstep.spec': {'calls', 'estimators', 'optimizers', 'ranges', 'lockstep.twins'},
+    'lockstep.plan': {'estimators', 'optimizers', 'lockstep.spec', 'lockstep.twins', 'weights', *THEORY},
+    'lockstep.conversion': {'estimators', 'optimizers', 'lockstep.state', 'weights', *THEORY},
     'lockstep.lockstep': {
         *BELOW_LOCKSTEP,
         *THEORY,
         'probe',
-        *(f'lockstep.{part}' for part in ('evaluation', 'plan', 'state', 'tracking', 'twins', 'verdict', 'weights')),
+        *(f'lockstep.{part}' for part in ('evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'verdict')),
     },
     'api': {'estimators', 'optimizers', 'lockstep.lockstep', 'lockstep.state'},
     '': {'api'},

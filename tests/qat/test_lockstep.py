@@ -12,9 +12,8 @@ import optax.contrib
 import pytest
 from flax import nnx
 
-from qat import Lockstep, Moment, optimizers, trajectory
+from qat import Lockstep, Moment, optimizers, trajectory, weights
 from qat.estimators import from_slope, make
-from qat.lockstep import weights
 from qat.lockstep.evaluation import Examined
 from qat.lockstep.finiteness import complaint, finite
 from qat.lockstep.twins import NAMES, REFERENCE

@@ -1,0 +1,87 @@
+"""What is compared with what, as a user asks for it; the parameter tree is not known yet."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+from qat.calls import unknown
+from qat.estimators import Estimator, parse
+from qat.lockstep import twins
+from qat.optimizers import check_placement
+from qat.ranges import RANGE_RULES, RangeRule
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What is compared with what; frozen and hashable.
+
+    Attributes:
+      optimizer: of all runs: `build(learning_rate)` gives its optax transformation, `transfer(placement, params,
+        paths)` its transfer class. `qat.optimizers.Optimizer`, or `qat.probe.Probed` around any optax transformation.
+      quantized: the path of a leaf -> whether it is quantized.
+      estimator: the path of a quantized leaf -> the reference's estimator there, with its bits.
+      range_rule: the path of a quantized leaf -> its range policy.
+      placement: 'gradient' (the slope multiplies the gradient) or 'update' (it multiplies the optimizer's output).
+      twins: names, see `qat.lockstep.twins`.
+      kernel_learning_rate_factor: on the learning rate of the quantized weights of every run.
+      track_change_points: whether to remember what the codes went through, 20 bytes a weight and run.
+    """
+
+    optimizer: object
+    quantized: Callable[[str], bool]
+    estimator: Callable[[str], Estimator]
+    range_rule: Callable[[str], RangeRule]
+    placement: str = 'gradient'
+    twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self')
+    kernel_learning_rate_factor: float = 1.0
+    track_change_points: bool = True
+
+    def __post_init__(self):
+        check_placement(self.placement)
+        twins.check_names(self.twins)
+
+
+def estimators(estimator: str | Estimator, bits: int | Callable[[str], int] | None) -> Callable[[str], Estimator]:
+    """The path of a weight -> its estimator, from what a user gives for both.
+
+    Raises:
+      ValueError: bits that are given twice or not at all, or an estimator that does not exist.
+    """
+    if isinstance(estimator, Estimator):
+        if bits is not None:
+            raise ValueError(f'bits are given twice: {estimator} has {estimator.bits} already; leave them out')
+        return lambda path: estimator
+    if bits is None:
+        raise ValueError(f'give the bits of the quantizer, as in bits=2, with the estimator {estimator!r}')
+    made = functools.lru_cache(maxsize=None)(functools.partial(parse, estimator))
+    if callable(bits):
+        return lambda path: made(bits(path))
+    made(bits)  # refuses now what does not exist
+    return lambda path: made(bits)
+
+
+def range_rules(ranges: str | RangeRule | Mapping[str, str | RangeRule]) -> Callable[[str], RangeRule]:
+    """The path of a weight -> its range policy, from a name, a rule, or a mapping of paths to either.
+
+    Raises:
+      ValueError: a name of none; when it is asked, a path that the mapping lacks.
+    """
+    if isinstance(ranges, Mapping):
+        rules = {path: _range_rule(given) for path, given in ranges.items()}
+
+        def of_path(path: str) -> RangeRule:
+            if path not in rules:
+                raise ValueError(f'ranges says nothing of the quantized weight {path!r}')
+            return rules[path]
+
+        return of_path
+    rule = _range_rule(ranges)
+    return lambda path: rule
+
+
+def _range_rule(given: str | RangeRule) -> RangeRule:
+    if callable(given):
+        return given
+    if given not in RANGE_RULES:
+        raise ValueError(unknown('range', given, RANGE_RULES))
+    return RANGE_RULES[given]
