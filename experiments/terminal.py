@@ -3,7 +3,6 @@
 import sys
 
 import jax
-from tqdm import tqdm
 
 
 def is_primary() -> bool:
@@ -22,8 +21,10 @@ def warn(message: str) -> None:
     say(f'warning: {message}', sys.stderr)
 
 
-def progress_bar(steps: int, done: int) -> tqdm:
-    """Counts steps."""
+def progress_bar(steps: int, done: int):
+    """Counts steps: a `tqdm`, which only training needs."""
+    from tqdm import tqdm
+
     return tqdm(initial=done, total=steps, unit='step', mininterval=progress_interval(), disable=not is_primary())
 
 
