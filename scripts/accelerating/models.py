@@ -58,10 +58,10 @@ def convnet(image_shape: tuple[int, int, int], dtype=jnp.float32) -> Classificat
 
 
 def resnet(tiny: bool, axis_name: str | None = AXIS) -> Classification:
-    """The task of ResNet-50 on uint8 images in bfloat16; tiny: two of its blocks, on 32x32 pixels."""
+    """The task of ResNet-50 on uint8 images in bfloat16; tiny: one of its blocks, on 32x32 pixels."""
     model = functools.partial(ResNet50, conv=_CONV, dtype=jnp.bfloat16, axis_name=axis_name)
     if tiny:
-        return Classification(model(classes=10, stages=(1, 1)), (32, 32, 3), normalize)
+        return Classification(model(classes=10, stages=(1,)), (32, 32, 3), normalize)
     return Classification(model(classes=1000), (224, 224, 3), normalize)
 
 
@@ -135,7 +135,7 @@ def quantized_step(task: Classification, batch: dict, twins=(), tracking=False, 
 
 
 def plain_step(task: Classification, batch: dict) -> Stepping:
-    """A bare jitted step of the same Flax model and optimizer, without quantization; its task has no axis of devices."""
+    """A bare jitted step of the same Flax model and optimizer, unquantized; its task has no axis of devices."""
     optimizer = optax.sgd(1e-3, momentum=0.9)
 
     def init(key):

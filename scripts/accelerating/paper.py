@@ -70,7 +70,12 @@ class _Experiment:
         jitter, ste = (statistics.median(each[twin][_ERROR] for each in summaries) for twin in ('jitter', 'ste'))
         details = {'seconds': spent, 'ste_over_jitter': ste / jitter}
         rate = seeds * self.epochs * self.steps / spent
-        self.session.add(f'paper-{self.name}-speed', f'steps a second, compiling, {said}', [rate], details=details)
+        self.session.add(
+            f'paper-{self.name}-speed',
+            f'steps a second of all seeds, compiling included, {said}',
+            [rate],
+            details=details,
+        )
 
     def _trained(self, seeds: int) -> State:
         moments = models.moments(self.peak, self.epochs * self.steps)

@@ -37,8 +37,8 @@ def digits(session: Session, deterministic: bool, again: bool = False) -> None:
     found = programs.lockstep.summary(state)
     what = f'numbers of the twin self that are not exactly the reference, {said}'
     details = {'digest': digest, 'twins': found}
-    _right(session, f'right-self-{flag}', what, _differing(state), details, required=deterministic)
-    errors = {name: metrics[_ERROR] for name, metrics in found.items()}
+    _right(session, f'right-exact-{flag}', what, _differing(state), details, required=deterministic)
+    errors = {name: metrics[_ERROR] for name, metrics in found.items() if name != 'self'}
     numbers = {**errors, 'loss': float(state.runs[REFERENCE].loss) / steps}
     for name, number in numbers.items():
         what = 'mean training loss of the reference' if name == 'loss' else f'alignment error of the twin {name}'
@@ -138,9 +138,9 @@ def _digest(state: State) -> str:
 
 
 def _same_bytes(session: Session, flag: str, deterministic: bool, digest: str, said: str) -> None:
-    first = session.record.figure(f'right-self-{flag}')
+    first = session.record.figure(f'right-exact-{flag}')
     if first is None:
-        raise ValueError(f'there is no first time to compare with: right-self-{flag} is not known')
+        raise ValueError(f'there is no first time to compare with: right-exact-{flag} is not known')
     differs = int(digest != first['details']['digest'])
     what = f'whether the same command, twice, gave other bytes, {said}'
     _right(session, f'right-twice-{flag}', what, differs, {'digest': digest}, required=deterministic)

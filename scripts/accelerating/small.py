@@ -17,8 +17,8 @@ def small(session: Session) -> None:
     tiny = session.tiny
     shape, images = ((8, 8, 1), 4) if tiny else ((28, 28, 1), 128)
     programs = _Programs(shape, images)
-    _measured(session, 'small-steps', 'steps a dispatch', _STEPS if not tiny else (1, 2, 4), programs.scanned, 2)
-    _measured(session, 'small-seeds', 'seeds in a program', _SEEDS if not tiny else (1, 2, 4), programs.vmapped, 5)
+    _measured(session, 'small-steps', 'steps a dispatch', _STEPS if not tiny else (1, 4), programs.scanned, 2)
+    _measured(session, 'small-seeds', 'seeds in a program', _SEEDS if not tiny else (1, 4), programs.vmapped, 5)
 
 
 class _Programs:
