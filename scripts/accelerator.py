@@ -105,6 +105,17 @@ def begin(arguments: argparse.Namespace, argv: list[str]) -> None:
 def run(arguments: argparse.Namespace, start: float) -> int:
     """Measures the parts, a process each, from `start` on (seconds of `time.time`); returns the exit code."""
     until = start + 60 * arguments.minutes
+    try:
+        _measure(arguments, start, until)
+    except KeyboardInterrupt:  # what is known is still shown
+        Record(arguments.out).fail('the call', 'interrupted')
+    record = Record(arguments.out)
+    record.used(time.time() - start)
+    print(f'\n{shown.table(record.content)}')
+    return 1 if record.content['failed'] or record.wrong() else 0
+
+
+def _measure(arguments: argparse.Namespace, start: float, until: float) -> None:
     for part, left_out in fitting(arguments.parts, until, time.time, arguments.tiny, arguments.data is not None):
         if left_out:
             Record(arguments.out).leave_out(part.name, left_out)
@@ -115,10 +126,6 @@ def run(arguments: argparse.Namespace, start: float) -> int:
         if why:
             record.fail(part.name, why)
         record.used(time.time() - start)
-    record = Record(arguments.out)
-    record.used(time.time() - start)
-    print(f'\n{shown.table(record.content)}')
-    return 1 if record.content['failed'] or record.wrong() else 0
 
 
 def write_page(page: pathlib.Path, folder: pathlib.Path) -> None:

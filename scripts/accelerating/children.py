@@ -21,11 +21,15 @@ _LONGEST_BY = 3  # times what a part is said to take; then it hangs
 def measured(part: Part, folder: pathlib.Path, until: float, tiny: bool, data: pathlib.Path | None) -> str:
     """Runs a part in a process of its own until it ends, or must; '' or why it failed.
 
-    What the process prints is kept in `folder`/PART.log.
+    What the process prints, if anything, is kept in `folder`/PART.log.
     """
-    command = [sys.executable, '-m', 'scripts.accelerator', f'--part={part.name}', f'--out={folder.resolve()}']
-    command += [f'--until={until}', *(['--tiny'] if tiny else []), *([f'--data={data.resolve()}'] if data else [])]
     limit = min(until - time.time(), _LONGEST_BY * (part.tiny_seconds if tiny else part.seconds))
+    command = [sys.executable, '-m', 'scripts.accelerator', f'--part={part.name}', f'--out={folder.resolve()}']
+    command += [
+        f'--until={time.time() + limit}',
+        *(['--tiny'] if tiny else []),
+        *([f'--data={data.resolve()}'] if data else []),
+    ]
     log = folder / f'{part.name}.log'
     with log.open('w') as printed:
         pipes = {'stdin': subprocess.PIPE, 'stdout': printed, 'stderr': subprocess.STDOUT}
@@ -38,11 +42,17 @@ def measured(part: Part, folder: pathlib.Path, until: float, tiny: bool, data: p
             process.kill()
             process.wait()
             process.stdin.close()
+    if not log.stat().st_size:
+        log.unlink()
     if not code:
         return ''
-    lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
+    lines = [line for line in _read(log).splitlines() if line.strip()]
     died = f'ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
     return f'{died}: {lines[-1] if lines else "it printed nothing"}'
+
+
+def _read(log: pathlib.Path) -> str:
+    return log.read_text(errors='replace') if log.exists() else ''
 
 
 def _environment(part: Part, tiny: bool) -> dict[str, str]:

@@ -49,6 +49,7 @@ class _Experiment:
         self.task = task
         self.lockstep: Lockstep = models.lockstep(task, optimizer=optimizer, axis_name=None)
         self.batch = 8 if session.tiny else BATCH
+        self._evaluate = jax.jit(lambda state, batch: self.lockstep.evaluate(task.examine, state, batch))
         self.epochs, self.steps = (1, 2) if session.tiny else (EPOCHS, STEPS_PER_EPOCH)
 
     def run(self, seeds: int) -> None:
@@ -56,7 +57,8 @@ class _Experiment:
         start = time.perf_counter()
         states = self._trained(seeds)
         spent = time.perf_counter() - start
-        of_seeds = [jax.tree.map(lambda leaf: leaf[seed], states) for seed in range(seeds)]  # noqa: B023
+        take = jax.jit(lambda states, seed: jax.tree.map(lambda leaf: leaf[seed], states))  # compiled once for all
+        of_seeds = [take(states, seed) for seed in range(seeds)]
         said = f'{self.name}, {self.epochs} epochs of {self.steps} steps of {self.batch} images, {seeds} seeds'
         summaries = [self.lockstep.summary(state) for state in of_seeds]
         for twin in models.TWINS:
@@ -91,7 +93,8 @@ class _Experiment:
             return jax.lax.scan(step, state, (moments, rows))[0]
 
         compiled = jax.jit(jax.vmap(epoch, in_axes=(0, None, 0)), donate_argnums=0)
-        states = jax.vmap(lambda seed: self.lockstep.init(*self.task.init(jax.random.key(seed))))(np.arange(seeds))
+        init = jax.vmap(lambda seed: self.lockstep.init(*self.task.init(jax.random.key(seed))))
+        states = jax.jit(init)(np.arange(seeds))
         for number in range(self.epochs):
             own = moments[number * self.steps : (number + 1) * self.steps]
             rows = np.stack([self._rows(seed, number) for seed in range(seeds)])
@@ -105,20 +108,14 @@ class _Experiment:
 
     def _accuracies(self, state: State) -> dict[str, float]:
         images, labels = self.arrays.images['validation'], self.arrays.labels['validation']
-        evaluate = self._evaluate()
         total = dict.fromkeys(state.runs, 0.0)
         for start in range(0, len(labels), _EVALUATED):
             batch = {'image': images[start : start + _EVALUATED], 'label': labels[start : start + _EVALUATED]}
             batch['image'] = np.asarray(_scaled(batch['image']))
             batch['mask'] = np.ones(len(batch['label']), bool)
-            sums = evaluate(state, batch)['metrics']['accuracy']
+            sums = self._evaluate(state, batch)['metrics']['accuracy']
             total = {run: total[run] + float(sums[run]) for run in total}
         return {run: right / len(labels) for run, right in total.items()}
-
-    def _evaluate(self):
-        if not hasattr(self, '_evaluating'):
-            self._evaluating = jax.jit(lambda state, batch: self.lockstep.evaluate(self.task.examine, state, batch))
-        return self._evaluating
 
 
 def _scaled(images):

@@ -104,12 +104,13 @@ class _Measured:
         stepping(2)  # warms up
         times = [seconds(lambda: stepping(self.steps)) / self.steps for _ in range(self.rounds)]
         samples = [self.images / spent for spent in times]
-        details = {'runs': runs, 'batch': self.images, 'seconds_a_step': times, **self._reached(samples, runs)}
+        details = {'runs': runs, 'batch': self.images, 'seconds_a_step': times, **self._copied(stepping, times)}
         said = f'{what}, {self.said}'
         self.session.add(name, f'images a second of {said}', samples, 'images/s', details=details)
         compiling = [stepping.compile_seconds]
         self.session.add(f'{name}-compile', f'compiling the step of {said}', compiling, 's')
         self._memory(name, said, memory)
+        self._reached(name, said, samples, runs)
         if runs == 1:
             self.seconds_a_program = time.perf_counter() - start
         return stepping
@@ -121,13 +122,22 @@ class _Measured:
         what = f'memory that XLA lays out for the step of {said}'
         self.session.add(f'{name}-memory', what, [memory['total'] / 1e9], 'GB', details=details)
 
-    def _reached(self, samples: list[float], runs: int) -> dict:
-        """The fraction of the chip's own rate, which the same call measured."""
+    def _reached(self, name: str, said: str, samples: list[float], runs: int) -> None:
+        """The fraction of the chip's own rate of products, which the same call measured."""
         chip = self.session.record.figure('chip-product')
-        if chip is None or self.session.tiny:
+        if chip is None or self.session.tiny:  # the operations are those of the whole network
+            return
+        fractions = [sample * runs * OPERATIONS / (chip['value'] * 1e12) for sample in samples]
+        what = f"fraction of the chip's own rate of products that {said} reaches"
+        self.session.add(f'{name}-reached', what, fractions)
+
+    def _copied(self, stepping: Stepping, times: list[float]) -> dict:
+        """What XLA counts as bytes read and written, where it counts, as a fraction of the chip's own rate of copying."""
+        counted = (stepping.compiled.cost_analysis() or {}).get('bytes accessed')
+        chip = self.session.record.figure('chip-copy')
+        if not counted or chip is None:
             return {}
-        reached = statistics.median(samples) * runs * OPERATIONS
-        return {'fraction_of_chip_product': reached / (chip['value'] * 1e12)}
+        return {'counted_bytes_of_chip_copy': counted / statistics.median(times) / (chip['value'] * 1e9)}
 
     def _ratio(self, name: str, what: str, measured, baseline, limit: float, times: int = 1) -> None:
         if not self.session.fits(name, 1 if self.session.tiny else 20):

@@ -40,13 +40,15 @@ class _Programs:
 
             return jax.lax.scan(one, state, batches)[0]
 
-        return _repeated(program if steps > 1 else self._step, self._init(0), batches if steps > 1 else self._batch)
+        return _repeated(
+            program if steps > 1 else self._step, jax.jit(self._init)(0), batches if steps > 1 else self._batch
+        )
 
     def vmapped(self, seeds: int):
         """A step of so many seeds in one dispatch."""
         if seeds == 1:
             return self.scanned(1)
-        states = jax.vmap(self._init)(np.arange(seeds))
+        states = jax.jit(jax.vmap(self._init))(np.arange(seeds))
         batches = jax.tree.map(lambda array: jnp.stack([array] * seeds), self._batch)
         return _repeated(jax.vmap(self._step), states, batches)
 
