@@ -14,7 +14,8 @@ validation_images, validation_labels. --tiny is for trying the command on two co
 --page measures nothing: it writes what DIR/*.json say between the lines `<!-- accelerator -->` and
 `<!-- end of accelerator -->` of a page, docs/performance.md.
 
-Exit codes: 0: all that was tried worked. 1: something failed, or what must be right is wrong. 2: a mistake of yours.
+Exit codes: 0: all that was tried worked. 1: something failed, what must be right is wrong, or nothing
+was measured. 2: a mistake of yours.
 """
 
 import argparse
@@ -88,6 +89,18 @@ def check_packages() -> None:
         raise UserError(f'missing: {", ".join(missing)}; bring the wheels along, see docs/accelerator.md')
 
 
+def check_data(path: pathlib.Path | None) -> None:
+    """Reads the arrays before anything is measured.
+
+    Raises:
+      UserError: they are not what they should be.
+    """
+    from experiments.data.arrays import from_file
+
+    if path:
+        from_file(str(path))
+
+
 def begin(arguments: argparse.Namespace, argv: list[str]) -> None:
     """The folder, and the file without this call's figures.
 
@@ -112,7 +125,7 @@ def run(arguments: argparse.Namespace, start: float) -> int:
     record = Record(arguments.out)
     record.used(time.time() - start)
     print(f'\n{shown.table(record.content)}')
-    return 1 if record.content['failed'] or record.wrong() else 0
+    return 1 if record.content['failed'] or record.wrong() or not record.content['figures'] else 0
 
 
 def _measure(arguments: argparse.Namespace, start: float, until: float) -> None:
@@ -152,6 +165,7 @@ def main(argv: list[str]) -> int:
             children.measure(arguments.part, arguments.out, arguments.until, arguments.tiny, arguments.data)
             return 0
         check_packages()
+        check_data(arguments.data)
         begin(arguments, argv)
     except UserError as error:
         return tell(error)

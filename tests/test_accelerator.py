@@ -34,13 +34,10 @@ ABSENT = (
     'tensorflow_datasets',
 )
 MACHINE = {'devices': '1 x x', 'platform': 'p', 'cores': 2, 'python': '3', 'versions': {'jax': '0'}, 'backend': 'gpu'}
-REFUSING = """
-import sys
-class Refusing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in {absent}:
-            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
-sys.meta_path.insert(0, Refusing())
+LACKING = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.split('.')[0] in {absent} else find(name, *rest)
 """
 
 
@@ -51,7 +48,7 @@ def without(tmp_path):
     def make(*absent: str) -> dict[str, str]:
         folder = tmp_path / 'lacking'
         folder.mkdir(exist_ok=True)
-        (folder / 'sitecustomize.py').write_text(REFUSING.format(absent=set(absent)))
+        (folder / 'sitecustomize.py').write_text(LACKING.format(absent=set(absent)))
         return {**os.environ, 'PYTHONPATH': str(folder)}
 
     return make
@@ -91,6 +88,7 @@ def test_what_is_missing_is_one_line(without, tmp_path):
         (['--minutes', 'nan'], 'above 0'),
         (['--minutes', 'ten'], 'ten'),
         (['--data', 'nowhere.npz'], 'no file nowhere.npz'),
+        (['--data', 'pyproject.toml'], 'cannot read pyproject.toml'),
         (['--page', 'nowhere.md'], '--page: nowhere.md'),
     ],
 )

@@ -132,7 +132,7 @@ class _Measured:
         self.session.add(f'{name}-reached', what, fractions)
 
     def _copied(self, stepping: Stepping, times: list[float]) -> dict:
-        """The bytes a second that XLA counts as read and written, where it does, over the chip's own rate of copying."""
+        """The bytes a second that XLA counts as read and written, over the chip's own rate of copying."""
         counted = (stepping.compiled.cost_analysis() or {}).get('bytes accessed')
         chip = self.session.record.figure('chip-copy')
         if not counted or chip is None:
