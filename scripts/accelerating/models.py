@@ -30,7 +30,7 @@ _TRAINING_DIGITS, WARMUP = 1500, 0.02
 
 def digits() -> Arrays:
     """scikit-learn's handwritten digits in the order and split of `experiments.data.arrays.digits`."""
-    with np.load(_DIGITS) as file:
+    with np.load(_DIGITS, allow_pickle=False) as file:
         images, labels = file['images'][..., None].astype(np.float32) / np.float32(16), file['labels'].astype(np.int32)
     halves = slice(None, _TRAINING_DIGITS), slice(_TRAINING_DIGITS, None)
     split = [dict(zip(('train', 'validation'), (array[half] for half in halves))) for array in (images, labels)]
