@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
         # Imported late: a wrong command line is answered without jax.
         from experiments.training import converting
 
-        print(converting.convert(pathlib.Path(given.workdir), given.to, pathlib.Path(given.out), overrides))
+        print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides))
     except UserError as error:
         return tell(error)
     return 0

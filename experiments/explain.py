@@ -46,11 +46,13 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     """What is to be printed; the figure is drawn on the way, where one is asked for."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator would be slower, and may be busy training
     # Imported late: a wrong command line and --help are answered without jax.
+    from experiments.data import registry
     from experiments.results import explanation, ranges
     from experiments.setup import settings
 
     config.twins = ''
     resolved = settings.resolve(config)
+    registry.dataset(config.dataset)  # refuses now what does not exist
     initial = ranges.initial(resolved) if resolved.transfer.transfer_class == 'identity' else {}
     kappas = resolved.kappas(initial) or None
     figure = _draw(resolved, pathlib.Path(out or f'runs/explain/{config.name}')) if out or not as_json else None

@@ -22,8 +22,8 @@ def warn(message: str) -> None:
 
 
 def progress_bar(steps: int, done: int):
-    """Counts steps: a `tqdm`, which only training needs."""
-    from tqdm import tqdm
+    """A tqdm bar that counts steps."""
+    from tqdm import tqdm  # late: not every program that talks to people shows one
 
     return tqdm(initial=done, total=steps, unit='step', mininterval=progress_interval(), disable=not is_primary())
 

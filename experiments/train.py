@@ -21,6 +21,8 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         config, workdir = command_line.parse(argv)
+        if config.distributed == 'off':
+            print(f'{config.name}: starting; what it needs is loaded first', flush=True)
         # Imported late: a wrong command line and --help are answered without jax.
         from experiments.setup import settings
         from experiments.terminal import say

@@ -16,9 +16,15 @@ find_python() {
 
 if ! cmp -s requirements.lock .venv/requirements.lock; then
   python=$(find_python)
-  echo "Making .venv with $("$python" --version) (once, about a minute)"
+  packages=$(grep -c == requirements.lock)
+  echo "Making .venv with $("$python" --version) and $packages packages (once, one to three minutes)"
   "$python" -m venv .venv || { echo 'error: this Python cannot make virtual environments (on Debian: apt install python3-venv)' >&2; exit 2; }
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock &
+  while kill -0 $! 2>/dev/null; do
+    sleep 1
+    ((SECONDS % 15)) || echo "  still installing, $SECONDS s"
+  done
+  wait $!
   cp requirements.lock .venv/requirements.lock
 fi
 export PATH="$PWD/.venv/bin:$PATH"

@@ -9,11 +9,8 @@ import pytest
     'program, argv, message',
     [
         ('scripts.sweep', '--out=x --seeds=0', '--seeds: must be a whole number of at least 1'),
-        ('scripts.sweep', '--out=x', '--config=FILE'),
-        ('scripts.study', '', 'required: name'),
         ('scripts.study', 'matrx', "did you mean 'matrix'"),
         ('scripts.benchmark', '--rounds 0', '--rounds: must be'),
-        ('scripts.benchmark', '--steps x', '--steps: must be'),
         ('scripts.benchmark', '--only conv', "there is no 'conv'"),
         ('scripts.prepare_mnist', '--idx-dir=nowhere', 'no train-images-idx3-ubyte'),
         ('scripts.mnist_rgb', '--idx-dir=nowhere --out=x', 'no train-images-idx3-ubyte'),

@@ -17,12 +17,12 @@ from experiments.data import registry
 from experiments.setup.command_line import load
 from experiments.setup.settings import resolve
 from experiments.training import trainer
-from experiments.training.runs import REFERENCE, kernels
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.records import read_rows
 from qat import estimators
-from qat.equivalence import WeightMap, alpha
+from qat.lockstep.twins import REFERENCE
 from qat.quantizers import UniformQuantizer
+from qat.theory.weight_map import WeightMap, alpha
 
 QUANTIZER = UniformQuantizer(2)
 DSQ, STE = (estimators.make(name, 2) for name in ('dsq', 'ste'))
@@ -72,8 +72,8 @@ def continued(run: trainer.Trainer, state, count=CONTINUED):
 
 def weights(state) -> np.ndarray:
     """All quantized weights of the reference, in units of their ranges."""
-    ranges, of_layers = (kernels(state.ranges, tree) for tree in (state.ranges, state.runs[REFERENCE].params))
-    return np.concatenate([np.ravel(of_layers[layer] / ranges[layer]) for layer in ranges])
+    params = state.runs[REFERENCE].params
+    return np.concatenate([np.ravel(params[layer]['kernel'] / R) for layer, R in state.ranges.items()])
 
 
 def identity(w):
@@ -135,9 +135,9 @@ def test_under_adam_the_weights_stay_and_the_moments_are_divided(adam):
     (of_dsq, start), (of_ste, begun) = opened(adam / 'dsq'), opened(adam / 'ste')
     assert np.array_equal(weights(begun), weights(start))
     before, after = (state.runs[REFERENCE].opt_state[0] for state in (start, begun))
-    for layer, range in kernels(start.ranges, start.ranges).items():
+    for layer, R in start.ranges.items():
         w = start.runs[REFERENCE].params[layer]['kernel']
-        slope = np.where(np.abs(w) <= range, DSQ.at(w, range), alpha(DSQ))
+        slope = np.where(np.abs(w) <= R, DSQ.at(w, R), alpha(DSQ))
         np.testing.assert_allclose(after.mu[layer]['kernel'], before.mu[layer]['kernel'] / slope, rtol=1e-5)
         np.testing.assert_allclose(after.nu[layer]['kernel'], before.nu[layer]['kernel'] / slope**2, rtol=1e-5)
         assert np.array_equal(after.mu[layer]['bias'], before.mu[layer]['bias'])

@@ -13,10 +13,12 @@ import pytest
 
 from configs import common
 from experiments import explain
-from experiments.data import registry
+from experiments.data import imagenet, registry
+from experiments.data.classification import Classification
 from experiments.results import ranges
 from experiments.setup import command_line, settings
 from qat.lockstep import twins
+from qat.models.convnet import ConvNet
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = f'--config={ROOT / "configs/digits.py"}'
@@ -182,8 +184,7 @@ def test_ranges_that_follow_from_the_weights_are_those_of_the_seed(rule, axes, a
     found = asked(*given)
     config, _ = command_line.parse(given)
     resolved = settings.resolve(config)
-    model = resolved.model(resolved.estimator, 10)
-    params = model.init(jax.random.key(3), jnp.zeros((1, 8, 8, 1)), train=False)['params']
+    params = resolved.model(10).init(jax.random.key(3), jnp.zeros((1, 8, 8, 1)), train=False)['params']
     for layer in ('conv1', 'conv2'):
         smallest = np.abs(np.asarray(params[layer]['kernel'])).max(axis=axes).min()
         assert found['kappa'][layer] == pytest.approx(0.01 / (2 * smallest / 3), rel=1e-6)
@@ -195,7 +196,7 @@ def test_ranges_of_given_weights(asked, monkeypatch, capsys):
     params = {name: {'kernel': kernel, 'bias': np.zeros(kernel.shape[-1])} for name, kernel in kernels.items()}
     params |= {'Dense_0': {'kernel': np.zeros((256, 256)), 'bias': np.zeros(256)}}
     params |= {'Dense_1': {'kernel': np.zeros((256, 10)), 'bias': np.zeros(10)}}
-    monkeypatch.setattr(ranges, 'read_weights', lambda workdir: {'params': params, 'batch_stats': {}})
+    monkeypatch.setattr(ranges, 'read_weights', lambda workdir: (params, {}))
     given = ['--config.optimizer=signsgd', '--config.range=max_abs', '--config.init_from=somewhere']
     found = asked(DIGITS, *given)['kappa']
     assert found == {'conv1': pytest.approx(0.01 / (0.5 / 3)), 'conv2': pytest.approx(0.01 / (1 / 3))}
@@ -203,15 +204,18 @@ def test_ranges_of_given_weights(asked, monkeypatch, capsys):
     assert 'another architecture' in capsys.readouterr().err
 
 
-def test_shapes_known_without_data_are_those_of_the_data():
+def test_tasks_known_without_data_are_those_of_the_data():
     config = common.get_config()
+
+    def model_of(classes):
+        return ConvNet(classes=classes)
+
     for config.dataset in ('digits', 'synthetic'):
-        data = registry.load(config)
-        assert ranges.images(config) == (data.image_shape, data.classes)
+        assert registry.task(config, model_of) == registry.load(config).task(model_of)
     for config.dataset in ('mnist', 'fashion_mnist'):
-        assert ranges.images(config) == ((28, 28, 1), 10)
+        assert registry.task(config, model_of) == Classification(model_of(10), (28, 28, 1))
     config.dataset, config.image_size = 'imagenet2012', 96
-    assert ranges.images(config) == ((96, 96, 3), 1000)
+    assert registry.task(config, model_of) == Classification(model_of(1000), (96, 96, 3), imagenet.normalize)
 
 
 def test_arrays_of_the_users_own(asked, tmp_path, capsys):
@@ -306,7 +310,7 @@ def test_the_recipe_is_that_of_the_twin(asked):
         given = [DIGITS, f'--config.optimizer={optimizer}']
         found, (config, _) = asked(*given), command_line.parse(given)
         resolved = settings.resolve(config)
-        recipe = twins.twin('ste', resolved.estimator, resolved.transfer).recipe
+        recipe = twins.twins(['ste'], resolved.estimator, resolved.transfer)['ste'].recipe
         assert found['learning_rate_factor'] == recipe.learning_rate_factor
         assert found['remaps_initialization'] == recipe.remaps_initialization
 
@@ -331,7 +335,7 @@ REFUSED = {
     'unknown dataset': ([DIGITS, '--config.dataset=mnst'], "did you mean 'mnist'"),
     'too small images': (
         [DIGITS, '--config.dataset=imagenet2012', '--config.image_size=2', '--config.optimizer=adam'],
-        'too small for model=convnet',
+        'does not take images of 2x2x3',
     ),
     'outside a domain': ([DIGITS, '--config.estimator=sine(lam=1.5)'], 'lam must be a number in [0, 1)'),
     'ewgs on updates': ([DIGITS, '--config.estimator=ewgs', '--config.placement=update'], "placement 'gradient'"),

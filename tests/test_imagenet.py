@@ -10,7 +10,7 @@ import pytest
 
 from experiments.workdir.files import read_json
 from experiments.workdir.records import read_rows
-from scripts import make_tiny_imagenet
+from tests.tiny_imagenet import make
 
 pytestmark = pytest.mark.slow
 COMMAND = [
@@ -37,8 +37,7 @@ def finish(*processes: subprocess.Popen, code: int = 0) -> None:
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory) -> str:
-    directory = tmp_path_factory.mktemp('imagenet')
-    assert make_tiny_imagenet.main(['--out', str(directory), '--train', '32', '--validation', '16']) == 0
+    directory = make(tmp_path_factory.mktemp('imagenet'), '--train=32', '--validation=16')
     return f'--config.data_dir={directory}'
 
 

@@ -1,6 +1,6 @@
 """ImageNet that is cut off, damaged or corrupt: one line that names the file, or exactly that image left out."""
 
-import io
+import itertools
 import pathlib
 import shutil
 import tarfile
@@ -13,10 +13,11 @@ from experiments import train
 from experiments.data import prepared, registry
 from experiments.data.archives import ARCHIVES
 from experiments.errors import UserError
-from scripts import make_tiny_imagenet
+from tests.tiny_imagenet import archive, make, packed, read_classes, read_validation, unpacked
 
 TRAIN, VALIDATION = ARCHIVES
 STEPS = 6  # an epoch: 27 images in batches of 4
+CORRUPT_VALIDATION = 'ILSVRC2012_val_00000007.JPEG'
 pytestmark = pytest.mark.filterwarnings('ignore')  # TensorFlow's own
 
 
@@ -24,6 +25,11 @@ def load(data_dir: pathlib.Path, **values):
     config = imagenet_resnet50.get_config()
     config.update({'data_dir': str(data_dir), 'batch_size': 4, 'image_size': 24, **values})
     return registry.load(config)
+
+
+def read(data_dir: pathlib.Path, steps: int = STEPS, start: int = 0, **values) -> list:
+    """So many training batches."""
+    return list(itertools.islice(load(data_dir, **values).train(start, STEPS), steps))
 
 
 def refusal(action) -> str:
@@ -35,16 +41,10 @@ def refusal(action) -> str:
     return message
 
 
-def read_epoch(data_dir: pathlib.Path) -> None:
-    for _ in zip(range(STEPS), load(data_dir).train(0, STEPS)):
-        pass
-
-
 @pytest.fixture(scope='module')
 def sound(tmp_path_factory) -> pathlib.Path:
     """A prepared set and its archives."""
-    directory = tmp_path_factory.mktemp('sound')
-    assert make_tiny_imagenet.main(['--out', str(directory), '--train', '27', '--validation', '11']) == 0
+    directory = make(tmp_path_factory.mktemp('sound'), '--train=27', '--validation=11')
     load(directory)
     return directory
 
@@ -60,36 +60,6 @@ def unprepared(copy) -> pathlib.Path:
     return copy
 
 
-def manual(data_dir: pathlib.Path) -> pathlib.Path:
-    return data_dir / 'downloads' / 'manual'
-
-
-def members(archive: bytes) -> list[tuple[str, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        return [(member.name, tar.extractfile(member).read()) for member in tar]
-
-
-def packed(files: list[tuple[str, bytes]]) -> bytes:
-    archive = io.BytesIO()
-    make_tiny_imagenet.write_tar(archive, files)
-    return archive.getvalue()
-
-
-def corrupted(files: list[tuple[str, bytes]], damage: dict) -> bytes:
-    return packed([(name, damage.get(name, bytes)(content)) for name, content in files])
-
-
-def corrupted_copy(sound: pathlib.Path, directory: pathlib.Path, damage: dict) -> pathlib.Path:
-    """The set with what `damage` makes of the files it names."""
-    manual(directory).mkdir(parents=True)
-    classes = members((manual(sound) / TRAIN).read_bytes())
-    classes = [(name, corrupted(members(images), damage)) for name, images in classes]
-    (manual(directory) / TRAIN).write_bytes(packed(classes))
-    images = members((manual(sound) / VALIDATION).read_bytes())
-    (manual(directory) / VALIDATION).write_bytes(corrupted(images, damage))
-    return directory
-
-
 def cut_off(content: bytes) -> bytes:
     return content[: len(content) // 4]
 
@@ -98,16 +68,28 @@ def no_image(content: bytes) -> bytes:
     return b'<html>not found</html>'
 
 
+def corrupted_copy(sound: pathlib.Path, directory: pathlib.Path, damage: dict) -> pathlib.Path:
+    """The set with what `damage` makes of the files it names."""
+
+    def corrupted(files: dict[str, bytes]) -> bytes:
+        return packed({name: damage.get(name, bytes)(content) for name, content in files.items()})
+
+    archive(directory, TRAIN).parent.mkdir(parents=True)
+    classes = {name: corrupted(images) for name, images in read_classes(sound).items()}
+    archive(directory, TRAIN).write_bytes(packed(classes))
+    archive(directory, VALIDATION).write_bytes(corrupted(read_validation(sound)))
+    return directory
+
+
 @pytest.fixture(scope='module')
 def training_files(sound) -> list[str]:
     """Two training images that the builder does not decode."""
-    classes = members((manual(sound) / TRAIN).read_bytes())
-    return [members(images)[-1][0] for _, images in classes[-2:]]
+    return [list(images)[-1] for images in list(read_classes(sound).values())[-2:]]
 
 
 @pytest.fixture(scope='module')
 def corrupt(sound, training_files, tmp_path_factory) -> pathlib.Path:
-    damage = {training_files[0]: cut_off, training_files[1]: no_image, 'ILSVRC2012_val_00000007.JPEG': cut_off}
+    damage = {training_files[0]: cut_off, training_files[1]: no_image, CORRUPT_VALIDATION: cut_off}
     return corrupted_copy(sound, tmp_path_factory.mktemp('corrupt'), damage)
 
 
@@ -128,7 +110,7 @@ def second_member(path: pathlib.Path) -> int:
     ids=['in a file', 'between files', 'no tar', 'empty'],
 )
 def test_a_cut_off_archive_is_named_before_anything_is_prepared(name, damage, reason, unprepared):
-    path = manual(unprepared) / name
+    path = archive(unprepared, name)
     path.write_bytes(damage(path))
     message = refusal(lambda: load(unprepared))
     assert name in message and str(path.parent) in message and reason in message and 'Get it again' in message
@@ -136,10 +118,10 @@ def test_a_cut_off_archive_is_named_before_anything_is_prepared(name, damage, re
 
 
 def test_a_failed_preparation_leaves_nothing_that_is_taken_as_whole(unprepared):
-    path = manual(unprepared) / TRAIN
+    path = archive(unprepared, TRAIN)
     whole = path.read_bytes()
-    (first, _), *rest = members(whole)
-    path.write_bytes(packed([(first, no_image(b'')), *rest]))  # a sound tar of a damaged one
+    classes = unpacked(whole)
+    path.write_bytes(packed(classes | {next(iter(classes)): no_image(b'')}))  # a sound tar of a damaged one
     message = refusal(lambda: load(unprepared))
     assert 'tfds cannot prepare imagenet2012' in message and TRAIN in message and 'ReadError' in message
     assert not prepared.is_prepared(unprepared, 'imagenet2012')
@@ -151,7 +133,7 @@ def test_a_failed_preparation_leaves_nothing_that_is_taken_as_whole(unprepared):
 def test_what_a_killed_preparation_leaves_is_not_taken_as_whole(copy):
     (version,) = (copy / 'imagenet2012').iterdir()
     version.rename(version.with_name(f'incomplete.ABC123_{version.name}'))
-    shutil.rmtree(manual(copy))
+    shutil.rmtree(copy / 'downloads')
     assert 'is not prepared' in refusal(lambda: load(copy))
 
 
@@ -189,7 +171,7 @@ def test_a_damaged_file_of_the_prepared_set_is_named(damage, reason, copy):
     path.unlink()
     if damage:
         path.write_bytes(damage(content))
-    message = refusal(lambda: read_epoch(copy))
+    message = refusal(lambda: read(copy))
     assert f'damaged file {path.name} ({reason}' in message
     assert f'in {path.parent}. Delete that folder and start again' in message
 
@@ -204,22 +186,17 @@ def test_an_error_that_no_file_explains_is_told_as_it_is(sound):
 
 
 def test_a_corrupt_image_is_refused_by_name(corrupt, training_files):
-    message = refusal(lambda: read_epoch(corrupt))
+    message = refusal(lambda: read(corrupt))
     assert any(f'corrupt train image {name} in' in message for name in training_files)
     assert message.endswith('--config.corrupt_images=skip')
     message = refusal(lambda: list(load(corrupt).validation()))
-    assert 'corrupt validation image ILSVRC2012_val_00000007.JPEG in' in message
-
-
-def same(batch, other) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(batch, other, strict=True))
+    assert f'corrupt validation image {CORRUPT_VALIDATION} in' in message
 
 
 def test_a_skipped_image_makes_way_for_another_of_its_batch(sound, corrupt, training_files, capsys):
-    stream = list(zip(range(5 * STEPS), load(corrupt, corrupt_images='skip').train(0, STEPS)))
-    expected = list(zip(range(5 * STEPS), load(sound).train(0, STEPS)))
     replaced = 0
-    for (_, (images, labels)), (_, (sound_images, sound_labels)) in zip(stream, expected):
+    for found, expected in zip(read(corrupt, 5 * STEPS, corrupt_images='skip'), read(sound, 5 * STEPS), strict=True):
+        (images, labels), (sound_images, sound_labels) = found.values(), expected.values()
         kept = (images == sound_images).all(axis=(1, 2, 3))
         replaced += np.sum(~kept)
         assert np.array_equal(labels[kept], sound_labels[kept])
@@ -233,10 +210,12 @@ def test_a_skipped_image_makes_way_for_another_of_its_batch(sound, corrupt, trai
 
 
 def test_with_skipped_images_any_step_continues_as_the_unbroken_stream(corrupt):
-    stream = [batch for _, batch in zip(range(2 * STEPS + 2), load(corrupt, corrupt_images='skip').train(0, STEPS))]
+    count = 2 * STEPS + 2
+    stream = read(corrupt, count, corrupt_images='skip')
     for start in (1, 3, 5, 6, 9):
-        rest = load(corrupt, corrupt_images='skip').train(start, STEPS)
-        assert all(same(batch, expected) for expected, batch in zip(stream[start:], rest))
+        rest = read(corrupt, count - start, start, corrupt_images='skip')
+        for batch, expected in zip(rest, stream[start:], strict=True):
+            assert all(np.array_equal(batch[key], expected[key]) for key in ('image', 'label'))
 
 
 def test_a_batch_without_a_sound_image_is_refused(corrupt):
@@ -248,14 +227,13 @@ def test_a_skipped_validation_image_is_masked_and_named_once(sound, corrupt, cap
     batches = load(corrupt, corrupt_images='skip')
     for _ in range(2):
         found, expected = list(batches.validation()), list(load(sound).validation())
-        assert sum(int(mask.sum()) for *_, mask in found) == 10
-        for (images, labels, mask), (sound_images, sound_labels, sound_mask) in zip(found, expected, strict=True):
-            assert np.array_equal(labels, sound_labels) and not np.any(mask & ~sound_mask)
-            assert np.array_equal(images[mask], sound_images[mask])
+        assert sum(int(batch['mask'].sum()) for batch in found) == 10
+        for batch, intact in zip(found, expected, strict=True):
+            mask = batch['mask']
+            assert np.array_equal(batch['label'], intact['label']) and not np.any(mask & ~intact['mask'])
+            assert np.array_equal(batch['image'][mask], intact['image'][mask])
     (warning,) = capsys.readouterr().err.splitlines()
-    assert warning == (
-        'warning: corrupt validation image ILSVRC2012_val_00000007.JPEG: it is left out of the averages (1 so far)'
-    )
+    assert f'corrupt validation image {CORRUPT_VALIDATION}: it is left out' in warning and '(1 so far)' in warning
 
 
 def test_validation_without_a_sound_image_is_refused(sound, tmp_path):
@@ -269,7 +247,7 @@ def test_the_command_refuses_or_skips_corrupt_images(corrupt, tmp_path, capsys):
     command += ['--config.batch_size=4', '--config.image_size=8', '--config.twins=self', '--config.max_steps=1']
     assert train.main([*command, f'--workdir={tmp_path / "refused"}']) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
-    assert len(errors) == 1 and 'ILSVRC2012_val_00000007.JPEG' in errors[0] and len(errors[0]) <= 300
+    assert len(errors) == 1 and CORRUPT_VALIDATION in errors[0] and len(errors[0]) <= 300
     assert train.main([*command, f'--workdir={tmp_path / "skipped"}', '--config.corrupt_images=skip']) == 0
-    assert capsys.readouterr().err.count('warning: corrupt validation image ILSVRC2012_val_00000007.JPEG') == 1
+    assert capsys.readouterr().err.count(f'warning: corrupt validation image {CORRUPT_VALIDATION}') == 1
     assert (tmp_path / 'skipped' / 'summary.json').exists()

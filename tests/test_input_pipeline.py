@@ -3,8 +3,6 @@
 import gzip
 import struct
 
-import flax.linen as nn
-import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -12,11 +10,12 @@ import pytest
 from configs import common
 from experiments.data import registry
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
+from experiments.data.batches import Share
 from experiments.errors import UserError
 from experiments.setup import settings
-from experiments.training.distributed import Share
 from qat.models.convnet import ConvNet
-from scripts import make_tiny_imagenet, prepare_mnist
+from scripts import prepare_mnist
+from tests.tiny_imagenet import make
 
 
 def config(**values):
@@ -38,14 +37,14 @@ def numbered(size: int, seed: int = 0, batch_size: int = 10, reshuffle: bool = T
 def epoch(batches: ArrayBatches, number: int) -> list[int]:
     count = batches.steps_in_data
     stream = batches.train(number * count, count)
-    return [int(label) for _ in range(count) for label in next(stream)[1]]
+    return [int(label) for _ in range(count) for label in next(stream)['label']]
 
 
 def test_digits():
     batches = registry.load(config())
     assert batches.steps_in_data == 15 and batches.image_shape == (8, 8, 1) and batches.classes == 10
     assert [len(labels) for labels in batches.arrays.labels.values()] == [1500, 297]
-    images, labels = next(batches.train(3, 15))
+    images, labels = next(batches.train(3, 15)).values()
     assert images.shape == (100, 8, 8, 1) and images.dtype == np.float32 and labels.dtype == np.int32
     assert images.min() >= 0 and images.max() == 1
     assert set(np.unique(images * 16)) <= set(range(17))
@@ -61,15 +60,15 @@ def test_an_epoch_shows_every_example_once_and_each_epoch_anew():
 
 
 def test_any_step_by_itself_equals_the_step_in_the_stream():
-    stream = [labels.tolist() for _, (_, labels) in zip(range(40), numbered(95).train(0, 9))]
+    stream = [batch['label'].tolist() for _, batch in zip(range(40), numbered(95).train(0, 9))]
     for step in (39, 0, 17, 18, 8, 9):
-        assert next(numbered(95).train(step, 9))[1].tolist() == stream[step]
+        assert next(numbered(95).train(step, 9))['label'].tolist() == stream[step]
 
 
 @pytest.mark.parametrize('size', [1, 9, 10, 11, 25])
 def test_validation_counts_every_example_once(size):
     seen = []
-    for images, labels, mask in numbered(size).validation():
+    for images, labels, mask in map(dict.values, numbered(size).validation()):
         assert len(images) == len(labels) == len(mask) == 10
         seen += labels[mask].tolist()
     assert seen == list(range(size))
@@ -79,10 +78,10 @@ def test_uint8_is_scaled_and_float_is_left_alone(tmp_path):
     arrays = {'train_images': np.full((4, 2, 2, 1), 51, np.uint8), 'train_labels': np.arange(4)}
     arrays |= {key.replace('train', 'validation'): value for key, value in arrays.items()}
     np.savez(tmp_path / 'bytes.npz', **arrays)
-    images, _ = next(registry.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2))
+    images, _ = next(registry.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2)).values()
     np.testing.assert_allclose(images, 0.2, rtol=1e-6)
     np.savez(tmp_path / 'floats.npz', **{k: v.astype(np.float64) if 'images' in k else v for k, v in arrays.items()})
-    images, _ = next(registry.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2))
+    images, _ = next(registry.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2)).values()
     assert images.dtype == np.float32 and (images == 51).all()
 
 
@@ -159,9 +158,7 @@ def test_prepared_idx_files_come_back_through_tfds(tmp_path, capsys):
 @pytest.fixture(scope='module')
 def tiny_imagenet(tmp_path_factory) -> str:
     """Archives in ImageNet's real layout, which tfds's real builder prepares."""
-    directory = tmp_path_factory.mktemp('imagenet')
-    assert make_tiny_imagenet.main(['--out', str(directory), '--train', '27', '--validation', '11']) == 0
-    return str(directory)
+    return str(make(tmp_path_factory.mktemp('imagenet'), '--train=27', '--validation=11'))
 
 
 def imagenet(data_dir: str, **values):
@@ -173,25 +170,22 @@ def imagenet(data_dir: str, **values):
 @pytest.mark.filterwarnings('ignore')  # TensorFlow's own
 def test_imagenet_continues_at_any_step_as_the_unbroken_stream(tiny_imagenet):
     batches = imagenet(tiny_imagenet)
-    assert batches.steps_in_data == 6 and batches.image_shape == (24, 24, 3) and batches.classes == 1000
+    assert batches.steps_in_data == 6 and batches.image_shape == (24, 24, 3)
     stream = [batch for _, batch in zip(range(15), batches.train(0, 6))]
-    assert all(images.shape == (4, 24, 24, 3) and images.dtype == np.uint8 for images, _ in stream)
+    assert all(batch['image'].shape == (4, 24, 24, 3) and batch['image'].dtype == np.uint8 for batch in stream)
     for start in (1, 5, 6, 8):  # within an epoch, at its end, across it
-        for (images, labels), (expected, expected_labels) in zip(
-            imagenet(tiny_imagenet).train(start, 6), stream[start:]
-        ):
-            assert np.array_equal(images, expected) and np.array_equal(labels, expected_labels)
-    other = next(imagenet(tiny_imagenet, seed=1).train(0, 6))[0]
-    assert not np.array_equal(stream[0][0], other)
-    assert not np.array_equal(stream[0][0], stream[6][0])  # another epoch, another order and other crops
+        for batch, expected in zip(imagenet(tiny_imagenet).train(start, 6), stream[start:]):
+            assert all(np.array_equal(batch[key], expected[key]) for key in ('image', 'label'))
+    other = next(imagenet(tiny_imagenet, seed=1).train(0, 6))['image']
+    assert not np.array_equal(stream[0]['image'], other)
+    assert not np.array_equal(stream[0]['image'], stream[6]['image'])  # another epoch, another order and other crops
 
 
 @pytest.mark.filterwarnings('ignore')
 def test_imagenet_validation_counts_every_image_once(tiny_imagenet):
-    seen = [(images[mask], labels[mask]) for images, labels, mask in imagenet(tiny_imagenet).validation()]
-    assert [len(labels) for _, labels in seen] == [4, 4, 3]
-    again = [images[mask] for images, _, mask in imagenet(tiny_imagenet).validation()]
-    assert all(np.array_equal(a, b) for (a, _), b in zip(seen, again))
+    seen, again = ([batch['image'][batch['mask']] for batch in imagenet(tiny_imagenet).validation()] for _ in range(2))
+    assert [len(images) for images in seen] == [4, 4, 3]
+    assert all(np.array_equal(a, b) for a, b in zip(seen, again))
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -213,19 +207,15 @@ def test_a_batch_that_does_not_divide_among_the_processes_is_refused():
 def test_images_too_small_for_the_model_are_refused(size, tmp_path):
     arrays = {f'{split}_images': np.zeros((4, 28, size, 1), np.float32) for split in SPLITS}
     np.savez(tmp_path / 'narrow.npz', **arrays, **{f'{split}_labels': np.arange(4) for split in SPLITS})
-    narrow = {'dataset': str(tmp_path / 'narrow.npz'), 'batch_size': 4}
-    assert registry.load(config(**narrow)).image_shape == (28, size, 1)
-    logits = ConvNet(conv=nn.Conv).init_with_output
+    batches = registry.load(config(dataset=str(tmp_path / 'narrow.npz'), batch_size=4))
+    assert batches.image_shape == (28, size, 1)
     if size < 4:
-        with pytest.raises(ZeroDivisionError):  # what the user is spared
-            logits(jax.random.key(0), np.zeros((1, 28, size, 1)))
-        with pytest.raises(UserError, match=f'dataset: images of 28x{size} pixels are too small for model=convnet'):
-            registry.load(config(**narrow, model='convnet'))
-        with pytest.raises(UserError, match=f'image_size: images of {size}x{size} pixels .* needs 4x4 or more'):
-            imagenet(str(tmp_path), image_size=size, model='convnet')  # before the data is looked for
+        with pytest.raises(
+            UserError, match=f'model: ConvNet does not take images of 28x{size}x1: .* 4x4 pixels or more'
+        ):
+            batches.task(lambda classes: ConvNet(classes=classes))
     else:
-        assert logits(jax.random.key(0), np.zeros((1, 28, size, 1)))[0].shape == (1, 10)
-        assert registry.load(config(**narrow, model='convnet')).image_shape == (28, size, 1)
+        assert batches.task(lambda classes: ConvNet(classes=classes)).image_shape == (28, size, 1)
 
 
 @pytest.mark.parametrize('values', [{'image_size': 0}, {'image_size': 2049}, {'corrupt_images': 'ignore'}])

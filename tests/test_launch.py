@@ -26,8 +26,9 @@ AWKWARD = [
     '--config.init_from=$HOME/*;`exit` \\ & # ü',
     '--config.twins=',
 ]
-HANG = 'trap "echo > saved; exit 143" TERM; for i in {1..150}; do sleep 0.1; done'  # longer than any test
-DEAF = 'trap "" TERM; echo $$ > pid; for i in {1..150}; do sleep 0.1; done'
+SECONDS = 60  # longer than any test takes, and how long the next two run if nobody ends them
+HANG = f'trap "echo > saved; exit 143" TERM; for i in {{1..{10 * SECONDS}}}; do sleep 0.1; done'
+DEAF = f'trap "" TERM; echo $$ > pid; for i in {{1..{10 * SECONDS}}}; do sleep 0.1; done'
 
 GCLOUD = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >"$FAKE/calls/$(date +%s%N)-$$"
@@ -65,21 +66,11 @@ chmod +x ~/.local/bin/uv
 END
 """
 
-SBATCH = r"""#!/usr/bin/env bash
-printf '%s\0' "$@" >"$FAKE/sbatch"
-cat >"$FAKE/job.sh"
-echo '4242;cluster'
+RECORD = r"""#!/usr/bin/env bash
+printf '%s\0' "$@" >"$FAKE/${0##*/}"
 """
-
-SRUN = r"""#!/usr/bin/env bash
-printf '%s\0' "$@" >"$FAKE/srun"
-while [ "$1" != python ]; do shift; done
-"$@"
-"""
-
-SCONTROL = r"""#!/usr/bin/env bash
-echo "$@" >"$FAKE/scontrol"
-"""
+SBATCH = RECORD + """cat >"$FAKE/job.sh" && echo '4242;cluster'"""
+SRUN = RECORD + """while [ "$1" != python ]; do shift; done && "$@" """
 
 
 def write_program(path, text):
@@ -93,7 +84,7 @@ def arguments_in(path):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -104,13 +95,20 @@ class Sandbox:
 
     def __init__(self, folder):
         self.fake, self.repository = folder / 'fake', folder / 'a repository'
-        self.workers = [self.fake / f'worker-{worker}' for worker in range(3)]
-        for part in (self.fake / 'calls', *self.workers, self.repository / 'scripts'):
+        workers = [self.fake / f'worker-{worker}' for worker in range(3)]
+        self.copies = [worker / 'ste-in-disguise' for worker in workers]
+        for part in (self.fake / 'calls', *workers, self.repository / 'scripts'):
             part.mkdir(parents=True)
-        for name, text in {'gcloud': GCLOUD, 'sbatch': SBATCH, 'srun': SRUN, 'scontrol': SCONTROL}.items():
+        for name, text in {'gcloud': GCLOUD, 'sbatch': SBATCH, 'srun': SRUN, 'scontrol': RECORD}.items():
             write_program(self.fake / 'bin' / name, text)
         write_program(self.fake / 'worker_bin' / 'python3.13', PYTHON)
         write_program(self.repository / '.venv' / 'bin' / 'python', PYTHON)
+        # On this PATH is nothing but what the scripts take to refuse a command or to print one.
+        bare = self.fake / 'bare'
+        bare.mkdir()
+        for name in ('bash', 'dirname', 'sed', 'date', 'seq', 'cat'):
+            (bare / name).symlink_to(shutil.which(name))
+        self.bare_path = str(bare)
         self.environment = {
             'PATH': f'{self.fake}/bin:{os.environ["PATH"]}',
             'FAKE': str(self.fake),
@@ -149,20 +147,16 @@ class Sandbox:
                 process.kill()
 
     def launch(self, script, *arguments, **environment):
+        """The exit code, the output and the errors of a launch."""
         with self.start(script, *arguments, **environment) as process:
-            process.output, process.errors = process.communicate(timeout=9)
-        return process
+            output, errors = process.communicate(timeout=SECONDS)
+        return process.returncode, output, errors
 
     def calls(self):
         return [arguments_in(path) for path in sorted((self.fake / 'calls').iterdir())]
 
-    def without(self, program):
-        """Adds to PATH nothing but what answers a user's error; not the program, wherever it is installed."""
-        for name in ('bash', 'dirname', 'sed', 'date', 'seq', 'cat'):
-            link = self.fake / f'no_{program}' / name
-            link.parent.mkdir(exist_ok=True)
-            link.symlink_to(shutil.which(name))
-        return str(link.parent)
+    def trained(self):
+        return [(copy / 'argv').exists() for copy in self.copies]
 
 
 @pytest.fixture
@@ -170,31 +164,22 @@ def sandbox(tmp_path):
     return Sandbox(tmp_path)
 
 
-def trained(worker):
-    return worker / 'ste-in-disguise' / 'argv'
-
-
 def test_every_worker_gets_copy_install_and_start(sandbox):
     (sandbox.repository / 'requirements.txt').write_text('jax==9.8.7\n# edited\n')
     (sandbox.repository / 'my_file.py').write_text('added')
     sandbox.run('git', 'add', 'my_file.py')
     (sandbox.repository / 'untracked.py').write_text('not added')
-    process = sandbox.launch(POD, *SLICE, '--project=mine', '--', *RUN, *AWKWARD)
-    assert (process.returncode, process.errors) == (0, '')
-    assert 'trained on worker 0' in process.output and 'trained on worker 1' not in process.output
-    for number, worker in enumerate(sandbox.workers):
-        copy = worker / 'ste-in-disguise'
+    code, output, errors = sandbox.launch(POD, *SLICE, '--project=mine', '--', *RUN, *AWKWARD)
+    assert (code, errors) == (0, '')
+    assert 'trained on worker 0' in output and 'trained on worker 1' not in output
+    for number, copy in enumerate(sandbox.copies):
         assert (copy / 'my_file.py').read_text() == 'added'
         assert (copy / 'requirements.txt').read_text().endswith('# edited\n')
         assert not (copy / 'untracked.py').exists()
         assert (copy / 'pip').read_text().splitlines()[-1] == '-m pip install --quiet jax[tpu]==9.8.7'
-        assert arguments_in(trained(worker)) == ['-m', 'experiments.train', *RUN, *AWKWARD, '--config.distributed=auto']
+        assert arguments_in(copy / 'argv') == ['-m', 'experiments.train', *RUN, *AWKWARD, '--config.distributed=auto']
         log = sandbox.repository / 'runs' / 'launch' / 'pod' / f'worker-{number}.log'
         assert log.read_text() == f'trained on worker {number}\n'
-
-
-def test_every_call_names_the_slice(sandbox):
-    sandbox.launch(POD, *SLICE, '--project', 'mine', '--', *RUN)
     calls = sandbox.calls()
     assert all(call[:3] == ['compute', 'tpus', 'tpu-vm'] for call in calls)
     assert all(call[-4:] == ['--zone', 'us-central2-b', '--project', 'mine'] for call in calls)
@@ -205,30 +190,29 @@ def test_every_call_names_the_slice(sandbox):
 
 
 def test_workers_with_several_networks_count_once(sandbox):
-    assert sandbox.launch(POD, *SLICE, '--', *RUN, ENDPOINTS='4\\t2').returncode == 0
-    assert [trained(worker).exists() for worker in sandbox.workers] == [True, True, False]
+    assert sandbox.launch(POD, *SLICE, '--', *RUN, ENDPOINTS='4\\t2')[0] == 0
+    assert sandbox.trained() == [True, True, False]
 
 
 def test_a_second_launch_starts_again(sandbox):
     for _ in range(2):
-        assert sandbox.launch(POD, *SLICE, '--log_folder', sandbox.fake / 'logs', '--', *RUN).returncode == 0
+        assert sandbox.launch(POD, *SLICE, '--log_folder', sandbox.fake / 'logs', '--', *RUN)[0] == 0
     assert (sandbox.fake / 'logs' / 'worker-2.log').read_text() == 'trained on worker 2\n'
 
 
 def test_a_failing_worker_is_named_and_ends_the_others(sandbox):
-    process = sandbox.launch(POD, *SLICE, '--', *RUN, FATE_0=HANG, FATE_1='echo out of memory >&2; exit 3', FATE_2=HANG)
-    assert process.returncode == 3
-    assert 'error: worker 1 failed with exit code 3' in process.errors
-    assert 'worker-1.log ends with:\nout of memory\n' in process.errors
-    assert [(trained(worker).parent / 'saved').exists() for worker in sandbox.workers] == [True, False, True]
+    fates = {'FATE_0': HANG, 'FATE_1': 'echo out of memory >&2; exit 3', 'FATE_2': HANG}
+    code, _, errors = sandbox.launch(POD, *SLICE, '--', *RUN, **fates)
+    assert code == 3 and 'error: worker 1 failed with exit code 3' in errors
+    assert 'worker-1.log ends with:\nout of memory\n' in errors
+    assert [(copy / 'saved').exists() for copy in sandbox.copies] == [True, False, True]
 
 
 def test_a_worker_that_does_not_stop_is_killed(sandbox):
-    process = sandbox.launch(POD, *SLICE, '--', *RUN, GRACE_SECONDS='1', FATE_0='sleep 0.5; exit 1', FATE_1=DEAF)
-    assert process.returncode == 1
-    pid = int((trained(sandbox.workers[1]).parent / 'pid').read_text())
+    fates = {'FATE_0': 'sleep 0.5; exit 1', 'FATE_1': DEAF}
+    assert sandbox.launch(POD, *SLICE, '--', *RUN, GRACE_SECONDS='1', **fates)[0] == 1
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(int((sandbox.copies[1] / 'pid').read_text()), 0)
 
 
 @pytest.fixture
@@ -243,24 +227,24 @@ def hangup():
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGHUP, -1), (signal.SIGKILL, -9)])
 def test_the_run_ends_with_its_launcher(sandbox, number, code):
     with sandbox.start(POD, *SLICE, '--', *RUN, FATE_0=HANG, FATE_1=HANG, FATE_2=HANG) as process:
-        wait_for(lambda: all(trained(worker).exists() for worker in sandbox.workers))
+        wait_for(lambda: all(sandbox.trained()))
         process.send_signal(number)
-        assert process.wait(timeout=30) == code
-    wait_for(lambda: all((trained(worker).parent / 'saved').exists() for worker in sandbox.workers))
+        assert process.wait(timeout=SECONDS) == code
+    wait_for(lambda: all((copy / 'saved').exists() for copy in sandbox.copies))
 
 
 def test_a_command_that_gcloud_repeats_trains_once(sandbox):
     sandbox.launch(POD, *SLICE, '--', *RUN)
-    trained(sandbox.workers[1]).unlink()
+    (sandbox.copies[1] / 'argv').unlink()
     again = next(call for call in sandbox.calls() if '--worker=1' in call)
     result = subprocess.run(['gcloud', *again], env=sandbox.environment, capture_output=True, text=True)
     assert result.returncode == 1 and 'connection to this worker broke' in result.stdout
-    assert not trained(sandbox.workers[1]).exists()
+    assert sandbox.trained() == [True, False, True]
 
 
 def test_a_failed_installation_starts_nothing(sandbox):
-    assert sandbox.launch(POD, *SLICE, '--', *RUN, PIP='1').returncode != 0
-    assert not any(trained(worker).exists() for worker in sandbox.workers)
+    assert sandbox.launch(POD, *SLICE, '--', *RUN, PIP='1')[0] != 0
+    assert not any(sandbox.trained())
 
 
 def test_a_worker_without_a_suitable_python_gets_one(sandbox):
@@ -268,65 +252,58 @@ def test_a_worker_without_a_suitable_python_gets_one(sandbox):
         write_program(sandbox.fake / 'worker_bin' / name, '#!/bin/sh\nexit 1\n')
     write_program(sandbox.fake / 'worker_bin' / 'curl', CURL)
     write_program(sandbox.fake / 'uv_python', PYTHON)
-    assert sandbox.launch(POD, *SLICE, '--', *RUN).returncode == 0
-    assert all(trained(worker).exists() for worker in sandbox.workers)
+    assert sandbox.launch(POD, *SLICE, '--', *RUN)[0] == 0
+    assert all(sandbox.trained())
 
 
 def test_a_dry_run_prints_commands_and_runs_none(sandbox):
-    path = sandbox.without('gcloud')
-    process = sandbox.launch(POD, *SLICE, '--dry_run', '--', *RUN, *AWKWARD, PATH=path)
-    assert (process.returncode, process.errors) == (0, '')
-    *commands, last = process.output.splitlines()
+    code, output, errors = sandbox.launch(POD, *SLICE, '--dry_run', '--', *RUN, *AWKWARD, PATH=sandbox.bare_path)
+    assert (code, errors) == (0, '')
+    *commands, last = output.splitlines()
     assert all(command.startswith('gcloud compute tpus tpu-vm ') for command in commands) and last.startswith('#')
     assert sandbox.calls() == [] and not (sandbox.repository / 'runs').exists()
     # What it printed works, pasted into a shell in which the archive lies.
     sandbox.run('git', 'archive', '--format=tar.gz', '--output=ste-in-disguise.tar.gz', 'HEAD')
-    sandbox.run('bash', '-ec', process.output)
-    assert arguments_in(trained(sandbox.workers[0]))[2:-1] == [*RUN, *AWKWARD]
+    sandbox.run('bash', '-ec', output)
+    assert arguments_in(sandbox.copies[0] / 'argv')[2:-1] == [*RUN, *AWKWARD]
 
 
-def test_slurm_submits_one_task_a_node(sandbox):
-    process = sandbox.launch(
-        SLURM, '--nodes', '2', '--gpus_per_node=4', '--time=2:00:00', '--partition', 'gpu', '--', *RUN, *AWKWARD
-    )
-    assert (process.returncode, process.errors) == (0, '')
+def test_slurm_runs_one_task_a_node_with_the_arguments_intact(sandbox):
+    flags = ['--nodes', '2', '--gpus_per_node=4', '--time=2:00:00', '--partition', 'gpu']
+    code, output, errors = sandbox.launch(SLURM, *flags, '--', *RUN, *AWKWARD)
+    assert (code, errors) == (0, '')
     log = f'{sandbox.repository}/runs/launch/slurm-4242.log'
-    assert '4242' in process.output and log in process.output and pathlib.Path(log).parent.is_dir()
+    assert '4242' in output and log in output and pathlib.Path(log).parent.is_dir()
     options = arguments_in(sandbox.fake / 'sbatch')
     expected = {'--nodes=2', '--ntasks-per-node=1', '--gpus-per-node=4', '--time=2:00:00', '--partition=gpu'}
-    assert expected | {'--requeue', '--signal=TERM@120'} <= set(options)
-    assert f'--output={log.replace("4242", "%j")}' in options
-
-
-def run_job(sandbox, *arguments, **environment):
-    sandbox.launch(SLURM, *arguments, '--', *RUN, *AWKWARD)
-    job = sandbox.fake / 'job.sh'
-    subprocess.run(['bash', '-n', job], check=True)
-    return subprocess.run(
-        ['bash', job], cwd='/', env=sandbox.environment | {'SLURM_JOB_ID': '4242'} | environment, capture_output=True
-    ).returncode
-
-
-def test_the_slurm_job_trains_with_the_arguments_intact(sandbox):
-    assert run_job(sandbox, '--gpus_per_node', '4', FATE_0='echo $JAX_LOCAL_DEVICE_IDS >devices') == 0
+    expected |= {'--requeue', '--signal=TERM@120', f'--output={log.replace("4242", "%j")}'}
+    assert expected <= set(options)
+    assert run_job(sandbox, 'echo $JAX_LOCAL_DEVICE_IDS >devices') == 0
     assert '--ntasks-per-node=1' in arguments_in(sandbox.fake / 'srun')
     assert arguments_in(sandbox.repository / 'argv')[2:] == [*RUN, *AWKWARD, '--config.distributed=auto']
     # Left alone, JAX takes only the first GPU for the one process of a node.
     assert (sandbox.repository / 'devices').read_text() == '0,1,2,3\n'
 
 
+def run_job(sandbox, fate):
+    """The exit code of the job that was submitted."""
+    variables = sandbox.environment | {'SLURM_JOB_ID': '4242', 'FATE_0': fate}
+    return subprocess.run(['bash', sandbox.fake / 'job.sh'], cwd='/', env=variables, capture_output=True).returncode
+
+
 @pytest.mark.parametrize(('code', 'queued_again'), [(0, False), (1, False), (2, False), (143, True)])
 def test_a_slurm_job_that_was_stopped_is_queued_again(sandbox, code, queued_again):
-    assert run_job(sandbox, FATE_0=f'exit {code}') == code
+    sandbox.launch(SLURM, '--', *RUN)
+    assert run_job(sandbox, f'exit {code}') == code
     assert (sandbox.fake / 'scontrol').exists() == queued_again
 
 
 def test_a_slurm_dry_run_prints_what_would_be_submitted(sandbox):
     flags = ['--nodes=2', '--gpus_per_node=4', '--cpus_per_node=8', '--', *RUN, *AWKWARD]
-    process = sandbox.launch(SLURM, '--dry_run', *flags, PATH=sandbox.without('sbatch'))
-    assert (process.returncode, process.errors) == (0, '')
+    code, output, errors = sandbox.launch(SLURM, '--dry_run', *flags, PATH=sandbox.bare_path)
+    assert (code, errors) == (0, '')
     assert not (sandbox.repository / 'runs').exists()
-    sandbox.run('bash', '-ec', process.output)
+    sandbox.run('bash', '-ec', output)
     printed = arguments_in(sandbox.fake / 'sbatch'), (sandbox.fake / 'job.sh').read_text()
     sandbox.launch(SLURM, *flags)
     assert printed == (arguments_in(sandbox.fake / 'sbatch'), (sandbox.fake / 'job.sh').read_text())
@@ -359,25 +336,26 @@ def test_a_slurm_dry_run_prints_what_would_be_submitted(sandbox):
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(sandbox, script, arguments, said):
-    process = sandbox.launch(script, *arguments, PATH=sandbox.without('anything'))
-    assert (process.returncode, process.output) == (2, '')
-    assert process.errors.startswith('error: ') and process.errors.count('\n') == 1
-    assert said in process.errors
+    refused(sandbox.launch(script, *arguments, PATH=sandbox.bare_path), said)
+
+
+def refused(ended, said):
+    code, output, errors = ended
+    assert (code, output) == (2, '')
+    assert errors.startswith('error: ') and errors.count('\n') == 1 and said in errors
 
 
 def test_a_slice_that_gcloud_does_not_know_is_a_users_error(sandbox):
-    process = sandbox.launch(POD, *SLICE, '--', *RUN, ENDPOINTS='')
-    assert process.returncode == 2 and process.errors.count('\n') == 1 and 'pod' in process.errors
+    refused(sandbox.launch(POD, *SLICE, '--', *RUN, ENDPOINTS=''), 'pod')
 
 
 def test_slurm_without_a_venv_is_a_users_error(sandbox):
     shutil.rmtree(sandbox.repository / '.venv')
-    process = sandbox.launch(SLURM, '--', *RUN)
-    assert process.returncode == 2 and process.errors.count('\n') == 1 and '.venv' in process.errors
+    refused(sandbox.launch(SLURM, '--', *RUN), '.venv')
 
 
 @pytest.mark.parametrize('script', [POD, SLURM])
 def test_help_prints_the_usage(sandbox, script):
-    process = sandbox.launch(script, '--help')
-    assert (process.returncode, process.errors) == (0, '')
-    assert f'scripts/{script}' in process.output and '--dry_run' in process.output
+    code, output, errors = sandbox.launch(script, '--help')
+    assert (code, errors) == (0, '')
+    assert f'scripts/{script}' in output and '--dry_run' in output

@@ -13,8 +13,8 @@ from experiments.setup.settings import KAPPA_WARNING
 from experiments.sweeps.report import ERROR
 from experiments.workdir.files import read_json
 from qat import estimators
-from qat.equivalence import alpha
 from qat.lockstep.twins import JITTER
+from qat.theory.weight_map import alpha
 from scripts.studies import convergence, kappa, matrix, paper_table, placement, stableqat, study
 
 RESULTS = pathlib.Path('docs/results')

@@ -16,7 +16,7 @@ from experiments.results import statistics
 from experiments.results.metrics import METRICS
 from experiments.sweeps import plan
 from experiments.sweeps.report import ERROR
-from experiments.training import programs
+from experiments.training import sharing
 from experiments.workdir.files import read_json
 from scripts import study as command_line
 from scripts.studies import convergence, kappa, matrix, placement, stableqat, study
@@ -147,7 +147,7 @@ def test_a_committed_number_comes_out_again(name, tmp_path, monkeypatch):
     """The run of a study with the fewest steps, made again, ends where the committed table says."""
     if name == 'paper_table' and not prepared.is_prepared(prepared.tfds_directory(''), 'mnist'):
         pytest.skip('MNIST is not prepared here')
-    monkeypatch.setattr(programs, 'local_devices', lambda _: jax.local_devices()[:1])  # as it was committed
+    monkeypatch.setattr(sharing, 'local_devices', lambda _: jax.local_devices()[:1])  # as it was committed
     part, point = shortest_point(name)
     with (RESULTS / name / f'{part}.csv').open() as file:
         of_point = [row for row in csv.DictReader(file) if all(row[key] == value for key, value in point.values)]

@@ -5,8 +5,10 @@ The importers of pickle itself are counted in test_architecture.py.
 
 import ast
 import itertools
+import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -71,6 +73,18 @@ def test_every_pin_has_a_hash():
 def test_the_installed_packages_agree():
     check = subprocess.run([sys.executable, '-m', 'pip', 'check'], capture_output=True, text=True)
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which('pip-audit'), reason='pip-audit is not on PATH')
+def test_the_lock_has_no_known_vulnerability():
+    flags = ('--disable-pip', '--require-hashes', '--progress-spinner=off', '--format=json')
+    done = subprocess.run(['pip-audit', '-r', ROOT / 'requirements.lock', *flags], capture_output=True, text=True)
+    found = json.loads(done.stdout)['dependencies'] if done.stdout.startswith('{') else []
+    audited = [package for package in found if 'skip_reason' not in package]
+    if not audited:
+        pytest.skip(f'pip-audit could not reach its data: {done.stderr[-200:]}')
+    assert [f'{package["name"]} {flaw["id"]}' for package in audited for flaw in package['vulns']] == []
 
 
 def dangers(code: str) -> list[str]:

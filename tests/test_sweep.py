@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from experiments.data import registry
 from experiments.errors import UserError
 from experiments.results import statistics
 from experiments.sweeps import plan, report, worker
-from experiments.training import programs
+from experiments.training import sharing
 from experiments.workdir.lock import Busy, locked
 from scripts import sweep
 
@@ -69,9 +70,10 @@ def test_a_bad_grid_is_refused_before_anything_starts(grids, message, tmp_path, 
 
 def test_points_that_differ_in_rate_and_seed_share_a_program():
     first, *rest = [plan.resolve(point) for point in plan.points(DIGITS, [], ['learning_rate=0.1|0.2'], 2)]
-    assert all(programs.programs(made, 10) is programs.programs(first, 10) for made in rest)
+    batches = registry.load(first.config)
+    assert all(sharing.programs(made, batches) is sharing.programs(first, batches) for made in rest)
     (other,) = plan.points(DIGITS, ['--config.bits=3', '--config.estimator=sine'], [], 1)
-    assert programs.programs(plan.resolve(other), 10) is not programs.programs(first, 10)
+    assert sharing.programs(plan.resolve(other), batches) is not sharing.programs(first, batches)
 
 
 def test_a_lock_keeps_others_out_and_is_released(tmp_path):
@@ -98,7 +100,7 @@ def test_the_table_and_the_report(unbroken):
         assert row['weight_alignment_error'] == result['twins'][row['twin']]['weight_alignment_error'] > 0
     assert len((unbroken / 'table.csv').read_text().splitlines()) == 9
     page = (unbroken / 'report.html').read_text()
-    assert 'http' not in page and page.count('data:image/png') == 1 and 'python -m scripts.sweep' in page
+    assert 'http' not in page and page.count('data:image/png') == 1 and 'python -m experiments.sweep' in page
     assert report.verdicts(rows) == {
         ('0.04', '3', 'Not shown by this run'): 2,
         ('0.02', '6', 'Not shown by this run'): 2,

@@ -12,8 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import train
-from experiments.results import report
+from experiments import report, train
+from experiments.results.metrics import METRICS
 from experiments.setup.command_line import load
 from experiments.training import trainer
 from experiments.workdir.records import read_rows
@@ -164,7 +164,7 @@ def test_the_report_opens_offline(finished):
     result = json.loads((finished / 'summary.json').read_text())
     assert result['verdict'].split("'")[0] in page
     for key in TWIN_KEYS:
-        assert f'<td>{key}</td>' in page and len(report.EXPLANATIONS[key]) > 10
+        assert f'<td>{key}</td>' in page and len(METRICS[key].meaning) > 10
     assert 'python -m experiments.train' in page
     assert report.main([str(finished)]) == 0
 

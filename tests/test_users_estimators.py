@@ -3,8 +3,8 @@
 import pytest
 
 from experiments.setup import users
-from qat.equivalence import alpha
 from qat.estimators import make
+from qat.theory.weight_map import alpha
 
 SLOPES = """
 import os
@@ -31,7 +31,7 @@ def file(tmp_path) -> str:
 
 
 def test_a_slope_of_a_file_is_like_one_of_the_catalogue(file, tmp_path):
-    mine = users.load(file, 'fine(lam=0.3)', 2)
+    mine = users.load_estimator(file, 'fine(lam=0.3)', 2)
     assert str(mine) == 'fine(lam=0.3)' and alpha(mine) == pytest.approx(alpha(make('sine', 2, lam=0.3)), rel=1e-6)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.py']  # nothing is written beside it
 
@@ -55,13 +55,13 @@ def test_a_slope_of_a_file_is_like_one_of_the_catalogue(file, tmp_path):
 def test_what_is_no_slope_is_refused(call, message, file, monkeypatch):
     monkeypatch.setattr(users, '_SECONDS', 2)
     with pytest.raises(ValueError, match=message):
-        users.load(file, call, 2)
+        users.load_estimator(file, call, 2)
 
 
 def test_a_file_that_does_not_load_is_refused(tmp_path):
     broken = tmp_path / 'broken.py'
     broken.write_text('def (')
     with pytest.raises(ValueError, match='raised SyntaxError'):
-        users.load(str(broken), 'f', 2)
+        users.load_estimator(str(broken), 'f', 2)
     with pytest.raises(ValueError, match='there is no file'):
-        users.load(str(tmp_path / 'none.py'), 'f', 2)
+        users.load_estimator(str(tmp_path / 'none.py'), 'f', 2)

@@ -86,7 +86,7 @@ def load(config, share: Share = ALONE) -> Batches:
     """
     if config.batch_size % share.count:
         raise UserError(f'batch_size={config.batch_size} must be a multiple of the {share.count} processes')
-    batches = _dataset(config.dataset).load(config, share)
+    batches = dataset(config.dataset).load(config, share)
     if not batches.steps_in_data:
         raise UserError(f'batch_size={config.batch_size}: {config.dataset} has fewer training images than that')
     return batches
@@ -98,10 +98,15 @@ def task(config, model_of: ModelOf) -> Classification:
     Raises:
       UserError: a dataset that does not exist, or a model that does not take its images.
     """
-    return _dataset(config.dataset).task(config, model_of)
+    return dataset(config.dataset).task(config, model_of)
 
 
-def _dataset(name: str) -> Dataset:
+def dataset(name: str) -> Dataset:
+    """The data set of a name, or of a file of arrays, whose content is not looked at.
+
+    Raises:
+      UserError: there is none of this name.
+    """
     if name.endswith('.npz'):
 
         def load(config, share: Share) -> ArrayBatches:

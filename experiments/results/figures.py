@@ -13,7 +13,7 @@ from qat.quantizers import UniformQuantizer
 from qat.theory.coverage import NotCovered
 from qat.theory.weight_map import WeightMap
 
-COLOURS = {
+_COLOURS = {
     'reference': '#222222',
     'ste': '#0072b2',
     'naive_ste': '#d55e00',
@@ -21,7 +21,13 @@ COLOURS = {
     'jitter': '#009e73',
     'self': '#999999',
 }
+_ANOTHER = '#7b5f3d'  # of a run that has none of its own yet
 RESOLUTION = 110  # dots an inch
+
+
+def colour(run: str) -> str:
+    """Of a run in every picture, by its name."""
+    return _COLOURS.get(run, _ANOTHER)
 
 
 def png(figure: Figure) -> bytes:
@@ -50,18 +56,18 @@ def curves(rows: list[dict], twins: list[str]) -> Figure:
     keys = (('train/loss', 'train_loss'), ('eval/loss', 'eval_loss'), ('eval/accuracy', 'eval_accuracy'))
     titles = ('training loss', 'validation loss', 'validation accuracy')
     for (top, bottom), (reference, of_twin), title in zip(axes.T, keys, titles):
-        top.plot(*_series(rows, reference), color=COLOURS['reference'], label='reference', lw=2)
+        top.plot(*_series(rows, reference), color=colour('reference'), label='reference', lw=2)
         for twin in twins:
-            top.plot(*_series(rows, f'{twin}/{of_twin}'), color=COLOURS[twin], label=twin, lw=1.2, ls='--')
+            top.plot(*_series(rows, f'{twin}/{of_twin}'), color=colour(twin), label=twin, lw=1.2, ls='--')
             differences = [
                 {'step': row['step'], 'difference': row[f'{twin}/{of_twin}'] - row[reference]}
                 for row in rows
-                if row.get(f'{twin}/{of_twin}') is not None and row[reference] is not None
+                if row.get(f'{twin}/{of_twin}') is not None and row.get(reference) is not None
             ]
-            bottom.plot(*_series(differences, 'difference'), color=COLOURS[twin], label=twin, lw=1.4)
+            bottom.plot(*_series(differences, 'difference'), color=colour(twin), label=twin, lw=1.4)
         if 'loss' in title:
             top.set_yscale('log')
-        bottom.axhline(0, color=COLOURS['reference'], lw=0.8)
+        bottom.axhline(0, color=colour('reference'), lw=0.8)
         styled(top, title, '', '')
         styled(bottom, f'{title}: twin - reference', 'step', '')
     axes[0, 0].legend(frameon=False, fontsize=8)
@@ -76,7 +82,7 @@ def alignment(rows: list[dict], twins: list[str]) -> Figure:
     for twin in twins:
         steps, errors = _series(rows, f'{twin}/weight_alignment_error')
         if any(errors):
-            axis.plot(steps, errors, color=COLOURS[twin], label=twin, marker='.', lw=1.6)
+            axis.plot(steps, errors, color=colour(twin), label=twin, marker='.', lw=1.6)
         elif steps:
             zeros.append(twin)
     if axis.lines:
@@ -103,7 +109,7 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
     for line, (title, x, reference) in zip(axes, views):
         for axis, twin in zip(line, twins):
             axis.plot([-limit, limit], [-limit, limit], color='#bbbbbb', lw=0.8)
-            axis.scatter(reference, pooled[twin], s=2, alpha=0.35, color=COLOURS[twin], lw=0)
+            axis.scatter(reference, pooled[twin], s=2, alpha=0.35, color=colour(twin), lw=0)
             for threshold in _thresholds(settings.estimator.quantizer):
                 axis.axvline(threshold, color='#dddddd', lw=0.6, zorder=0)
             styled(axis, f'{twin}, {title}', f'reference: {x}', 'twin: v / R')
@@ -129,7 +135,7 @@ def estimator(settings: Settings) -> Figure:
     weight_map = _weight_map(settings)
     if weight_map is not None:
         inside = weight_map.on_offsets(jnp.asarray(r))
-        middle.plot(x, np.round(x - r) + np.asarray(inside), color=COLOURS['ste'], lw=1.8)
+        middle.plot(x, np.round(x - r) + np.asarray(inside), color=colour('ste'), lw=1.8)
         middle.text(0.05, 0.9, f'alpha = {weight_map.alpha:.4f}', transform=middle.transAxes)
     else:
         middle.text(0.5, 0.5, 'no M: not covered\nby the theorem', ha='center', va='center', transform=middle.transAxes)
@@ -155,7 +161,7 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
     for index, twin in enumerate(twins):
         errors = [last.get(f'{twin}/{name}{suffix}') or 0 for name in names]
         positions = np.arange(len(names)) + (index - (len(twins) - 1) / 2) * height
-        axis.barh(positions, errors, height=height, color=COLOURS[twin], label=twin)
+        axis.barh(positions, errors, height=height, color=colour(twin), label=twin)
     axis.set_yticks(np.arange(len(names)), names)
     axis.invert_yaxis()
     axis.legend(frameon=False, fontsize=8)

@@ -65,17 +65,15 @@ def summarize(settings: Settings, rows: list[dict]) -> dict:
     for twin in settings.twins:
         prefix = f'{twin}/'
         own = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)}
-        of_all_layers = {key: value for key, value in own.items() if '/' not in key}
-        accuracy, loss = of_all_layers.pop('eval_accuracy'), of_all_layers.pop('eval_loss')
-        del of_all_layers['train_loss']
-        twins[twin] = {'accuracy': accuracy, 'loss': loss, **of_all_layers}
+        of_all_layers = {key: value for key, value in own.items() if '/' not in key and key != 'train_loss'}
+        twins[twin] = {key.removeprefix('eval_'): value for key, value in of_all_layers.items()}
     transfer_class = settings.transfer.transfer_class
     sentence = verdict(str(settings.estimator), str(settings.optimizer), transfer_class, settings.alpha(), twins)
     return {
         'config': settings.config.name,
         'steps': last['step'],
         'verdict': sentence,
-        REFERENCE: {'accuracy': last['eval/accuracy'], 'loss': last['eval/loss']},
+        REFERENCE: {key.removeprefix('eval/'): value for key, value in last.items() if key.startswith('eval/')},
         'twins': twins,
     }
 

@@ -28,6 +28,8 @@ from qat.theory.weight_map import alpha_if_covered
 CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
+# He-uniform initial weights fill the range of that name.
+_CONV = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())
 MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}
 KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
 
@@ -70,10 +72,8 @@ class Settings:
           classes: the number of outputs.
           axis_name: of the devices that share a batch, under `jax.pmap`.
         """
-        # He-uniform initial weights fill the range of that name.
-        conv = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())
         offered = {
-            'conv': conv,
+            'conv': _CONV,
             'dense': nn.Dense,
             'classes': classes,
             'dtype': DTYPES[self.config.compute_dtype],

@@ -62,7 +62,7 @@ class _Worker:
 
 
 def _worker_command(out: pathlib.Path, index: int, count: int) -> list[str]:
-    return [sys.executable, '-m', 'scripts.sweep', f'--out={out}', f'--worker={index}', f'--workers={count}']
+    return [sys.executable, '-m', worker.__name__, str(out), str(index), str(count)]
 
 
 def _on_this_machine(out: pathlib.Path, count: int, _) -> list[_Worker]:
@@ -100,8 +100,11 @@ def _attend(workers: list[_Worker], workdirs: list[pathlib.Path], stop: Stop) ->
                     each.stop()
             ended = all(each.has_ended() for each in workers)
             failed = sum((workdir / worker.FAILURE).exists() for workdir in workdirs)
-            bar.n = failed + sum(map(worker.is_finished, workdirs))
-            bar.set_postfix_str(f'{failed} failed' if failed else '')
+            finished = sum(map(worker.is_finished, workdirs))
+            running = sum(workdir.exists() for workdir in workdirs) - finished - failed
+            bar.n = failed + finished
+            doing = f'{running} under way' if running else '' if bar.n else 'workers are starting'
+            bar.set_postfix_str(', '.join(filter(None, (doing, f'{failed} failed' if failed else ''))))
             if not ended:
                 time.sleep(_POLL_SECONDS)
 

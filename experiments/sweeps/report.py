@@ -112,7 +112,7 @@ def _against(rows: list[dict], axis: str) -> Figure:
                     x,
                     mean,
                     (mean - low, high - mean),
-                    color=figures.COLOURS[twin],
+                    color=figures.colour(twin),
                     label=twin,
                     marker='o',
                     ms=4,
@@ -137,7 +137,7 @@ def _by_setting(rows: list[dict]) -> Figure:
             if found and found[0] > 0:
                 mean, low, high = found
                 bars = [[mean - low], [high - mean]]
-                place.errorbar(mean, line, xerr=bars, color=figures.COLOURS[twin], label=twin, marker='o', capsize=3)
+                place.errorbar(mean, line, xerr=bars, color=figures.colour(twin), label=twin, marker='o', capsize=3)
     place.set_yticks(range(len(settings)), [', '.join(values) or 'the config' for values in settings])
     place.invert_yaxis()
     figures.styled(place, 'Alignment error at the end', 'weight alignment error', '')

@@ -27,7 +27,7 @@ def rows(out: pathlib.Path, points: list[Point]) -> list[dict]:
         shared = {**dict(point.values), 'steps': result['steps'], 'verdict': result['verdict']}
         shared |= {column: result['reference'][key] for column, key in REFERENCE_COLUMNS.items()}
         for twin, metrics in result['twins'].items():
-            found.append({**shared, 'twin': twin, **{key: metrics[key] for key in METRICS}})
+            found.append({**shared, 'twin': twin, **{key: metrics.get(key) for key in METRICS}})
     return found
 
 

@@ -1,14 +1,15 @@
-"""Works through the points of a sweep, beside any number of other workers.
+"""Works through the points of a sweep, beside any number of other workers; `python -m` runs it as `OUT INDEX COUNT`.
 
 A worker takes what no other worker holds, and at the end waits for what others hold and finishes
 what they leave. Points of one program follow each other, so that it is compiled once a worker.
 """
 
 import pathlib
+import sys
 import time
 import traceback
 
-from experiments.errors import USERS_ERROR, UserError
+from experiments.errors import USERS_ERROR, UserError, tell
 from experiments.sweeps import plan
 from experiments.training import session
 from experiments.training.stopping import STOPPED
@@ -85,3 +86,15 @@ def _run(point: plan.Point, workdir: pathlib.Path) -> int:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / FAILURE, {'reason': ' '.join(reason.split())})
     return code
+
+
+def main(out: str, index: str, count: str) -> int:
+    """Runs the command line without the program's name; returns the exit code."""
+    try:
+        return work(pathlib.Path(out), int(index), int(count))
+    except UserError as error:
+        return tell(error)
+
+
+if __name__ == '__main__':
+    sys.exit(main(*sys.argv[1:]))

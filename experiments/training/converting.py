@@ -27,7 +27,7 @@ _MAY_CHANGE = {  # in the middle of a run: neither the state nor the batches dep
 }
 
 
-def convert(workdir: pathlib.Path, to: str, out: pathlib.Path, overrides: list[str]) -> str:
+def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str]) -> str:
     """Writes the equivalent run; returns what to tell the user.
 
     Args:
@@ -50,18 +50,18 @@ def convert(workdir: pathlib.Path, to: str, out: pathlib.Path, overrides: list[s
     target = resolve(config)
     state = _begin(target, read_reference(workdir, source.optimizer.build(0.0)), conversion)
     origin = {'from': str(workdir), 'estimator': source.config.estimator, 'step': int(state.step)}
-    _write(out, target.config, origin, state)
-    train = ['python', '-m', 'experiments.train', f'--config={out}/config.json', f'--workdir={out}']
+    _write(pathlib.Path(out), target.config, origin, state)
+    flags = shlex.join([f'--config={out}/config.json', f'--workdir={out}'])
     return (
         f'{source.config.estimator} -> {target.config.estimator} at step {state.step}, '
-        f'kernel_learning_rate_factor {factor:.6g}. Continue with\n  {shlex.join(train)}'
+        f'kernel_learning_rate_factor {factor:.6g}. Continue with\n  python -m experiments.train {flags}'
     )
 
 
-def _config(workdir: pathlib.Path, out: pathlib.Path, overrides: list[str]) -> ml_collections.ConfigDict:
+def _config(workdir: pathlib.Path, out: str, overrides: list[str]) -> ml_collections.ConfigDict:
     """The config of the run to convert, with the overrides, and with no other twins than copies."""
-    path = workdir / 'config.json'
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    path, folder = workdir / 'config.json', pathlib.Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f'--out: {out} holds something already; choose another folder')
     if not path.is_file():
         raise UserError(f'--from: {workdir} holds no run: there is no {path}')

@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPED = {128 + number for number in _SIGNALS}  # exit codes, as a shell has them
 _GRACE_SECONDS = 10  # for the training loop to come to the end of a step
 _OTHERS_GRACE_SECONDS = 20  # process 0 saves; who leaves earlier takes it along
+_RESCUE_SECONDS = 12  # to save; in a step that does not end there is nothing to save
 _BALLOTS_IN_FLIGHT = 2
 
 
@@ -68,15 +70,23 @@ class Stop:
             while wakes.recv(1):  # further signals change nothing
                 pass
             return
+        rescuer = threading.Thread(target=self._rescue, daemon=True)
+        rescuer.start()
+        rescuer.join(_RESCUE_SECONDS)
+        if rescuer.is_alive():  # the step waits for a process that is gone, and with it whoever waits for its result
+            message = 'stopped with nothing saved since the last checkpoint: a step did not end'
+            print(message, file=sys.stderr, flush=True)
+        os._exit(self.code)
+
+    def _rescue(self) -> None:
+        """Saves what there is to save; between two steps there is a moment when it can be read."""
         while True:
             try:
-                self.rescue()
-                break
-            except RuntimeError:  # the state is being overwritten by a step: the loop is alive
+                return self.rescue()
+            except RuntimeError:  # the state is being overwritten by a step
                 time.sleep(0.2)
             except UserError as error:
                 os._exit(tell(error))
-        os._exit(self.code)
 
 
 @contextlib.contextmanager

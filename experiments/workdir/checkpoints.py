@@ -184,7 +184,10 @@ def _read(folder: pathlib.Path, *template: State):
             return checkpointer.restore(folder / _ARRAYS, *template)
     except Exception as error:  # the files are as they were written, so it is not the user's disk
         reason = str(error).splitlines()[0][:120]
-        raise UserError(f'{folder} was written by another version or for another run: {reason}') from None
+        raise UserError(
+            f'{folder} was written by another version of this program, or for another run: choose another workdir '
+            f'({reason})'
+        ) from None
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:

@@ -12,7 +12,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 def describe(argv: list[str], devices: list) -> dict:
     """The content of environment.json."""
     return {
-        'command': shlex.join(['python', '-m', 'experiments.train', *argv]),
+        'command': f'python -m experiments.train {shlex.join(argv)}',
         'python': platform.python_version(),
         'platform': f'{platform.system()} {platform.machine()}',
         'processes': jax.process_count(),

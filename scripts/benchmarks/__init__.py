@@ -1,1 +1,4 @@
-"""What `python -m scripts.benchmark` measures: one kind of measurement a file."""
+"""What `python -m scripts.benchmark` measures: programs of this project timed against others, and what they take.
+
+A benchmark is a function from an effort to rows, listed by name.
+"""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qat.lockstep.tracking import Tracker
+from qat.lockstep.twins import REFERENCE
 from scripts.benchmarks.programs import Program, repeated, training, under_jit
 from scripts.benchmarks.rows import Effort, Row, ratios
 from scripts.benchmarks.workloads import ALONE, CONVNET
@@ -19,17 +20,17 @@ _TWINS = ('ste', 'ste,naive_ste', 'ste,naive_ste,jitter', 'ste,naive_ste,jitter,
 
 def tracked(weights: int, steps: int, before: int = 0) -> Program:
     """The tracking of so many steps of a pair with so many weights, after others; half the codes change in each."""
-    settings, range = CONVNET.settings(), {'layer': jnp.float32(1)}
-    tracker = Tracker(settings.quantizer, 'reference', {'ste': lambda w, _: w}, change_points=True)
+    ranges, quantizers = {'layer': jnp.float32(1)}, {'layer': CONVNET.settings().estimator.quantizer}
+    tracker = Tracker(quantizers, REFERENCE, {'ste': {'layer': lambda w, R: w}}, change_points=True)
     start = np.random.default_rng(0).uniform(-1, 1, weights).astype(np.float32)
-    here, there = ({name: {'layer': jnp.asarray(w)} for name in ('reference', 'ste')} for w in (start, start[::-1]))
+    here, there = ({name: {'layer': jnp.asarray(w)} for name in (REFERENCE, 'ste')} for w in (start, start[::-1]))
     advance = jax.jit(tracker.advance, donate_argnums=0)
     turns = itertools.cycle([(here, there), (there, here)])
 
     def step(tracking):
-        return advance(tracking, *next(turns), range)
+        return advance(tracking, *next(turns), ranges)
 
-    tracking = jax.jit(tracker.begin)(here, range)
+    tracking = jax.jit(tracker.begin)(here, ranges)
     for _ in itertools.repeat(None, before):
         tracking = step(tracking)
     return repeated(step, tracking, steps)

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from experiments.data import prepared
+from experiments.data.batches import ALONE
 from experiments.data.imagenet import ImageNet
-from experiments.training.distributed import ALONE
 from scripts import make_tiny_imagenet
 from scripts.benchmarks.rows import Effort, Row
 from scripts.benchmarks.workloads import IMAGENET

@@ -1,6 +1,5 @@
 """Programs that are timed, built and compiled beforehand: training steps, in the trainer and by themselves."""
 
-import functools
 import itertools
 from collections.abc import Callable
 
@@ -10,8 +9,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled, Lowered
 
-from experiments.setup.settings import AXIS
-from experiments.training.runs import Moment, State
+from experiments.data.batches import Batch
+from experiments.training.programs import AXIS
+from experiments.training.trainer import Trainer
+from qat.lockstep.state import Moment, State
 from scripts.benchmarks.workloads import ALONE, Workload
 
 Program = Callable[[], object]
@@ -56,7 +57,7 @@ def under_jit(workload: Workload, steps: int, devices: int | None = None) -> Pro
     """A pair's step without pmap: jit of data with a NamedSharding, on all devices or so many."""
     trainer = workload.trainer()
     mesh = _mesh(trainer.devices[:devices])
-    return _without_pmap(trainer.lockstep.step, trainer.initial_state(), workload.batch(), mesh, _SPLIT, steps)
+    return _without_pmap(_step(trainer), trainer.initial_state(), workload.batch(), mesh, _SPLIT, steps)
 
 
 def one_seed_after_another(workload: Workload, steps: int) -> Program:
@@ -67,9 +68,8 @@ def one_seed_after_another(workload: Workload, steps: int) -> Program:
 def seeds_together(workload: Workload, steps: int) -> Program:
     """Steps of `SEEDS` pairs, each on a batch of its own, vmapped."""
     trainer = workload.trainer()
-    init = functools.partial(trainer.lockstep.init, image_shape=workload.image_shape)
-    states = jax.jit(jax.vmap(init))(jax.random.split(jax.random.key(0), SEEDS))
-    step = jax.vmap(trainer.lockstep.step, in_axes=(0, None, 0, 0))
+    states = jax.jit(jax.vmap(trainer.programs.init))(jax.random.split(jax.random.key(0), SEEDS))
+    step = jax.vmap(_step(trainer), in_axes=(0, None, 0))
     return _without_pmap(step, states, _stacked(workload, SEEDS), _mesh(trainer.devices), _STACKED, steps)
 
 
@@ -77,11 +77,11 @@ def in_one_dispatch(workload: Workload, steps: int) -> Program:
     """All steps under `lax.scan`, with a batch for each."""
     trainer = workload.trainer()
 
-    def scanned(state, moment, images, labels):
+    def scanned(state, moment, batches):
         def one(state, batch):
-            return trainer.lockstep.step(state, moment, *batch), None
+            return _step(trainer)(state, moment, batch), None
 
-        return jax.lax.scan(one, state, (images, labels))[0]
+        return jax.lax.scan(one, state, batches)[0]
 
     batches, mesh = _stacked(workload, steps), _mesh(trainer.devices)
     return _without_pmap(scanned, trainer.initial_state(), batches, mesh, _STACKED, times=1)
@@ -91,30 +91,36 @@ def tracking(workload: Workload, steps: int) -> Program:
     """The tracking of so many paired steps and nothing else."""
     trainer = workload.trainer()
     state = trainer.initial_state()
-    advance = jax.jit(trainer.lockstep.track, donate_argnums=0)
+    after = jax.tree.map(jnp.copy, state.runs)
+
+    def track(tracked):
+        return trainer.lockstep.track(state.replace(tracking=tracked), after)
+
+    advance = jax.jit(track, donate_argnums=0)
     tracked = jax.tree.map(jnp.copy, state.tracking)
-    return repeated(lambda tracked: advance(tracked, state.ranges, state.runs, state.runs), tracked, steps)
+    return repeated(advance, tracked, steps)
 
 
 def shapes(workload: Workload, **overrides) -> State:
     """The state before the first step, without its numbers."""
-    init = functools.partial(workload.programs(**overrides).init, image_shape=workload.image_shape)
-    return jax.eval_shape(init, jax.random.key(0))
+    return jax.eval_shape(workload.programs(**overrides).init, jax.random.key(0))
 
 
 def lowered(workload: Workload, **overrides) -> Lowered:
     """The step on one device before it is compiled, a pair's by default; nothing is run for it."""
-    images = jax.ShapeDtypeStruct((1, workload.batch_size, *workload.image_shape), workload.image_dtype)
-    labels = jax.ShapeDtypeStruct((1, workload.batch_size), jnp.int32)
+    batch = {
+        'image': jax.ShapeDtypeStruct((1, workload.batch_size, *workload.image_shape), workload.image_dtype),
+        'label': jax.ShapeDtypeStruct((1, workload.batch_size), jnp.int32),
+    }
     step = workload.programs(**overrides).step
-    return step.lower(shapes(workload, **overrides), _moment(), images, labels)
+    return step.lower(shapes(workload, **overrides), _moment(), batch)
 
 
 def stepping(workload: Workload, compiled: Compiled, steps: int, **overrides) -> Program:
     """So many times the step that `lowered` gives, compiled, on one batch of noise."""
     programs = workload.programs(**overrides)
-    state = programs.init(jax.random.key(0), image_shape=workload.image_shape)
-    arguments = (state, _moment(), *programs.sharded(workload.batch()))
+    state = programs.init(jax.random.key(0))
+    arguments = (state, _moment(), programs.sharded(workload.batch()))
     state, *rest = jax.device_put(arguments, compiled.input_shardings[0])
     return repeated(lambda state: compiled(state, *rest), state, steps)
 
@@ -124,18 +130,23 @@ def replicated(mesh: Mesh, tree):
     return jax.device_put(tree, NamedSharding(mesh, _EVERYWHERE))
 
 
-def split_batch(workload: Workload) -> tuple[Mesh, list[jax.Array]]:
+def split_batch(workload: Workload) -> tuple[Mesh, Batch]:
     """The trainer's devices, and a batch split over them."""
     mesh = _mesh(workload.trainer().devices)
-    return mesh, jax.device_put(list(workload.batch()), NamedSharding(mesh, _SPLIT))
+    return mesh, jax.device_put(workload.batch(), NamedSharding(mesh, _SPLIT))
 
 
 def _mesh(devices: list) -> Mesh:
     return Mesh(np.array(devices), (AXIS,))
 
 
-def _stacked(workload: Workload, batches: int) -> list[np.ndarray]:
-    return [np.stack([part] * batches) for part in workload.batch()]
+def _stacked(workload: Workload, batches: int) -> Batch:
+    return {key: np.stack([part] * batches) for key, part in workload.batch().items()}
+
+
+def _step(trainer: Trainer) -> Callable:
+    """(state, moment, batch) -> state, under the axis `AXIS`."""
+    return lambda state, moment, batch: trainer.lockstep.step(state, batch, moment)[0]
 
 
 def _moment() -> Moment:
@@ -143,10 +154,10 @@ def _moment() -> Moment:
 
 
 def _without_pmap(step: Callable, state, batch, mesh: Mesh, split: PartitionSpec, times: int) -> Program:
-    """So many times (state, moment, images, labels) -> state under jit; shard_map gives the step the axis it names."""
-    given = (_EVERYWHERE, _EVERYWHERE, split, split)
+    """So many times (state, moment, batch) -> state under jit; shard_map gives the step the axis it names."""
+    given = (_EVERYWHERE, _EVERYWHERE, split)
     mapped = jax.shard_map(step, mesh=mesh, in_specs=given, out_specs=_EVERYWHERE, check_vma=False)
     compiled = jax.jit(mapped, donate_argnums=0)
-    batch = jax.device_put(list(batch), NamedSharding(mesh, split))
+    batch = jax.device_put(batch, NamedSharding(mesh, split))
     # A moment is made for every step: what the trainer's moment costs the host is part of a step.
-    return repeated(lambda state: compiled(state, _moment(), *batch), replicated(mesh, state), times)
+    return repeated(lambda state: compiled(state, _moment(), batch), replicated(mesh, state), times)

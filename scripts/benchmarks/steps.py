@@ -23,23 +23,23 @@ def unquantized(workload: Workload, steps: int) -> Program:
     settings, model = workload.settings(), workload.unquantized_model()
     optimizer = settings.optimizer.build(settings.config.learning_rate)
 
-    def step(state, images, labels):
+    def step(state, batch):
         params, rest, opt_state = state
 
         def loss_of(params):
-            logits, updated = model.apply({'params': params, **rest}, images, train=True, mutable=['batch_stats'])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
+            logits, updated = model.apply({'params': params, **rest}, batch['image'], train=True, mutable=list(rest))
+            return optax.softmax_cross_entropy_with_integer_labels(logits, batch['label']).mean(), updated
 
         (_, rest), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), rest, opt_state
 
     mesh, batch = programs.split_batch(workload)
-    variables = dict(jax.jit(model.init)(jax.random.key(0), batch[0][:1]))
+    variables = dict(jax.jit(model.init)(jax.random.key(0), batch['image'][:1]))
     params = variables.pop('params')
     compiled = jax.jit(step, donate_argnums=0)
     state = programs.replicated(mesh, (params, variables, optimizer.init(params)))
-    return programs.repeated(lambda state: compiled(state, *batch), state, steps)
+    return programs.repeated(lambda state: compiled(state, batch), state, steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,13 @@ import ml_collections
 import numpy as np
 
 from configs import imagenet_resnet50, mnist
+from experiments.data import imagenet
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
-from experiments.setup.settings import DTYPES, MODELS, Settings, resolve
-from experiments.training.programs import Programs
+from experiments.data.batches import Batch
+from experiments.data.classification import Classification, as_they_are
+from experiments.setup.settings import Settings, resolve
+from experiments.training.programs import AXIS, Programs
+from experiments.training.sharing import lockstep
 from experiments.training.trainer import Trainer
 
 ALONE = {'twins': '', 'track_change_points': False}  # one quantized run and nothing else
@@ -57,29 +61,31 @@ class Workload:
     def batch_size(self) -> int:
         return self.settings().config.batch_size
 
-    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self) -> Batch:
         """Images and labels of noise."""
         random = np.random.default_rng(0)
         images = random.random((self.batch_size, *self.image_shape), np.float32)
         labels = random.integers(0, self.classes, self.batch_size).astype(np.int32)
         labels[0] = self.classes - 1  # so that their number is seen
-        return images, labels
+        return {'image': images, 'label': labels}
 
     def trainer(self, **overrides) -> Trainer:
         """A trainer on one batch of noise, again and again."""
-        images, labels = self.batch()
-        arrays = Arrays(dict.fromkeys(SPLITS, images), dict.fromkeys(SPLITS, labels))
+        batch = self.batch()
+        arrays = Arrays(dict.fromkeys(SPLITS, batch['image']), dict.fromkeys(SPLITS, batch['label']))
         settings = self.settings(**overrides)
         return Trainer(settings, ArrayBatches(arrays, settings.config.seed, self.batch_size))
 
     def programs(self, **overrides) -> Programs:
         """The programs for one device, whatever this machine has."""
-        return Programs(self.settings(**overrides), self.classes, jax.local_devices()[:1])
+        settings = self.settings(**overrides)
+        normalize = imagenet.normalize if self.image_dtype is np.uint8 else as_they_are
+        task = Classification(settings.model(self.classes, AXIS), self.image_shape, normalize)
+        return Programs(lockstep(settings, task), task, jax.local_devices()[:1])
 
     def unquantized_model(self) -> nn.Module:
         """The same Flax model with `nn.Conv`."""
-        config = self.settings().config
-        return MODELS[config.model](config)(conv=nn.Conv, classes=self.classes, dtype=DTYPES[config.compute_dtype])
+        return self.settings().model(self.classes)
 
 
 CONVNET = Workload('MNIST ConvNet, batch 128', mnist, {}, (28, 28, 1), 10)

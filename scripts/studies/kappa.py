@@ -41,7 +41,7 @@ class Setting(NamedTuple):
 
 def kappa(row: dict) -> float:
     """Of the layer conv2."""
-    step = float(UniformQuantizer(load(CONFIG).bits).step((6 / FAN_IN) ** 0.5))
+    step = float(UniformQuantizer(load(CONFIG).bits).step_size((6 / FAN_IN) ** 0.5))
     return float(row['learning_rate']) / ((1 - _beta2(row)) * step)
 
 

@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 from experiments.results import figures
 from experiments.results.pages import with_interval
 from experiments.results.statistics import interval, order
-from experiments.results.verdict import JITTER_MULTIPLE
 from experiments.sweeps.report import ERROR, grouped
+from qat.lockstep.verdict import JITTER_MULTIPLE
 from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate
 
 COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')

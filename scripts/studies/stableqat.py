@@ -58,7 +58,7 @@ def figure(rows: list[dict]) -> Figure:
             for axis, value in ((top, advantage), (bottom, error)):
                 found = means(rows, twin, value).items()
                 rates, values = zip(*sorted((float(rate), mean) for (name, rate), mean in found if name == optimizer))
-                draw(axis, rates, values, color=figures.COLOURS[twin], label=label, **MARKERS[twin])
+                draw(axis, rates, values, color=figures.colour(twin), label=label, **MARKERS[twin])
         top.axhline(0, color='#999999', lw=0.8)
         for axis in (bottom, top):
             mark_rates(axis, RATES[optimizer])

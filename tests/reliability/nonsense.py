@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from configs import common
 from scripts.noise import save_noise
+from tests.reliability.processes import ROOT
 
 _SLOPES = """
 import os, time
@@ -145,4 +146,5 @@ def prepare(folder: pathlib.Path) -> None:
 def base(folder: pathlib.Path) -> list[str]:
     """Flags of a run that takes seconds; what is drawn comes behind them and overrides them."""
     data = f'--config.dataset={folder}/data.npz'
-    return ['--config=configs/digits.py', data, '--config.batch_size=8', '--config.max_steps=2', '--config.twins=self']
+    small = ['--config.batch_size=8', '--config.max_steps=2', '--config.twins=self']
+    return [f'--config={ROOT}/configs/digits.py', data, *small]

@@ -1,0 +1,48 @@
+"""Runs every point of a grid as a run with its twins, and ends with one table and one report.
+
+  python -m experiments.sweep --config=configs/digits.py --grid "estimator=dsq(k=6.5)|sine(lam=0.6)"
+      --grid "learning_rate=0.02;max_steps=500|0.01;max_steps=1000" --seeds 5 --out DIR [--config.KEY=VALUE ...]
+
+The same command again continues: what is finished is kept, what failed is tried again. An alternative of a grid may
+set further keys, after semicolons. DIR gets table.csv, table.parquet, report.html, and every run's own folder.
+"""
+
+import argparse
+import pathlib
+import shlex
+import sys
+
+from experiments.errors import UserError, tell
+from experiments.setup.arguments import Parser, count
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; what begins with --config. goes to every point."""
+    made = Parser(description=__doc__)
+    made.add_argument('--config', help='of all points, such as configs/digits.py')
+    made.add_argument('--grid', action='append', default=[], help='KEY=VALUE|VALUE; several multiply')
+    made.add_argument('--seeds', type=count, default=1, help='seeds 0, 1, ... of every point (1)')
+    made.add_argument('--out', required=True, type=pathlib.Path, help='folder of the sweep')
+    made.add_argument('--workers', type=count, default=1, help='processes side by side (1)')
+    made.add_argument('--cluster', choices=['slurm', 'local'], help='start the workers through submitit')
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line without the program's name; returns the exit code."""
+    try:
+        arguments, overrides = parser().parse_known_args(argv)
+        if not arguments.config:
+            raise UserError('command line: give --config=FILE, such as --config=configs/digits.py')
+        # Imported late: a wrong command line and --help are answered without jax.
+        from experiments.sweeps import plan, pool
+
+        points = plan.points(arguments.config, overrides, arguments.grid, arguments.seeds)
+        command = f'python -m experiments.sweep {shlex.join(argv)}'
+        return pool.run(arguments.out, points, arguments.workers, arguments.cluster, command)
+    except UserError as error:
+        return tell(error)
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

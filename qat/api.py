@@ -1,0 +1,8 @@
+"""The names that `import qat` offers."""
+
+from qat.estimators import parse as estimator
+from qat.lockstep.lockstep import Lockstep
+from qat.lockstep.state import Moment
+from qat.optimizers import parse as optimizer
+
+__all__ = ['Lockstep', 'Moment', 'estimator', 'optimizer']
