@@ -76,7 +76,7 @@ def check_packages() -> None:
     """Imports what every part needs; that touches no device.
 
     Raises:
-      UserError: something is missing, all of it by name.
+      UserError: something is missing, all of it by name; or does not go with the rest.
     """
     missing = {}
     for module, package in NEEDED.items():
@@ -85,6 +85,11 @@ def check_packages() -> None:
         except ModuleNotFoundError as error:
             lacking = error.name or module
             missing[package if module.startswith(lacking) else f'{lacking} (for {package})'] = True
+        except Exception as error:  # of another version than the jax here
+            reason = next(iter(str(error).splitlines()), '')
+            raise UserError(
+                f'{package} cannot be imported beside this jax: {reason}; see docs/accelerator.md'
+            ) from error
     if missing:
         raise UserError(f'missing: {", ".join(missing)}; bring the wheels along, see docs/accelerator.md')
 

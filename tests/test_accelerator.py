@@ -72,6 +72,13 @@ def test_it_imports_what_a_bare_machine_has(without):
     assert ran.returncode == 0, ran.stderr
 
 
+def test_what_does_not_go_with_the_rest_is_one_line(tmp_path):
+    (tmp_path / 'optax.py').write_text('import jax\njax.gone_long_ago')
+    ran = command('--out', str(tmp_path / 'out'), env={**os.environ, 'PYTHONPATH': str(tmp_path)})
+    assert ran.returncode == 2 and ran.stderr.count('\n') == 1
+    assert 'cannot be imported beside this jax' in ran.stderr and 'gone_long_ago' in ran.stderr
+
+
 def test_what_is_missing_is_one_line(without, tmp_path):
     ran = command('--out', str(tmp_path / 'out'), env=without('optax', 'tensorstore'))
     assert ran.returncode == 2 and ran.stdout == '' and ran.stderr.count('\n') == 1
@@ -188,6 +195,17 @@ def test_figures_stay_while_machine_and_sizes_do(tmp_path):
 def test_a_figure_that_is_not_finite_is_none(samples):
     with pytest.raises(ValueError, match='not finite'):
         Figure('bad', '', samples)
+
+
+def test_where_there_is_only_a_cpu_full_sizes_are_left_out(tmp_path):
+    Record(tmp_path).begin('command', 10, tiny=False)
+    (small,) = parts.chosen(['small'])
+    assert children.measured(small, tmp_path, time.time() + 60, False, None) == ''
+    content = read_json(tmp_path / FILE)
+    assert [each['name'] for each in content['left_out']] == ['small'] and 'only a CPU' in content['left_out'][0]['why']
+    assert content['figures'] == [] and [part.name for part in parts.PARTS if part.on_cpu] == [
+        part.name for part in parts.chosen(['right'])
+    ]
 
 
 def test_a_part_that_crashes_or_hangs_has_a_reason(tmp_path):

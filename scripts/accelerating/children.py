@@ -72,7 +72,11 @@ def measure(name: str, folder: pathlib.Path, until: float, tiny: bool, data: pat
     threading.Thread(target=_end_with_parent, daemon=True).start()
     (part,) = (part for part in PARTS if part.name == name)
     record = Record(folder)
-    record.on(_machine())
+    machine = _machine()
+    record.on(machine)
+    if machine['backend'] == 'cpu' and not (tiny or part.on_cpu):
+        record.leave_out(name, 'jax finds only a CPU here, and --tiny is for those')
+        return
     for module, function, arguments in part.measures:
         try:
             found = getattr(importlib.import_module(f'scripts.accelerating.{module}'), function)

@@ -19,6 +19,7 @@ class Part:
       tiny_seconds: the same for --tiny on two cores.
       measures: (module, function, arguments): every one is tried, whatever comes of the others.
       deterministic: whether XLA is told to use deterministic operations.
+      on_cpu: whether it is also of use at full size where jax finds only a CPU.
       needs_data: whether it is left out where MNIST is not at hand.
     """
 
@@ -28,12 +29,13 @@ class Part:
     tiny_seconds: float
     measures: tuple[tuple[str, str, dict], ...]
     deterministic: bool = False
+    on_cpu: bool = False
     needs_data: bool = False
 
 
 def _digits(name: str, what: str, deterministic: bool, again: bool) -> Part:
     arguments = {'deterministic': deterministic, 'again': again}
-    return Part(name, what, 30, 12, (('right', 'digits', arguments),), deterministic)
+    return Part(name, what, 30, 12, (('right', 'digits', arguments),), deterministic, on_cpu=True)
 
 
 PARTS = (
@@ -47,6 +49,7 @@ PARTS = (
         60,
         25,
         (('right', 'bfloat16', {}), ('right', 'devices', {}), ('right', 'checkpoint', {})),
+        on_cpu=True,
     ),
     Part(
         'resnet',
