@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from scripts import benchmark
-from scripts.benchmarks import growth, images, memory, page, profile, rows, steps, whole
+from scripts.benchmarks import growth, images, memory, page, profile, rows, steps, tracing, whole
 from scripts.benchmarks.programs import repeated, shapes
 from scripts.benchmarks.rows import Effort, Row
 from scripts.benchmarks.workloads import ALONE, CONVNET, settings_of
@@ -97,15 +97,15 @@ def test_a_profile_finds_the_categories():
 
     weights, images_ = jnp.ones((256, 256)), jnp.ones((64, 256))
     compiled = jax.jit(step).lower(weights, images_).compile()
-    shares, slowest = profile.summarised(repeated(lambda w: compiled(w, images_), weights, 3), compiled, steps=3)
+    shares, slowest = tracing.summarised(repeated(lambda w: compiled(w, images_), weights, 3), compiled, steps=3)
     expected = {'convolutions', 'gradients', 'elementwise', 'quantization', 'tracking', 'optimizer'}
     assert {each for each, share in shares.items() if share} - {'other'} == expected
-    assert sum(shares.values()) == pytest.approx(1) and len(slowest) <= profile.SLOWEST
+    assert sum(shares.values()) == pytest.approx(1) and len(slowest) <= tracing.SLOWEST
     assert slowest[0]['share'] == max(each['share'] for each in slowest) and slowest[0]['milliseconds'] > 0
 
 
 def test_a_product_without_a_name_is_a_gradient():
-    found = profile.instructions("""%fused (a: f32[2]) -> f32[2] {
+    found = tracing.instructions("""%fused (a: f32[2]) -> f32[2] {
   ROOT %inside = f32[2]{0} convolution(%a, %a), dim_labels=fb_io->bf
 }
 ENTRY %main (a: f32[2]) -> f32[2] {
@@ -125,10 +125,10 @@ def test_times_are_those_of_instructions_where_they_run():
       lines { events { metadata_id: 1 duration_ps: 2000000000 stats { metadata_id: 1 str_value: "dot" } } }
       event_metadata { key: 1 value { id: 1 name: "kernel" } }
       stat_metadata { key: 1 value { id: 1 name: "hlo_op" } } }"""
-    trace = profile.ProfileData.from_text_proto(text % '/device:GPU:0')
-    assert profile.times(trace, '/device:') == {'dot': 3}
+    trace = tracing.ProfileData.from_text_proto(text % '/device:GPU:0')
+    assert tracing.times(trace, '/device:') == {'dot': 3}
     with pytest.raises(RuntimeError, match='no instruction'):
-        profile.times(trace, '/host:')
+        tracing.times(trace, '/host:')
 
 
 def test_the_command_writes_the_documented_keys_and_the_table_alone(tmp_path, capsys):

@@ -4,8 +4,6 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -13,19 +11,13 @@ from experiments.data import archives, prepared
 from experiments.data.arrays import SPLITS
 from experiments.data.batches import Batch, Share
 from experiments.data.classification import Classification, ModelOf
+from experiments.data.normalization import normalize
 from experiments.errors import UserError
 
 _SHUFFLE_BUFFER = 16_384  # undecoded images: about 2 GB of ImageNet
 _PREFETCHED_BATCHES = 4
 _CENTRE = 0.875
 CLASSES = 1000
-_PIXEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet's training images, by channel
-_PIXEL_DEVIATION = (58.395, 57.12, 57.375)
-
-
-def normalize(images: jax.Array) -> jax.Array:
-    """uint8 colour images, which travel to the device as they are -> float32, by channel of mean 0 and deviation 1."""
-    return (images.astype(jnp.float32) - jnp.array(_PIXEL_MEAN)) / jnp.array(_PIXEL_DEVIATION)
 
 
 def task(model_of: ModelOf, image_size: int) -> Classification:

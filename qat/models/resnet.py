@@ -51,6 +51,7 @@ class ResNet50(nn.Module):
       classes: number of logits.
       dtype: of the computation; parameters, batch statistics and logits are float32.
       axis_name: of the devices over which batch statistics are averaged; None: each its own.
+      stages: bottleneck blocks of each stage; fewer make a small network of the same kind.
     """
 
     conv: Callable[..., nn.Module] = nn.Conv
@@ -58,6 +59,7 @@ class ResNet50(nn.Module):
     classes: int = 1000
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    stages: tuple[int, ...] = STAGES
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = True) -> jax.Array:
@@ -74,7 +76,7 @@ class ResNet50(nn.Module):
         x = conv(64, (7, 7), (2, 2), padding=((3, 3), (3, 3)), name='conv_stem')(images.astype(self.dtype))
         x = nn.relu(norm(name='norm_stem')(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for stage, blocks in enumerate(STAGES):
+        for stage, blocks in enumerate(self.stages):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Bottleneck(64 * 2**stage, stride, conv, norm, name=f'stage{stage + 1}_block{block + 1}')(x)
