@@ -25,7 +25,7 @@ _CHUNK = 2**15  # 16-bit numbers of which as many are summed in 32 bits
 
 @struct.dataclass
 class History:
-    """What one run remembers of its codes; every field is shaped like the kernel.
+    """What one run remembers of its codes; every field is shaped like the weights.
 
     Attributes:
       hash: of the sequence of codes, uint32.
@@ -56,7 +56,7 @@ def begin(codes: jax.Array) -> History:
 
 
 def advance(history: History, codes: jax.Array) -> History:
-    """The history one step later.
+    """The history one step later, from the codes there: int32 in 0..255, shaped like its fields.
 
     All other fields follow from the new window: XLA's CPU backend makes a pass over memory of every
     field, and so computes and compares the codes in one of them only.
@@ -102,7 +102,7 @@ class Path:
     """What a twin remembers of its weights.
 
     Attributes:
-      start: its initial weights v(0), shaped like the kernel.
+      start: its initial weights v(0), shaped like the weights.
       length: the scalar sum over steps and weights of |v(s) - v(s-1)| / R, float32 ...
       compensation: ... and what float32 has lost of it so far (Kahan; a plain sum stalls).
     """
@@ -117,43 +117,46 @@ def begin_path(weights: jax.Array) -> Path:
     return Path(jnp.copy(weights), jnp.float32(0), jnp.float32(0))
 
 
-def advance_path(path: Path, before: jax.Array, after: jax.Array, range: jax.Array) -> Path:
-    """The path one update later."""
-    term = _sum_in_ranges(jnp.abs(after - before), range) - path.compensation
+def advance_path(path: Path, before: jax.Array, after: jax.Array, R: jax.Array) -> Path:
+    """The path one update later, from the weights before and after it (any shape); R broadcasts against them."""
+    term = _sum_in_ranges(jnp.abs(after - before), R) - path.compensation
     length = path.length + term
     return path.replace(length=length, compensation=(length - path.length) - term)
 
 
 def advance_lag(lag: jax.Array, reference: History, twin: History) -> jax.Array:
-    """Adds |N_reference - N_twin| to the uint32 accumulator of change-point error."""
+    """Adds |N_reference - N_twin| to the accumulator of change-point error, uint32 and shaped like the weights."""
     return lag + jnp.abs(reference.changes - twin.changes).astype(jnp.uint32)
 
 
-def measure_weights(mapped_reference, reference_codes, twin, twin_codes, path: Path, range) -> dict[str, jax.Array]:
-    """Sums over one kernel for the alignment errors and the agreement of codes.
+def measure_weights(mapped_reference, reference_codes, twin, twin_codes, path: Path, R) -> dict[str, jax.Array]:
+    """Sums over one layer's weights for the alignment errors and the agreement of codes.
 
     Args:
-      mapped_reference: M(w), or w where the twin's map is the identity.
+      mapped_reference: M(w), or w where the twin's map is the identity; any shape, as the next three.
       reference_codes: int32, of the reference w.
       twin: v.
       twin_codes: int32, of v.
       path: of the twin.
-      range: R.
+      R: the range, which broadcasts against them.
 
     Returns:
       Scalars; `summarize` turns them into metrics.
     """
     return {
         'weights': jnp.int32(twin.size),
-        'distance': _sum_in_ranges(jnp.abs(mapped_reference - twin), range),
+        'distance': _sum_in_ranges(jnp.abs(mapped_reference - twin), R),
         'path': path.length,
-        'displacement': _sum_in_ranges(jnp.abs(twin - path.start), range),
+        'displacement': _sum_in_ranges(jnp.abs(twin - path.start), R),
         'agreeing': jnp.sum(reference_codes == twin_codes),
     }
 
 
 def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict[str, jax.Array]:
-    """Counts over one kernel for everything that depends on change points; see `summarize`."""
+    """Counts over one layer's weights for everything that depends on change points; see `summarize`.
+
+    `lag` is shaped like the weights, uint32, as `advance_lag` leaves it.
+    """
     moved = (reference.changes > 0) | (twin.changes > 0)
     agreeing = (reference.window & 0xFF) == (twin.window & 0xFF)
     identical = (reference.hash == twin.hash) & (reference.changes == twin.changes)
@@ -171,10 +174,10 @@ def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict
     }
 
 
-def _sum_in_ranges(distances: jax.Array, range: jax.Array) -> jax.Array:
+def _sum_in_ranges(distances: jax.Array, R: jax.Array) -> jax.Array:
     """The sum of distances / R, which divides once a range: XLA's CPU backend would write R out for every weight."""
-    shared = tuple(axis for axis, side in enumerate(jnp.shape(range) or (1,) * distances.ndim) if side == 1)
-    return jnp.sum(jnp.sum(distances, axis=shared, keepdims=True) / range)
+    shared = tuple(axis for axis, side in enumerate(jnp.shape(R) or (1,) * distances.ndim) if side == 1)
+    return jnp.sum(jnp.sum(distances, axis=shared, keepdims=True) / R)
 
 
 def _sum_exactly(counts: jax.Array) -> jax.Array:
@@ -185,7 +188,7 @@ def _sum_exactly(counts: jax.Array) -> jax.Array:
 
 
 def _total(values: Iterable) -> int | float:
-    """Sums a quantity over kernels in 64 bits."""
+    """Sums a quantity over layers in 64 bits."""
     total = 0
     for value in map(np.asarray, values):
         if value.ndim:
@@ -196,18 +199,18 @@ def _total(values: Iterable) -> int | float:
     return total
 
 
-def summarize(kernels: Iterable[dict]) -> dict[str, float | int | None]:
-    """The metrics of a set of kernels from their sums, on the host and in 64 bits.
+def summarize(layers: Iterable[dict]) -> dict[str, float | int | None]:
+    """The metrics of a set of layers from their sums, on the host and in 64 bits.
 
     Args:
-      kernels: the merged results of `measure_weights` and, where change points are tracked,
-        `measure_histories`, one dict a kernel.
+      layers: the merged results of `measure_weights` and, where change points are tracked,
+        `measure_histories`, one dict a layer.
 
     Returns:
       Metrics by their names; None where a denominator is zero or nothing was tracked.
     """
-    kernels = list(kernels)
-    total = {key: _total(kernel[key] for kernel in kernels) for key in kernels[0]}
+    layers = list(layers)
+    total = {key: _total(layer[key] for layer in layers) for key in layers[0]}
 
     def ratio(numerator: str, denominator: str) -> float | None:
         return total[numerator] / total[denominator] if numerator in total and total.get(denominator) else None

@@ -23,7 +23,7 @@ class Tracking:
     Attributes:
       histories: by run and layer; empty where change points are not tracked.
       paths: by twin and layer.
-      lags: by twin and layer, uint32 shaped like the kernel; empty like the histories.
+      lags: by twin and layer, uint32 shaped like the weight; empty like the histories.
     """
 
     histories: dict[str, dict[str, trajectory.History]]
@@ -33,7 +33,7 @@ class Tracking:
 
 @dataclasses.dataclass(frozen=True)
 class Tracker:
-    """Follows the quantized kernels of all runs.
+    """Follows the quantized weights of all runs.
 
     Attributes:
       quantizers: give the codes, by layer.
@@ -47,15 +47,15 @@ class Tracker:
     maps: Mapping[str, Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]]
     change_points: bool
 
-    def begin(self, kernels: dict[str, Weights], ranges: Weights) -> Tracking:
-        """Before the first step; `kernels` by run and layer."""
-        paths = {twin: jax.tree.map(trajectory.begin_path, kernels[twin]) for twin in self.maps}
+    def begin(self, weights: dict[str, Weights], ranges: Weights) -> Tracking:
+        """Before the first step; `weights` by run and layer."""
+        paths = {twin: jax.tree.map(trajectory.begin_path, weights[twin]) for twin in self.maps}
         if not self.change_points:
             return Tracking({}, paths, {})
         histories = {
-            run: jax.tree.map(trajectory.begin, self._codes(of_run, ranges)) for run, of_run in kernels.items()
+            run: jax.tree.map(trajectory.begin, self._codes(of_run, ranges)) for run, of_run in weights.items()
         }
-        lags = {twin: jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.uint32), kernels[twin]) for twin in self.maps}
+        lags = {twin: jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.uint32), weights[twin]) for twin in self.maps}
         return Tracking(histories, paths, lags)
 
     def advance(
@@ -84,17 +84,17 @@ class Tracker:
         return Tracking(histories, paths, lags)
 
     def measure(
-        self, tracking: Tracking, kernels: dict[str, Weights], ranges: Weights
+        self, tracking: Tracking, weights: dict[str, Weights], ranges: Weights
     ) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By twin and layer: the sums that `trajectory.summarize` turns into metrics."""
         return {
-            twin: {layer: self._measure_layer(tracking, kernels, ranges, twin, layer) for layer in ranges}
+            twin: {layer: self._measure_layer(tracking, weights, ranges, twin, layer) for layer in ranges}
             for twin in self.maps
         }
 
-    def _measure_layer(self, tracking, kernels, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
-        weights = {run: kernels[run][layer] for run in (self.reference, twin)}
-        codes = {run: self.quantizers[layer].codes(kernel, ranges[layer]) for run, kernel in weights.items()}
+    def _measure_layer(self, tracking, weights, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
+        weights = {run: weights[run][layer] for run in (self.reference, twin)}
+        codes = {run: self.quantizers[layer].codes(weight, ranges[layer]) for run, weight in weights.items()}
         sums = trajectory.measure_weights(
             self.maps[twin][layer](weights[self.reference], ranges[layer]),
             codes[self.reference],
@@ -108,5 +108,5 @@ class Tracker:
             sums |= trajectory.measure_histories(*histories, tracking.lags[twin][layer])
         return sums
 
-    def _codes(self, kernels: Weights, ranges: Weights) -> Weights:
-        return {layer: self.quantizers[layer].codes(kernel, ranges[layer]) for layer, kernel in kernels.items()}
+    def _codes(self, weights: Weights, ranges: Weights) -> Weights:
+        return {layer: self.quantizers[layer].codes(weight, ranges[layer]) for layer, weight in weights.items()}
