@@ -65,7 +65,7 @@ def mark_rates(axis: Axes, rates: Iterable[float]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One part of a study: what `python -m scripts.sweep` would be given."""
+    """One part of a study: what `python -m experiments.sweep` would be given."""
 
     name: str
     grids: tuple[str, ...]
