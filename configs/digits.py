@@ -1,7 +1,8 @@
 """scikit-learn's handwritten digits (8x8): the whole question in under a minute on a laptop's CPU.
 
 Command:  python -m experiments.train --config=configs/digits.py
-Cost:     five runs in lockstep, 1,005 steps.
+Cost:     five runs in lockstep, 1,005 steps; about 20 seconds on two cores.
+Result:   yes, STE in disguise: alignment error 0.0869 (naive_ste 0.3152, jitter 0.0204), accuracy 0.9461 (dsq 0.9428).
 """
 
 from configs import common

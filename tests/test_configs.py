@@ -1,0 +1,35 @@
+"""What the docstring of a config says came out, came out."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from configs import digits, mnist, mnist_resnet50
+from experiments import train
+
+RESULTS = pathlib.Path(__file__).parent.parent / 'docs' / 'results'
+
+
+def check(text: str, summary: dict) -> None:
+    """Every number of the text's result stands in the summary, rounded alike."""
+    said = re.findall(r'0\.\d{3,}', text.partition('Result:')[2])
+    assert said
+    values = [summary['reference']['accuracy']]
+    values += [twin[key] for twin in summary['twins'].values() for key in ('weight_alignment_error', 'accuracy')]
+    for number in said:
+        assert number in {f'{value:.{len(number) - 2}f}' for value in values}, number
+
+
+@pytest.mark.parametrize(
+    'module, run', [(mnist, 'mnist/mnist-sgd'), (mnist_resnet50, 'mnist_resnet50/mnist-resnet50-sgd')]
+)
+def test_of_a_run_that_is_committed(module, run):
+    check(module.__doc__, json.loads((RESULTS / run / 'summary.json').read_text()))
+
+
+@pytest.mark.slow
+def test_of_digits(tmp_path):
+    assert train.main(['--config=configs/digits.py', f'--workdir={tmp_path}']) == 0
+    check(digits.__doc__, json.loads((tmp_path / 'summary.json').read_text()))
