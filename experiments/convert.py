@@ -4,13 +4,13 @@
   python -m experiments.convert --from WORKDIR --to 'dsq(k=6.5)' --out DIR
 
 Takes the reference in the newest checkpoint of WORKDIR and writes DIR, a run that begins at that step: config.json,
-checkpoints/ and origin.json, which says where it comes from. Data and schedule go on where they were:
+checkpoints/ and origin.json, which says where it comes from. The data and the schedule continue from that step:
 
   python -m experiments.train --config=DIR/config.json --workdir=DIR
 
-Weights, optimizer's state and learning rate of the quantized weights change as qat/lockstep/conversion.py says.
-The twins jitter and self are kept where WORKDIR has them, as copies of the new reference; others are not.
-A finished run needs more to do, as --config.num_epochs=N.
+Weights, optimizer state and learning rate of the quantized weights change as qat/lockstep/conversion.py says. If
+WORKDIR has the twins jitter and self, they become copies of the new reference; other twins are dropped. A finished run
+needs more steps to do, for example --config.num_epochs=N.
 """
 
 import os

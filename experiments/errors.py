@@ -1,9 +1,9 @@
-"""Errors that are the user's to mend, as opposed to bugs of ours, and how they are told."""
+"""Errors that the user can fix, as opposed to bugs, and how they are told."""
 
 import contextlib
 import sys
 
-USERS_ERROR = 2  # the exit code
+USERS_ERROR = 2  # exit code
 _LONGEST_MESSAGE = 300  # characters
 
 

@@ -1,6 +1,6 @@
-"""A workdir -> report.html and its figures, for a person who did not run it.
+"""Draws the report of a finished run again: report.html and its figures, for a person who did not run it.
 
-python -m experiments.report WORKDIR     draws it again, from the files of a finished run
+python -m experiments.report WORKDIR
 """
 
 import pathlib
@@ -11,7 +11,7 @@ from experiments.results import report
 
 
 def main(argv: list[str]) -> int:
-    """Draws the report of the workdir given on the command line again."""
+    """Runs the command line without the program's name; returns the exit code."""
     if len(argv) != 1 or argv[0].startswith('-'):
         print(__doc__)
         return 0 if argv in (['--help'], ['-h']) else 2

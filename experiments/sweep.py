@@ -3,8 +3,8 @@
   python -m experiments.sweep --config=configs/digits.py --grid "estimator=dsq(k=6.5)|sine(lam=0.6)"
       --grid "learning_rate=0.02;max_steps=500|0.01;max_steps=1000" --seeds 5 --out DIR [--config.KEY=VALUE ...]
 
-The same command again continues: what is finished is kept, what failed is tried again. An alternative of a grid may
-set further keys, after semicolons. DIR gets table.csv, table.parquet, report.html, and every run's own folder.
+The same command again continues: finished runs are kept, failed ones are tried again. An alternative of a grid may set
+more keys, after semicolons. DIR gets table.csv, table.parquet, report.html, and a folder for every run.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from experiments.setup.arguments import Parser, count
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; what begins with --config. goes to every point."""
+    """Returns the parser of the command line; it leaves flags that begin with --config. to the points."""
     made = Parser(description=__doc__)
-    made.add_argument('--config', help='of all points, such as configs/digits.py')
+    made.add_argument('--config', help='the config of all points, such as configs/digits.py')
     made.add_argument('--grid', action='append', default=[], help='KEY=VALUE|VALUE; several multiply')
     made.add_argument('--seeds', type=count, default=1, help='seeds 0, 1, ... of every point (1)')
-    made.add_argument('--out', required=True, type=pathlib.Path, help='folder of the sweep')
+    made.add_argument('--out', required=True, type=pathlib.Path, help='the folder of the sweep')
     made.add_argument('--workers', type=count, default=1, help='processes side by side (1)')
     made.add_argument('--cluster', choices=['slurm', 'local'], help='start the workers through submitit')
     return made

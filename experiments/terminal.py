@@ -1,4 +1,4 @@
-"""What people see while a run goes on: lines and a progress bar, once for all processes."""
+"""What people see during a run: lines and a progress bar, from only one of the processes."""
 
 import sys
 
@@ -6,28 +6,28 @@ import jax
 
 
 def is_primary() -> bool:
-    """Whether this process writes the files and talks to people."""
+    """Returns whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
 def say(message: str, file=None) -> None:
-    """Prints, once for all processes."""
+    """Prints a line, if this process is the one that prints."""
     if is_primary():
         print(message, file=file or sys.stdout, flush=True)
 
 
 def warn(message: str) -> None:
-    """Prints a warning, once for all processes."""
+    """Prints a warning on stderr, if this process is the one that prints."""
     say(f'warning: {message}', sys.stderr)
 
 
 def progress_bar(steps: int, done: int):
-    """A tqdm bar that counts steps."""
-    from tqdm import tqdm  # late: not every program that talks to people shows one
+    """Returns a tqdm bar that counts steps, of which some are done; it is shown by one process."""
+    from tqdm import tqdm  # late, because most programs show no bar
 
     return tqdm(initial=done, total=steps, unit='step', mininterval=progress_interval(), disable=not is_primary())
 
 
 def progress_interval() -> float:
-    """Seconds between updates of a progress bar: often for eyes, seldom for a log file."""
+    """Returns the seconds between updates of a progress bar: few in a terminal, more in a log file."""
     return 0.1 if sys.stderr.isatty() else 10

@@ -2,8 +2,8 @@
 
   python -m experiments.train --config=configs/digits.py [--config.KEY=VALUE ...] [--workdir=DIR]
 
-The config is a Python file of configs/, or the config.json of an earlier run. A run that was
-interrupted continues when the same command is given the same --workdir.
+The config is a Python file of configs/, or the config.json of an earlier run. A run that was interrupted continues when
+the same command is given the same --workdir.
 """
 
 import pathlib

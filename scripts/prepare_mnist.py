@@ -1,6 +1,6 @@
-"""Turns the four idx files of MNIST or Fashion-MNIST into a prepared tensorflow-datasets dataset.
+"""Turns the four idx files of MNIST or Fashion-MNIST into a prepared dataset of tensorflow-datasets (tfds).
 
-For machines without internet:
+This is for machines without internet:
 
   python -m scripts.prepare_mnist --idx-dir DIR [--data-dir DIR] [--name mnist|fashion_mnist]
 """
@@ -23,44 +23,43 @@ VERSIONS = {'mnist': '3.0.1', 'fashion_mnist': '3.0.1'}
 
 
 def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
-    """The array of unsigned bytes in an idx file, plain or gzip.
+    """Returns the array of uint8 in an idx file, which may be compressed with gzip.
 
     Raises:
-      UserError: no such file, or not a sound one.
+      UserError: there is no such file, or it is damaged.
     """
-    found = [path for path in (directory / name, directory / f'{name}.gz') if path.is_file()]
-    if not found:
+    path = next((path for path in (directory / name, directory / f'{name}.gz') if path.is_file()), None)
+    if path is None:
         raise UserError(f'no {name} or {name}.gz in {directory}')
     try:
-        raw = found[0].read_bytes()
+        raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b'\x1f\x8b' else raw
         rank = raw[3]
-        shape = np.frombuffer(raw, '>i4', rank, offset=4)
-        if raw[:3] != b'\0\0\x08' or len(raw) != 4 + 4 * rank + shape.prod():
-            raise ValueError('not an idx file of unsigned bytes, or cut off')
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(np.frombuffer(raw, '>i4', rank, offset=4))
     except (ValueError, IndexError, EOFError, OSError) as error:
-        raise UserError(f'cannot read {found[0]}: {error}') from None
+        raise UserError(f'cannot read {path}: not an idx file of unsigned bytes, or cut off ({error})') from None
 
 
-def read_splits(directory: pathlib.Path) -> dict[str, list[tuple[int, dict]]]:
-    """The (key, example) pairs of both splits, as tfds stores them."""
+def read_splits(directory: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns images (n, 28, 28, 1) and labels (n,), both uint8, by split: 'train' and 'test'.
+
+    Raises:
+      UserError: a file is missing or damaged, or has other shapes than MNIST's.
+    """
     splits = {}
     for split, (images, labels) in FILES.items():
         images, labels = read_idx(directory, images), read_idx(directory, labels)
-        if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+        if images.shape != (*labels.shape, 28, 28):
             raise UserError(f'the {split} images and labels in {directory} do not belong together')
-        splits[split] = [
-            (key, {'image': image[..., None], 'label': int(label)})
-            for key, (image, label) in enumerate(zip(images, labels))
-        ]
+        splits[split] = images[..., None], labels
     return splits
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Prepares the dataset, unless it is there already, and returns the exit code."""
     parser = Parser(description=__doc__)
-    parser.add_argument('--idx-dir', required=True, type=pathlib.Path, help='where the idx files lie')
-    parser.add_argument('--data-dir', default='', help="where tfds keeps its data; by default tfds's own")
+    parser.add_argument('--idx-dir', required=True, type=pathlib.Path, help='the directory of the idx files')
+    parser.add_argument('--data-dir', default='', help='the directory of prepared datasets (the default of tfds)')
     parser.add_argument('--name', default='mnist', choices=VERSIONS)
     try:
         arguments = parser.parse_args(argv)
@@ -76,12 +75,15 @@ def main(argv: list[str] | None = None) -> int:
         name=arguments.name,
         version=VERSIONS[arguments.name],
         data_dir=str(directory),
-        split_datasets=splits,
+        split_datasets={
+            split: [(key, {'image': image, 'label': int(label)}) for key, (image, label) in enumerate(zip(*arrays))]
+            for split, arrays in splits.items()
+        },
         features=tfds.features.FeaturesDict(
             {'image': tfds.features.Image(shape=(28, 28, 1)), 'label': tfds.features.ClassLabel(num_classes=10)}
         ),
     )
-    counts = ', '.join(f'{len(examples)} {split}' for split, examples in splits.items())
+    counts = ', '.join(f'{len(labels)} {split}' for split, (_, labels) in splits.items())
     print(f'{arguments.name}: {counts} examples in {builder.data_dir}')
     return 0
 

@@ -4,10 +4,12 @@ import json
 import pathlib
 import re
 
+import jax
 import pytest
 
 from configs import digits, mnist, mnist_resnet50
 from experiments import train
+from experiments.training import sharing
 
 RESULTS = pathlib.Path(__file__).parent.parent / 'docs' / 'results'
 
@@ -30,6 +32,7 @@ def test_of_a_run_that_is_committed(module, run):
 
 
 @pytest.mark.slow
-def test_of_digits(tmp_path):
+def test_of_digits(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, 'local_devices', lambda _: jax.local_devices()[:1])
     assert train.main(['--config=configs/digits.py', f'--workdir={tmp_path}']) == 0
     check(digits.__doc__, json.loads((tmp_path / 'summary.json').read_text()))

@@ -13,9 +13,9 @@ from experiments import train
 from experiments.data import prepared, registry
 from experiments.data.archives import ARCHIVES
 from experiments.errors import UserError
-from tests.tiny_imagenet import archive, make, packed, read_classes, read_validation, unpacked
+from scripts.make_tiny_imagenet import tar
+from tests.tiny_imagenet import TRAIN, VALIDATION, archive, make, read_classes, read_validation, unpacked
 
-TRAIN, VALIDATION = ARCHIVES
 STEPS = 6  # an epoch: 27 images in batches of 4
 CORRUPT_VALIDATION = 'ILSVRC2012_val_00000007.JPEG'
 pytestmark = pytest.mark.filterwarnings('ignore')  # TensorFlow's own
@@ -72,11 +72,11 @@ def corrupted_copy(sound: pathlib.Path, directory: pathlib.Path, damage: dict) -
     """The set with what `damage` makes of the files it names."""
 
     def corrupted(files: dict[str, bytes]) -> bytes:
-        return packed({name: damage.get(name, bytes)(content) for name, content in files.items()})
+        return tar({name: damage.get(name, bytes)(content) for name, content in files.items()})
 
     archive(directory, TRAIN).parent.mkdir(parents=True)
     classes = {name: corrupted(images) for name, images in read_classes(sound).items()}
-    archive(directory, TRAIN).write_bytes(packed(classes))
+    archive(directory, TRAIN).write_bytes(tar(classes))
     archive(directory, VALIDATION).write_bytes(corrupted(read_validation(sound)))
     return directory
 
@@ -94,8 +94,8 @@ def corrupt(sound, training_files, tmp_path_factory) -> pathlib.Path:
 
 
 def second_member(path: pathlib.Path) -> int:
-    with tarfile.open(path) as tar:
-        return tar.getmembers()[1].offset
+    with tarfile.open(path) as opened:
+        return opened.getmembers()[1].offset
 
 
 @pytest.mark.parametrize('name', ARCHIVES)
@@ -121,7 +121,7 @@ def test_a_failed_preparation_leaves_nothing_that_is_taken_as_whole(unprepared):
     path = archive(unprepared, TRAIN)
     whole = path.read_bytes()
     classes = unpacked(whole)
-    path.write_bytes(packed(classes | {next(iter(classes)): no_image(b'')}))  # a sound tar of a damaged one
+    path.write_bytes(tar(classes | {next(iter(classes)): no_image(b'')}))  # a sound tar of a damaged one
     message = refusal(lambda: load(unprepared))
     assert 'tfds cannot prepare imagenet2012' in message and TRAIN in message and 'ReadError' in message
     assert not prepared.is_prepared(unprepared, 'imagenet2012')

@@ -118,7 +118,7 @@ class Sandbox:
         for script in (POD, SLURM, 'setup.sh'):
             shutil.copy(SCRIPTS / script, self.repository / 'scripts')
         (self.repository / 'requirements.txt').write_text('# "jax[tpu]==0.0.1"\njax==9.8.7  # pinned\njaxtyping==1.0\n')
-        (self.repository / 'requirements.lock').touch()
+        (self.repository / 'requirements.lock').write_text('jax==9.8.7\n')
         (self.repository / '.gitignore').write_text('.venv/\nruns/\n')
         self.run('git', 'init', '--quiet')
         self.run('git', 'add', '.')
@@ -315,20 +315,13 @@ def test_a_slurm_dry_run_prints_what_would_be_submitted(sandbox):
         (POD, ['--zone', 'z', '--', *RUN], 'NAME'),
         (POD, ['pod', '--', *RUN], '--zone ZONE'),
         (POD, ['pod', '--zone', '--', *RUN], '--zone needs a value'),
-        (POD, ['pod', '--zone='], '--zone='),
-        (POD, ['pod', 'pod2', '--zone=z', '--', *RUN], 'one NAME'),
         (POD, ['pod', '--zone=z', *RUN], '--'),
-        (POD, SLICE, '--'),
         (POD, [*SLICE, '--zones=z', '--', *RUN], '--zones=z'),
         (POD, [*SLICE, '--'], '--config=FILE'),
-        (POD, [*SLICE, '--', '--config.bits=2', RUN[1]], '--config=FILE'),
         (POD, [*SLICE, '--', RUN[0]], '--workdir=DIR'),
-        (POD, [*SLICE, '--', RUN[0], '--workdir='], '--workdir=DIR'),
         (POD, [*SLICE, '--', *RUN], 'no gcloud on PATH'),
         (SLURM, RUN, '--'),
-        (SLURM, [], '--'),
         (SLURM, ['--nodes', 'two', '--', *RUN], 'whole number'),
-        (SLURM, ['--gpus_per_node=0', '--', *RUN], 'whole number'),
         (SLURM, ['--time', '--', *RUN], '--time needs a value'),
         (SLURM, ['--', RUN[1]], '--config=FILE'),
         (SLURM, ['--', RUN[0]], '--workdir=DIR'),
@@ -352,10 +345,3 @@ def test_a_slice_that_gcloud_does_not_know_is_a_users_error(sandbox):
 def test_slurm_without_a_venv_is_a_users_error(sandbox):
     shutil.rmtree(sandbox.repository / '.venv')
     refused(sandbox.launch(SLURM, '--', *RUN), '.venv')
-
-
-@pytest.mark.parametrize('script', [POD, SLURM])
-def test_help_prints_the_usage(sandbox, script):
-    code, output, errors = sandbox.launch(script, '--help')
-    assert (code, errors) == (0, '')
-    assert f'scripts/{script}' in output and '--dry_run' in output

@@ -4,11 +4,14 @@ import io
 import pathlib
 import tarfile
 
+from experiments.data.archives import ARCHIVES
 from scripts import make_tiny_imagenet
+
+TRAIN, VALIDATION = ARCHIVES
 
 
 def make(directory: pathlib.Path, *flags: str) -> pathlib.Path:
-    """The data_dir with the archives of a set."""
+    """Makes the archives of a set in a data_dir, and returns the data_dir."""
     assert make_tiny_imagenet.main([f'--out={directory}', *flags]) == 0
     return directory
 
@@ -18,23 +21,17 @@ def archive(data_dir: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """Name to content of the files in a tar, which holds nothing else."""
+    """The content of the files in a tar, by name; the tar holds nothing but files."""
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         assert all(member.isfile() for member in tar)
         return {member.name: tar.extractfile(member).read() for member in tar}
 
 
-def packed(files: dict[str, bytes]) -> bytes:
-    content = io.BytesIO()
-    make_tiny_imagenet.write_tar(content, files.items())
-    return content.getvalue()
-
-
 def read_classes(data_dir: pathlib.Path) -> dict[str, dict[str, bytes]]:
     """The training files by the name of their class's archive."""
-    classes = unpacked(archive(data_dir, make_tiny_imagenet.TRAIN).read_bytes())
+    classes = unpacked(archive(data_dir, TRAIN).read_bytes())
     return {name: unpacked(content) for name, content in classes.items()}
 
 
 def read_validation(data_dir: pathlib.Path) -> dict[str, bytes]:
-    return unpacked(archive(data_dir, make_tiny_imagenet.VALIDATION).read_bytes())
+    return unpacked(archive(data_dir, VALIDATION).read_bytes())

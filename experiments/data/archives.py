@@ -11,7 +11,7 @@ ARCHIVES = ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar')
 
 
 def check(folder: pathlib.Path) -> None:
-    """Refuses archives that are missing, no tar, or cut off.
+    """Refuses archives that are missing, cut off, or not tar files.
 
     Raises:
       UserError: naming the archive.
@@ -28,9 +28,9 @@ def check(folder: pathlib.Path) -> None:
 
 
 def _damage(archive: pathlib.Path) -> str | None:
-    """What is wrong with a tar, from its headers; None for nothing.
+    """Returns what is wrong with a tar, judging by its headers, or None.
 
-    tarfile takes a header that is damaged or missing for the end, but a real end is a block of zeros.
+    tarfile takes a damaged or missing header for the end, but a real end is a block of zeros.
     """
     try:
         with archive.open('rb') as file, tarfile.open(fileobj=file, mode='r:') as tar:

@@ -19,9 +19,9 @@ class Arrays:
     """A data set in memory.
 
     Attributes:
-      images: by split, (n, height, width, channels), uint8 (scaled by 1/255 when read) or float32.
+      images: by split, (n, height, width, channels), float32, or uint8, which batches scale by 1/255.
       labels: by split, (n,) int32.
-      reshuffle: whether every epoch has a fresh permutation, or all have the stored order.
+      reshuffle: whether every epoch has a new permutation; if not, all epochs have the stored order.
     """
 
     images: dict[str, np.ndarray]
@@ -31,7 +31,7 @@ class Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class ArrayBatches:
-    """Batches of arrays in memory, float32: of every one, this process's share."""
+    """Batches of arrays in memory, with float32 images; every batch has only this process's share of its rows."""
 
     arrays: Arrays
     seed: int
@@ -83,7 +83,7 @@ def _scaled(images: np.ndarray) -> np.ndarray:
 
 
 def digits(config) -> Arrays:
-    """scikit-learn's handwritten digits, pixels / 16, 8x8: 1,500 to train on and 297 to validate."""
+    """Returns scikit-learn's handwritten digits, (8, 8, 1) float32 in [0, 1]: 1,500 to train on, 297 to validate."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -94,7 +94,7 @@ def digits(config) -> Arrays:
 
 
 def synthetic(config) -> Arrays:
-    """Noise with random labels, 28x28 uint8, for measuring speed."""
+    """Returns noise with random labels, (28, 28, 1) uint8 in 10 classes, for measuring speed."""
     random = np.random.default_rng(config.seed)
     size = max(1024, config.batch_size)
     images = random.integers(0, 256, (size + 512, 28, 28, 1), np.uint8)
@@ -107,7 +107,11 @@ def _split(array: np.ndarray, training: int) -> dict[str, np.ndarray]:
 
 
 def from_file(path: str) -> Arrays:
-    """Plain arrays: train_images, train_labels, validation_images and validation_labels of an .npz."""
+    """Returns the arrays train_images, train_labels, validation_images and validation_labels of an .npz file.
+
+    Raises:
+      UserError: the file cannot be read, lacks an array, or has arrays of the wrong shape or kind.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             images, labels = ({split: file[f'{split}_{kind}'] for split in SPLITS} for kind in ('images', 'labels'))
@@ -119,12 +123,8 @@ def from_file(path: str) -> Arrays:
         raise UserError(f'dataset: cannot read {path}: {error}') from None
     for split in SPLITS:
         image, label = images[split], labels[split]
-        if (
-            image.ndim != 4
-            or label.shape != image.shape[:1]
-            or not len(label)
-            or not np.issubdtype(label.dtype, np.integer)
-        ):
+        fits = image.ndim == 4 and label.shape == image.shape[:1] and len(label)
+        if not fits or not np.issubdtype(label.dtype, np.integer):
             raise UserError(f'dataset: {path}: {split} needs images (n, height, width, channels) and n integer labels')
         if label.min() < 0 or image.shape[1:] != images['train'].shape[1:]:
             raise UserError(f'dataset: {path}: {split} has negative labels, or images of another shape than train')

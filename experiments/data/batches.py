@@ -1,4 +1,4 @@
-"""What every data set gives: batches of a share, and the task that reads them."""
+"""What every data set provides: the batches of a process, and the task that reads them."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ import numpy as np
 
 from experiments.data.classification import Classification, ModelOf
 
-Batch = dict[str, np.ndarray]  # of one leading axis, the examples
+Batch = dict[str, np.ndarray]  # all arrays have the examples along their first axis
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """One process's part of every batch: the `index`-th of `count` equal ones."""
+    """The part of every batch that one process gets: part `index` of `count` equal parts."""
 
     index: int = 0
     count: int = 1
 
     def of(self, rows: int) -> slice:
-        """This process's rows of so many."""
+        """Returns the rows of this process, out of so many."""
         local = rows // self.count
         return slice(self.index * local, (self.index + 1) * local)
 
@@ -32,13 +32,16 @@ class Batches(Protocol):
 
     @property
     def steps_in_data(self) -> int:
-        """Whole batches that the training examples give."""
+        """The number of whole batches in the training examples."""
 
     def train(self, start: int, steps_per_epoch: int) -> Iterator[Batch]:
-        """This process's share of every batch, from step `start` on, without end: the same step, the same batch."""
+        """Yields this process's share of the batches, from step `start` on, without end.
+
+        The batch of a step does not depend on `start`.
+        """
 
     def validation(self) -> Iterator[Batch]:
-        """Every validation example once, in padded batches of one size; 'mask' says what is real."""
+        """Yields every validation example once, in padded batches of one size; 'mask' is False for padding."""
 
     def task(self, model_of: ModelOf) -> Classification:
-        """What a model is trained to do with them; `model_of` makes it from the number of classes."""
+        """Returns the task of a model on these batches; `model_of` makes the model from the number of classes."""

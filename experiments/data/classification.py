@@ -1,8 +1,8 @@
-"""The task of image classification: what a Flax model's loss and metrics are on a batch of images and labels.
+"""The task of image classification: the loss and the metrics of a Flax model on a batch of images and labels.
 
 A batch is a dict: 'image' (examples, height, width, channels), 'label' (examples,) int32 and, in validation, 'mask'
-(examples,) bool, False for padding. Another kind of task needs the same four: `init`, `loss`, `examine`, and the data
-that gives its batches.
+(examples,) bool, False for padding. Another kind of task needs the same methods `init`, `loss` and `examine`, and
+data that give its batches.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ import optax
 from experiments.errors import UserError
 from qat.lockstep.evaluation import Examined
 
-ModelOf = Callable[[int], nn.Module]  # from the number of classes
+ModelOf = Callable[[int], nn.Module]  # makes a model from the number of classes
 _LONGEST_REASON = 120  # characters
 
 
 def as_they_are(images: jax.Array) -> jax.Array:
-    """The normalisation of images that come as floats."""
+    """Returns images unchanged: the normalisation of those that come as floats."""
     return images
 
 
@@ -33,7 +33,7 @@ class Classification:
     Attributes:
       model: a Flax module, images (examples, height, width, channels) float -> logits (examples, classes).
       image_shape: (height, width, channels).
-      normalize: what is done to images on the device before the model reads them.
+      normalize: a function of a batch of images, applied on the device before the model reads them.
 
     Raises:
       UserError: the model does not take images of this shape.
@@ -51,19 +51,19 @@ class Classification:
             raise UserError(f'model: {type(self.model).__name__} does not take images of {shape}: {reason}') from error
 
     def init(self, key: jax.Array) -> tuple[dict, dict]:
-        """Random parameters, and the state of the model besides them ('batch_stats')."""
+        """Returns random parameters, and the other state of the model, such as 'batch_stats'."""
         variables = dict(self._apply(self.model.init, key, jnp.zeros((1, *self.image_shape)), train=False))
         return variables.pop('params'), variables
 
     def loss(self, params, model_state, batch) -> tuple[jax.Array, dict]:
-        """The mean cross-entropy of a training batch, a scalar, and the model's new state."""
+        """Returns the mean cross-entropy of a training batch in nats, a scalar, and the new state of the model."""
         variables, images = {'params': params, **model_state}, self.normalize(batch['image'])
         logits, updated = self._apply(self.model.apply, variables, images, train=True, mutable=list(model_state))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['label'])
         return losses.mean(), {**model_state, **updated}
 
     def examine(self, params, model_state, batch) -> Examined:
-        """Loss and accuracy of every example, and the predicted classes."""
+        """Returns the loss, the correctness and the predicted class of every example, each (examples,)."""
         variables, images = {'params': params, **model_state}, self.normalize(batch['image'])
         logits = self._apply(self.model.apply, variables, images, train=False)
         predictions = jnp.argmax(logits, axis=-1)

@@ -21,25 +21,25 @@ CLASSES = 1000
 
 
 def task(model_of: ModelOf, image_size: int) -> Classification:
-    """Classification of square images of ImageNet."""
+    """Returns the task of classifying ImageNet's images, cropped to (image_size, image_size, 3)."""
     return Classification(model_of(CLASSES), (image_size, image_size, 3), normalize)
 
 
 class ImageNet:
-    """ImageNet's batches, this process's share of each.
+    """The batches of ImageNet; every batch has only this process's share of its rows.
 
-    The order and the crops are a function of (seed, epoch, step): a run that continues at a step
-    skips undecoded examples and sees exactly the tail of the unbroken stream. Each process reads its own
-    part of the files, so that the order also depends on how many processes there are.
+    The order and the crops are a function of (seed, epoch, step). A run that continues at a step skips examples
+    without decoding them, and sees exactly the rest of the unbroken stream. Each process reads its own part of the
+    files, so the order also depends on the number of processes.
 
-    An image that cannot be decoded keeps its place in the order, and its file's name says so.
+    An image that cannot be decoded keeps its place in the order, so that no other image moves.
     """
 
     def __init__(self, config, share: Share):
-        """Prepares the set where it is not yet.
+        """Prepares the data set if it is not prepared yet.
 
         Raises:
-          UserError: it cannot be had, or has fewer images than there are processes.
+          UserError: it cannot be prepared, or has fewer images than there are processes.
         """
         directory = prepared.tfds_directory(config.data_dir)
         manual = directory / 'downloads' / 'manual'
@@ -51,7 +51,7 @@ class ImageNet:
         self._local_size = config.batch_size // share.count
         self._refuses = config.corrupt_images == 'refuse'
         self._guarded: set[str] = set()  # the splits in which a corrupt image has been met
-        self._told: set[str] = set()  # the corrupt files that the user knows of
+        self._told: set[str] = set()  # the corrupt files that the user was told of
         self.image_shape = (config.image_size, config.image_size, 3)
         for split in SPLITS:
             if self._images(split) < share.count:
@@ -80,7 +80,7 @@ class ImageNet:
 
     def validation(self) -> Iterator[Batch]:
         tf, any_sound = prepared.import_tensorflow(), False
-        # Shares differ by an image; every process must see as many batches as the longest has.
+        # Shares differ by an image, but every process must yield as many batches as the one with the most images.
         count = -(-self._images('validation') // (self._share.count * self._local_size))
         stream = self._undecoded('validation')
         batches = self._batches('validation', stream, lambda _, image: _centre_crop(tf, image, self.image_shape))
@@ -95,10 +95,12 @@ class ImageNet:
             raise UserError(f'dataset: no validation image in {self._builder.data_dir} can be decoded')
 
     def _epoch(self, epoch: int):
-        """The epoch's undecoded examples, and how to crop each by its number."""
+        """Returns the undecoded examples of an epoch, and a function that crops each by its number."""
         tf = prepared.import_tensorflow()
         sequence = np.random.SeedSequence((self._seed, epoch, self._share.index))
-        files, examples, crops = map(int, sequence.generate_state(3) // 2)  # tf takes signed seeds
+        files, examples, crops = map(
+            int, sequence.generate_state(3) // 2
+        )  # halved, because seeds of TensorFlow are signed
         stream = self._undecoded('train', shuffle_files=True, shuffle_seed=files)
         stream = stream.shuffle(_SHUFFLE_BUFFER, examples, reshuffle_each_iteration=False)
 
@@ -108,7 +110,7 @@ class ImageNet:
         return stream, crop
 
     def _undecoded(self, split: str, *, shuffle_files: bool = False, shuffle_seed: int | None = None):
-        """This process's examples of a split, in an order that follows from the seed."""
+        """Returns this process's examples of a split, undecoded, in an order that follows from the seed."""
         tf, tfds = prepared.import_tensorflow(), prepared.import_tfds()
         options = tf.data.Options()
         options.deterministic = True
@@ -121,10 +123,10 @@ class ImageNet:
         )
 
     def _batches(self, split: str, stream, crop: Callable, first: int = 0, last: int | None = None) -> Iterator[tuple]:
-        """Batches of images, labels and names: the file's where the image is corrupt, else b''.
+        """Yields batches of images, labels and names; a name is the file's if the image is corrupt, else b''.
 
-        Images are decoded without a guard until one cannot be, and with it from that batch on: sound images cost
-        no more than their decoding, and are the same with it.
+        Images are decoded without a guard until one turns out to be corrupt, and with the guard from that batch on.
+        So sound images cost nothing extra; the guard does not change them.
         """
         tf = prepared.import_tensorflow()
         stream = stream.enumerate()
@@ -140,15 +142,15 @@ class ImageNet:
                     first += 1
                 return
             except tf.errors.OpError as error:
-                if guarded:  # then it is not an image
+                if guarded:  # the guard has caught corrupt images, so it is something else
                     raise prepared.unreadable(self._builder, split, error) from error
             self._guarded.add(split)
 
     def _sound(self, split: str, names: np.ndarray) -> np.ndarray:
-        """Which images of a batch are not corrupt, bool; tells of the others, each file once.
+        """Returns which images of a batch are not corrupt, (n,) bool, and warns of the others, once for each file.
 
         Raises:
-          UserError: one is corrupt and the config says to refuse it.
+          UserError: an image is corrupt and the config says to refuse it.
         """
         corrupt = sorted({name.decode() for name in names if name} - self._told)
         if corrupt and self._refuses:
@@ -164,7 +166,11 @@ class ImageNet:
         return names == b''
 
     def _replaced(self, sound: np.ndarray) -> np.ndarray:
-        """The rows of a batch, with sound ones, in turn, in the place of the others."""
+        """Returns the rows of a batch, (n,) int, with sound rows, in turn, in the place of the corrupt ones.
+
+        Raises:
+          UserError: no image of the batch is sound.
+        """
         if not sound.any():
             raise UserError(
                 f'batch_size={self._batch_size}: no image of a batch can be decoded, so none can take their place; '
@@ -174,9 +180,11 @@ class ImageNet:
 
 
 def _decoder(tf, crop: Callable, shape: tuple[int, int, int], guarded: bool) -> Callable:
-    """(number, example) -> image, label and name; the name is '' but for a corrupt image, black, that a guard let pass.
+    """Returns a function from (number, example) to image, label and name.
 
-    The guard is a set of two: the decoded image, left out if decoding fails, and the black one. The first is taken.
+    The name is '' unless the image is corrupt; a guarded decoder then gives a black image and the name of its file.
+    The guard is a dataset of two images, the decoded one, which is dropped if decoding fails, and a black one; it takes
+    the first.
     """
 
     def decode(number, example):
@@ -191,7 +199,7 @@ def _decoder(tf, crop: Callable, shape: tuple[int, int, int], guarded: bool) -> 
 
 
 def _random_crop(tf, encoded, seed, shape):
-    """A random crop of 8% to 100% of the image (Szegedy et al. 2014), resized and perhaps flipped, uint8."""
+    """Returns a random crop of 8% to 100% of the image (Szegedy et al. 2014), resized and perhaps flipped, uint8."""
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.image.extract_jpeg_shape(encoded),
         bounding_boxes=tf.zeros([1, 0, 4]),
@@ -207,7 +215,7 @@ def _random_crop(tf, encoded, seed, shape):
 
 
 def _centre_crop(tf, encoded, shape):
-    """The central square, 7/8 of the shorter side, resized, uint8."""
+    """Returns the central square of 7/8 of the shorter side, resized, uint8."""
     extent = tf.image.extract_jpeg_shape(encoded)[:2]
     side = tf.maximum(1, tf.cast(_CENTRE * tf.cast(tf.reduce_min(extent), tf.float32), tf.int32))
     return _decode_window(tf, encoded, tf.concat([(extent - side) // 2, [side, side]], axis=0), shape)

@@ -1,6 +1,6 @@
-"""The folder of tensorflow-datasets: what is prepared there, preparing it, and finding what is damaged.
+"""The folder of tensorflow-datasets (tfds): what is prepared there, how to prepare it, and how to find damage in it.
 
-The only importer of TensorFlow, which is loaded only where it is needed and never sees an accelerator.
+This is the only importer of TensorFlow, which is loaded only when it is needed and never uses an accelerator.
 """
 
 import os
@@ -14,8 +14,8 @@ from experiments.errors import UserError
 
 
 def import_tensorflow():
-    """TensorFlow, imported late (it costs seconds), quiet, and off the accelerators."""
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'  # jax has set it lower; an error's one line is ours
+    """Returns TensorFlow, without its log messages and without accelerators. The import costs seconds."""
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'  # jax has set it lower, and errors are told in one line of this project
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # TensorFlow only reads data here
     import tensorflow as tf
 
@@ -25,7 +25,7 @@ def import_tensorflow():
 
 
 def import_tfds():
-    """tensorflow-datasets, on such a TensorFlow."""
+    """Returns tensorflow_datasets, with TensorFlow imported as `import_tensorflow` does."""
     import_tensorflow()
     import tensorflow_datasets as tfds
 
@@ -33,22 +33,28 @@ def import_tfds():
 
 
 def tfds_directory(data_dir: str) -> pathlib.Path:
-    """Where tfds keeps its data; '' is its own default."""
+    """Returns the directory of prepared data sets; '' stands for the default of tfds."""
     return pathlib.Path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
 def is_prepared(directory: pathlib.Path, name: str) -> bool:
-    """Whether tfds has prepared the dataset there, found out without importing it."""
+    """Returns whether tfds has prepared a data set in a directory, without importing tfds."""
     return any((directory / name).glob('[0-9]*/dataset_info.json'))  # an unfinished one is called incomplete.*
 
 
 def prepare(directory: pathlib.Path, name: str, splits: Iterable[str], source: str):
-    """tfds's builder of a dataset, which is prepared, from the source that it is told, where it is not yet.
+    """Returns the builder of tfds for a data set, and prepares the data set if it is not prepared yet.
 
-    tfds works in a folder incomplete.* and renames it when all is done: a failure leaves nothing to take as whole.
+    tfds works in a folder incomplete.* and renames it at the end, so a failure never leaves what looks complete.
+
+    Args:
+      directory: the directory of prepared data sets.
+      name: the name of the data set.
+      splits: the splits that it must have.
+      source: what it is prepared from, for messages.
 
     Raises:
-      UserError: it cannot be prepared, or what is prepared cannot be opened or lacks one of the splits.
+      UserError: it cannot be prepared, or the prepared one cannot be opened or lacks a split.
     """
     was_prepared = is_prepared(directory, name)
     try:
@@ -69,10 +75,10 @@ def prepare(directory: pathlib.Path, name: str, splits: Iterable[str], source: s
 
 
 def read(builder, split: str) -> dict[str, np.ndarray]:
-    """A small split as arrays, by feature.
+    """Returns a small split as arrays, by feature.
 
     Raises:
-      UserError: naming the damaged file.
+      UserError: a file is damaged; it is named.
     """
     tf = import_tensorflow()
     try:
@@ -82,7 +88,10 @@ def read(builder, split: str) -> dict[str, np.ndarray]:
 
 
 def unreadable(builder, split: str, error: Exception) -> UserError:
-    """What to tell of TensorFlow's error in reading a prepared split: it seldom names the file, so each is read."""
+    """Returns what to tell the user when TensorFlow cannot read a prepared split.
+
+    TensorFlow seldom names the damaged file, so every file is read here to find it.
+    """
     tf, info = import_tensorflow(), builder.info.splits[split]
     files = list(zip(info.filepaths, info.shard_lengths))
     for path, expected in tqdm(files, 'Looking for the damaged file', unit=' files', leave=False, disable=None):
@@ -103,6 +112,6 @@ def _prepare_anew(folder: str | os.PathLike, problem: str) -> UserError:
 
 
 def _reason(error: Exception) -> str:
-    """TensorFlow's message without the names of its nodes and what the caller says anyway."""
+    """Returns the message of an error of TensorFlow, without the names of nodes and files."""
     message = error.message.rpartition('}} ')[2].rpartition('; ')[2]
     return message.partition("' failed")[0].partition(' [Op:')[0][:80]

@@ -1,4 +1,4 @@
-"""The batches of a run: which data set a config names, and the small ones of tensorflow-datasets."""
+"""The data sets that a config can name, and the small ones of tensorflow-datasets (tfds)."""
 
 import dataclasses
 import urllib.error
@@ -23,8 +23,8 @@ class Dataset:
     """A data set that a config can name.
 
     Attributes:
-      load: (config, this process's share) -> its batches.
-      task: (config, model_of) -> its task, without touching the data.
+      load: a function of the config and this process's share that returns the batches.
+      task: a function of the config and `model_of` that returns the task without reading the data.
     """
 
     load: Callable[[object, Share], Batches]
@@ -32,7 +32,7 @@ class Dataset:
 
 
 def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10) -> Dataset:
-    """A data set that `read(config)` gives as arrays."""
+    """Returns a data set in memory; `read` is a function of the config that returns its arrays."""
     return Dataset(
         lambda config, share: ArrayBatches(read(config), config.seed, config.batch_size, share),
         lambda config, model_of: Classification(model_of(classes), image_shape),
@@ -40,10 +40,10 @@ def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int =
 
 
 def _of_tfds(url: str) -> Callable:
-    """Reads a data set of tensorflow-datasets that fits in memory, downloaded where it is not yet prepared.
+    """Returns a function of the config that reads a small data set of tfds, and downloads it if it is not prepared.
 
     Args:
-      url: what to ask whether tfds could download at all: its own retries take minutes.
+      url: an address to try before a download, because tfds would spend minutes on retries without internet.
     """
 
     def read(config) -> Arrays:
@@ -78,11 +78,11 @@ DATASETS = {
 
 
 def load(config, share: Share = ALONE) -> Batches:
-    """The batches that a config names: of every one, this process's share.
+    """Returns the batches of the data set that a config names; every batch has only this process's share of its rows.
 
     Raises:
-      UserError: a dataset that does not exist or cannot be had, or a batch that is larger than the data or does not
-        divide among the processes.
+      UserError: the data set does not exist or cannot be read, or the batch size is larger than the data or no
+        multiple of the number of processes.
     """
     if config.batch_size % share.count:
         raise UserError(f'batch_size={config.batch_size} must be a multiple of the {share.count} processes')
@@ -93,19 +93,19 @@ def load(config, share: Share = ALONE) -> Batches:
 
 
 def task(config, model_of: ModelOf) -> Classification:
-    """The task of a config's data set; of a named one the data itself need not be there.
+    """Returns the task of the data set that a config names. The data are read only if they are in an .npz file.
 
     Raises:
-      UserError: a dataset that does not exist, or a model that does not take its images.
+      UserError: the data set does not exist, or the model does not take its images.
     """
     return dataset(config.dataset).task(config, model_of)
 
 
 def dataset(name: str) -> Dataset:
-    """The data set of a name, or of a file of arrays, whose content is not looked at.
+    """Returns the data set of a name, or of an .npz file, which is not read yet.
 
     Raises:
-      UserError: there is none of this name.
+      UserError: there is no data set of this name.
     """
     if name.endswith('.npz'):
 
@@ -122,7 +122,7 @@ def _can_fetch(url: str) -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=_PROBE_SECONDS).close()
     except urllib.error.HTTPError:
-        return True  # somebody answered
+        return True  # the server answered, so there is internet
     except OSError:
         return False
     return True

@@ -1,13 +1,19 @@
-"""What the theorem of arXiv 2405.05171 says of a setting before any training, in words and as a record."""
+"""What the theorem of arXiv 2405.05171 says about a setting before any training: in words, as a record, as a figure."""
 
 import inspect
+import io
 import json
 import math
+import pathlib
 import textwrap
 from collections.abc import Mapping
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
 from qat.theory.coverage import TOLERANCE, NotCovered, conditions_that_fail
@@ -15,8 +21,9 @@ from qat.theory.recipe import Recipe
 from qat.theory.recipe import recipe as recipe_for
 from qat.theory.weight_map import WeightMap
 
-_PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # of a slope's docstring; characters
+_PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is shown; the second in characters
 _LISTED_LAYERS = 6
+_WIDTH = 100  # characters
 _VALID = {
     'map': 'in the limit of small learning rates: a step adds an error of order (learning rate)^2',
     'identity': 'while kappa is far below 1, and eps far below slope times gradient',
@@ -24,7 +31,7 @@ _VALID = {
 
 
 def recipe(settings: Settings) -> Recipe | None:
-    """What turns STE into the estimator under this optimizer; None where that is not known."""
+    """Returns what turns STE into the estimator under this optimizer, or None if no such recipe is known."""
     try:
         return recipe_for(settings.estimator, settings.transfer.transfer_class, settings.transfer.reason)
     except NotCovered:
@@ -32,18 +39,18 @@ def recipe(settings: Settings) -> Recipe | None:
 
 
 def reasons(settings: Settings) -> list[str]:
-    """Why no recipe is known, a reason each, those of the estimator first; empty where one is."""
+    """Returns the reasons why no recipe is known, those of the estimator first; empty if one is known."""
     transfer = settings.transfer
     of_optimizer = [transfer.reason] if transfer.transfer_class == 'none' else []
     return [*conditions_that_fail(settings.estimator), *of_optimizer]
 
 
 def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dict:
-    """What theory says as JSON values; what does not exist is None.
+    """Returns what the theory says as JSON values; what does not exist is None.
 
     Args:
       settings: the setting.
-      kappas: by quantized layer; None outside the class `identity`.
+      kappas: kappa by quantized layer; None unless the transfer class is `identity`.
     """
     found = recipe(settings)
     return {
@@ -63,13 +70,13 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
 
 
 def _json_value(value):
-    """A parameter as it is where JSON can say it, otherwise its text."""
-    sayable = isinstance(value, bool | int | str | None) or (isinstance(value, float) and math.isfinite(value))
-    return value if sayable else repr(value)
+    """Returns a parameter itself if JSON has a value for it, otherwise its text."""
+    in_json = isinstance(value, bool | int | str | None) or (isinstance(value, float) and math.isfinite(value))
+    return value if in_json else repr(value)
 
 
 def setting(settings: Settings) -> str:
-    """The setting in a line."""
+    """Returns the setting as one line."""
     config = settings.config
     decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
     return (
@@ -79,7 +86,7 @@ def setting(settings: Settings) -> str:
 
 
 def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict[str, str]:
-    """What theory says, a labelled sentence each; of kappa only where it is given."""
+    """Returns what the theory says, as sentences by their label; kappa is left out if it is None."""
     estimator, transfer, found = settings.estimator, settings.transfer, recipe(settings)
     failing = conditions_that_fail(estimator)
     said = {'Slope': f'{estimator}: {_slope_in_words(estimator)}'}
@@ -101,7 +108,7 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
 
 
 def _slope_in_words(estimator: Estimator) -> str:
-    """The beginning of its docstring; the catalogue's verdict is left out, it is for the default parameters."""
+    """Returns the beginning of the slope's docstring, without the verdict, which is for the default parameters."""
     text = inspect.getdoc(estimator.slope) or 'no docstring says what it is'
     paragraphs = text.partition('Verdict:')[0].strip().split('\n\n')[:_PARAGRAPHS]
     return '\n'.join(textwrap.shorten(paragraph, _LONGEST_PARAGRAPH, placeholder=' …') for paragraph in paragraphs)
@@ -137,7 +144,7 @@ def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
 
 
 def as_config(settings: Settings) -> str:
-    """The recipe for another program: a flag where a config key can say it, otherwise JSON; '' where there is none."""
+    """Returns the recipe for another program: a flag if a config key can say it, else JSON, or '' without a recipe."""
     found, outside = recipe(settings), settings.estimator.clip.passes
     if found is None:
         return ''
@@ -152,7 +159,41 @@ def as_config(settings: Settings) -> str:
 
 
 def twins_to_check(settings: Settings) -> str:
-    """Value of `twins` for a run that puts the theory to the test."""
+    """Returns the value of `twins` for a run that puts the theory to the test."""
     if recipe(settings):
         return 'ste,naive_ste,jitter'
     return 'naive_ste,jitter' if settings.alpha() is None else 'naive_ste,map_ste,jitter'
+
+
+def page(said: Mapping[str, str], to_copy: Mapping[str, str]) -> str:
+    """Returns the text for the terminal.
+
+    Args:
+      said: sentences by label, wrapped in two columns; an empty one is left out.
+      to_copy: lines by label that are not wrapped, so that they can be copied; an empty one is left out.
+    """
+    grid = Table.grid(padding=(0, 2))
+    for label, sentence in said.items():
+        if sentence:
+            grid.add_row(label, Text(sentence))
+    out = io.StringIO()
+    Console(file=out, width=_WIDTH).print(grid)
+    sentences = [line.rstrip() for line in out.getvalue().splitlines()]
+    return '\n'.join([*sentences, '', *(f'{label}:\n  {line}' for label, line in to_copy.items() if line)])
+
+
+def draw(settings: Settings, directory: pathlib.Path) -> pathlib.Path:
+    """Writes the figure of slope, alpha, M and quantizer, estimator.png, into a directory, and returns its path.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    from experiments.results import figures  # imported late: matplotlib costs a second, and JSON needs no figure
+
+    path = directory / 'estimator.png'
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(figures.png(figures.estimator(settings)))
+    except OSError as error:
+        raise UserError(f'out: cannot write {path}: {error.strerror}') from None
+    return path

@@ -1,4 +1,7 @@
-"""The report's pictures, each a function from what a run left behind to a matplotlib figure."""
+"""The figures of the report: functions from what a run left behind to matplotlib figures.
+
+Throughout, `rows` are the rows of metrics.jsonl, and `twins` the names of the twins to draw.
+"""
 
 import io
 from collections.abc import Mapping
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.setup.settings import Settings
@@ -21,50 +25,54 @@ _COLOURS = {
     'jitter': '#009e73',
     'self': '#999999',
 }
-_ANOTHER = '#7b5f3d'  # of a run that has none of its own yet
-RESOLUTION = 110  # dots an inch
+_OTHER_COLOUR = '#7b5f3d'
+RESOLUTION = 110  # dots per inch
+_ERROR = 'weight_alignment_error'
 
 
 def colour(run: str) -> str:
-    """Of a run in every picture, by its name."""
-    return _COLOURS.get(run, _ANOTHER)
+    """Returns the colour that a run, 'reference' or a twin, has in every figure."""
+    return _COLOURS.get(run, _OTHER_COLOUR)
+
+
+def empty(width: float, height: float) -> Figure:
+    """Returns a figure without axes; width and height are in inches."""
+    return Figure(figsize=(width, height), layout='constrained', dpi=RESOLUTION)
 
 
 def png(figure: Figure) -> bytes:
-    """The picture as a file's content, the same bytes for the same figure."""
+    """Returns the content of a PNG file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', metadata={'Software': None})
     return buffer.getvalue()
 
 
-def styled(axis, title: str, x: str, y: str) -> None:
-    """Labels and the look of every plot."""
+def styled(axis: Axes, title: str, x: str, y: str) -> None:
+    """Gives an axis its title, the labels of x and y, and the look that all plots share."""
     axis.set(title=title, xlabel=x, ylabel=y)
     axis.grid(alpha=0.25)
     axis.spines[['top', 'right']].set_visible(False)
 
 
-def _series(rows: list[dict], key: str) -> tuple[list, list]:
-    points = [(row['step'], row[key]) for row in rows if row.get(key) is not None]
-    return tuple(zip(*points)) if points else ([], [])
+def _values(rows: list[dict], key: str) -> np.ndarray:
+    """Returns a metric of every row, float64; NaN where it is None or missing."""
+    return np.array([row.get(key) for row in rows], np.float64)
 
 
 def curves(rows: list[dict], twins: list[str]) -> Figure:
-    """Validation loss and accuracy and training loss of every run, and each twin's difference."""
-    figure = Figure(figsize=(12, 6.2), layout='constrained', dpi=RESOLUTION)
+    """Draws training loss, validation loss and accuracy of all runs, and how far each twin is from the reference."""
+    figure = empty(12, 6.2)
     axes = figure.subplots(2, 3, sharex=True)
+    steps = _values(rows, 'step')
     keys = (('train/loss', 'train_loss'), ('eval/loss', 'eval_loss'), ('eval/accuracy', 'eval_accuracy'))
     titles = ('training loss', 'validation loss', 'validation accuracy')
-    for (top, bottom), (reference, of_twin), title in zip(axes.T, keys, titles):
-        top.plot(*_series(rows, reference), color=colour('reference'), label='reference', lw=2)
+    for (top, bottom), (key, key_of_twin), title in zip(axes.T, keys, titles):
+        reference = _values(rows, key)
+        top.plot(steps, reference, color=colour('reference'), label='reference', lw=2)
         for twin in twins:
-            top.plot(*_series(rows, f'{twin}/{of_twin}'), color=colour(twin), label=twin, lw=1.2, ls='--')
-            differences = [
-                {'step': row['step'], 'difference': row[f'{twin}/{of_twin}'] - row[reference]}
-                for row in rows
-                if row.get(f'{twin}/{of_twin}') is not None and row.get(reference) is not None
-            ]
-            bottom.plot(*_series(differences, 'difference'), color=colour(twin), label=twin, lw=1.4)
+            values = _values(rows, f'{twin}/{key_of_twin}')
+            top.plot(steps, values, color=colour(twin), label=twin, lw=1.2, ls='--')
+            bottom.plot(steps, values - reference, color=colour(twin), label=twin, lw=1.4)
         if 'loss' in title:
             top.set_yscale('log')
         bottom.axhline(0, color=colour('reference'), lw=0.8)
@@ -75,15 +83,15 @@ def curves(rows: list[dict], twins: list[str]) -> Figure:
 
 
 def alignment(rows: list[dict], twins: list[str]) -> Figure:
-    """The alignment error of every twin over time, on a log axis."""
-    figure = Figure(figsize=(8, 4.2), layout='constrained', dpi=RESOLUTION)
+    """Draws the alignment error of every twin over time, on a log axis; errors that are always 0 become a note."""
+    figure = empty(8, 4.2)
     axis = figure.subplots()
     zeros = []
     for twin in twins:
-        steps, errors = _series(rows, f'{twin}/weight_alignment_error')
-        if any(errors):
-            axis.plot(steps, errors, color=colour(twin), label=twin, marker='.', lw=1.6)
-        elif steps:
+        errors = _values(rows, f'{twin}/{_ERROR}')
+        if (errors > 0).any():
+            axis.plot(_values(rows, 'step'), errors, color=colour(twin), label=twin, marker='.', lw=1.6)
+        elif (errors == 0).any():
             zeros.append(twin)
     if axis.lines:
         axis.set_yscale('log')
@@ -95,15 +103,20 @@ def alignment(rows: list[dict], twins: list[str]) -> Figure:
 
 
 def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[str]) -> Figure:
-    """Twin weights against reference weights, all layers in units of their range: raw, and through M."""
+    """Draws the weights of each twin against the reference's, directly and, where M is known, after M.
+
+    Args:
+      weights: by 'RUN/LAYER', (n,) quantized weights in units of their layer's range.
+      settings: the setting of the run.
+    """
     layers = [name.removeprefix('reference/') for name in weights if name.startswith('reference/')]
     pooled = {run: np.concatenate([weights[f'{run}/{layer}'] for layer in layers]) for run in ['reference', *twins]}
     weight_map = _weight_map(settings)
     views = [('raw', 'w / R', pooled['reference'])]
     if weight_map is not None:
-        through = np.asarray(jax.jit(weight_map)(pooled['reference'], jnp.float32(1)))
-        views.append(('through M', 'M(w) / R', through))
-    figure = Figure(figsize=(3.1 * len(twins), 3.2 * len(views)), layout='constrained', dpi=RESOLUTION)
+        mapped = np.asarray(jax.jit(weight_map)(pooled['reference'], jnp.float32(1)))
+        views.append(('through M', 'M(w) / R', mapped))
+    figure = empty(3.1 * len(twins), 3.2 * len(views))
     axes = figure.subplots(len(views), len(twins), squeeze=False, sharex=True, sharey=True)
     limit = 1.15 * max(1.0, min(2.0, np.abs(pooled['reference']).max()))
     for line, (title, x, reference) in zip(axes, views):
@@ -119,8 +132,8 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
 
 
 def estimator(settings: Settings) -> Figure:
-    """Slope, M and quantizer over two cells, in units of the step around a threshold at 0."""
-    figure = Figure(figsize=(12, 3.6), layout='constrained', dpi=RESOLUTION)
+    """Draws slope, M and quantizer over two cells; x is the weight in steps from a threshold."""
+    figure = empty(12, 3.6)
     left, middle, right = figure.subplots(1, 3)
     x = np.linspace(-1, 1, 1600, endpoint=False, dtype=np.float32)
     r = (x + 0.5) % 1 - 0.5
@@ -148,18 +161,15 @@ def estimator(settings: Settings) -> Figure:
 
 
 def layers(rows: list[dict], twins: list[str]) -> Figure:
-    """The alignment error of every layer at the end, by twin."""
-    last, suffix = rows[-1], '/weight_alignment_error'
-    names = list(
-        dict.fromkeys(
-            key.split('/', 1)[1].removesuffix(suffix) for key in last if key.count('/') >= 2 and key.endswith(suffix)
-        )
-    )
-    figure = Figure(figsize=(8, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3)), layout='constrained', dpi=RESOLUTION)
+    """Draws the alignment error of every layer and twin at the end."""
+    last = rows[-1]  # its keys of layers are TWIN/LAYER/METRIC; the name of a layer may contain slashes
+    of_layers = [key for key in last if key.count('/') >= 2 and key.endswith(f'/{_ERROR}')]
+    names = list(dict.fromkeys(key.split('/', 1)[1].removesuffix(f'/{_ERROR}') for key in of_layers))
+    figure = empty(8, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3))
     axis = figure.subplots()
     height = 0.8 / max(1, len(twins))
     for index, twin in enumerate(twins):
-        errors = [last.get(f'{twin}/{name}{suffix}') or 0 for name in names]
+        errors = [last.get(f'{twin}/{name}/{_ERROR}') or 0 for name in names]
         positions = np.arange(len(names)) + (index - (len(twins) - 1) / 2) * height
         axis.barh(positions, errors, height=height, color=colour(twin), label=twin)
     axis.set_yticks(np.arange(len(names)), names)
@@ -177,7 +187,7 @@ def _weight_map(settings: Settings) -> WeightMap | None:
 
 
 def _thresholds(quantizer: UniformQuantizer) -> np.ndarray:
-    """For a range of 1; none where they would only blacken the picture."""
+    """Returns the rounding thresholds for a range of 1; none for more than 4 bits, where they would hide the points."""
     if quantizer.bits > 4:
         return np.array([])
     return (np.arange(quantizer.intervals) - (quantizer.intervals - 1) / 2) * 2 / quantizer.intervals

@@ -1,4 +1,4 @@
-"""The metrics of a twin at the end of a run: every name once, what it means, and where it is shown."""
+"""The metrics of a twin at the end of a run: their names, what they mean, and where they are shown."""
 
 import dataclasses
 
@@ -8,8 +8,8 @@ class Metric:
     """One metric.
 
     Attributes:
-      meaning: a line for people.
-      heading: of its column in the terminal's table; '' where it is not in that table.
+      meaning: one line for people.
+      heading: the heading of its column in the terminal's table; '' if it is not in that table.
       in_sweeps: whether the report of a sweep shows it.
     """
 

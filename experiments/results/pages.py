@@ -1,9 +1,14 @@
-"""Self-contained HTML pages: one environment for all templates, pictures inline, numbers for reading."""
+"""Self-contained HTML pages with their figures: one function writes them all, from the templates beside this file."""
 
 import base64
 import pathlib
+from collections.abc import Mapping
 
 import jinja2
+from matplotlib.figure import Figure
+
+from experiments.results import figures
+from experiments.workdir.files import write_text
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).with_name('templates')),
@@ -14,25 +19,38 @@ _ENVIRONMENT = jinja2.Environment(
 )
 
 
-def render(template: str, **values) -> str:
-    """The page that a file of templates/ makes of these values."""
-    return _ENVIRONMENT.get_template(template).render(values)
+def write(folder: pathlib.Path, template: str, drawn: Mapping[str, Figure], **values) -> pathlib.Path:
+    """Writes a page and its figures into a folder.
+
+    Args:
+      folder: an existing folder. It gets report.html and figures/NAME.png.
+      template: the name of a file in templates/.
+      drawn: the figures by name. The template finds them as data URIs in `images`, so that the page opens offline.
+      values: everything else that the template shows, by name.
+
+    Returns:
+      The path of report.html.
+    """
+    (folder / 'figures').mkdir(exist_ok=True)
+    images = {}
+    for name, figure in drawn.items():
+        picture = figures.png(figure)
+        (folder / 'figures' / f'{name}.png').write_bytes(picture)
+        images[name] = f'data:image/png;base64,{base64.b64encode(picture).decode()}'
+    path = folder / 'report.html'
+    write_text(path, _ENVIRONMENT.get_template(template).render(images=images, **values))
+    return path
 
 
-def inline(picture: bytes) -> str:
-    """A PNG as a data URI, for a page that opens offline."""
-    return f'data:image/png;base64,{base64.b64encode(picture).decode()}'
-
-
-def number(value) -> str:
-    """A metric for reading: four significant digits, a dash where it does not exist."""
+def number(value: float | None) -> str:
+    """Formats a metric for reading: a float with four significant digits, None as a dash."""
     if value is None:
         return '–'
     return f'{value:,}' if isinstance(value, int) else f'{value:.4g}'
 
 
 def with_interval(found: tuple[float, float, float] | None) -> str:
-    """(mean, low, high) for reading; a dash where there is none."""
+    """Formats a mean and the ends of its interval, (mean, low, high), for reading; None is a dash."""
     if found is None:
         return '–'
     mean, low, high = found

@@ -1,4 +1,4 @@
-"""The ranges of a setting's quantized weights before any training, and without the data that a name stands for."""
+"""The ranges of a setting's quantized weights before any training, found without reading a named data set."""
 
 import jax
 import numpy as np
@@ -12,11 +12,13 @@ from qat.ranges import RANGE_RULES
 
 
 def initial(settings: Settings) -> dict[str, np.ndarray]:
-    """R of every quantized weight by layer, as a run of this config computes it from its initial weights.
+    """Returns the range R of every quantized layer, as a run of this config computes it from its initial weights.
+
+    R is a scalar or, if the rule gives every channel its own, an array that broadcasts over the weight.
 
     Raises:
-      UserError: no such dataset, images that the model does not take, or `init_from` names no weights of this
-        architecture.
+      UserError: the data set does not exist, the model does not take its images, or `init_from` names no weights of
+        this architecture.
     """
     config = settings.config
     task, key = registry.task(config, settings.model), jax.random.key(config.seed)
@@ -31,6 +33,6 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
         if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, shapes):
             raise UserError(f'init_from: the weights of {config.init_from} are of another architecture')
         return jax.device_get(ranges(params))
-    # The compiler drops the forward pass, of which only the ranges are asked. The rest runs once: not worth optimizing.
+    # The compiler drops the forward pass, because only the ranges are asked for. The rest runs once and needs no speed.
     once = {'compiler_options': {'xla_backend_optimization_level': 0}}
     return jax.device_get(jax.jit(lambda key: ranges(task.init(key)[0]), **once)(key))

@@ -1,4 +1,4 @@
-"""What several seeds say together."""
+"""Statistics over seeds."""
 
 import numpy as np
 from scipy import stats
@@ -8,13 +8,13 @@ _RESAMPLES = 9_999
 
 
 def interval(values) -> tuple[float, float, float] | None:
-    """(mean, low, high): the 95% bootstrap interval of the mean, by percentiles.
+    """Returns (mean, low, high), with the 95% bootstrap interval of the mean, by percentiles.
 
     Args:
-      values: one a seed; None is left out.
+      values: one value for each seed; None is left out.
 
     Returns:
-      None without values. The ends equal the mean where there is a single value, or all are equal.
+      None if there are no values. The ends equal the mean if there is a single value, or all values are equal.
     """
     known = np.array([value for value in values if value is not None], np.float64)
     if not len(known):
@@ -29,14 +29,14 @@ def interval(values) -> tuple[float, float, float] | None:
 
 
 def order(rates, errors) -> tuple[float, float, float] | None:
-    """(slope, low, high) of log error over log learning rate, with its 95% bootstrap interval over seeds.
+    """Returns (slope, low, high) of log error over log learning rate, with its 95% bootstrap interval over seeds.
 
     Args:
       rates: (n,) learning rates.
       errors: (seeds, n) positive errors.
 
     Returns:
-      None where an error is 0, or there are fewer than two rates.
+      None if an error is 0, or there are fewer than two rates.
     """
     rates, errors = np.log(np.asarray(rates, np.float64)), np.asarray(errors, np.float64)
     if len(rates) < 2 or not (errors > 0).all():

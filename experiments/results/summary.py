@@ -1,4 +1,4 @@
-"""From device sums to a row of metrics.jsonl, and from the rows to summary.json."""
+"""Turns sums from the devices into a row of metrics.jsonl, and the rows into summary.json."""
 
 import io
 import math
@@ -20,13 +20,13 @@ PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 def row(
     computed_by: Mapping[str, str], step: int, losses: dict, evaluated: dict, measured: dict, rows: list[dict]
 ) -> dict:
-    """The metrics of all runs at a step.
+    """Returns the metrics of all runs at a step.
 
     Args:
-      computed_by: by twin, the run that computes it.
+      computed_by: by twin, the name of the run whose numbers it shares (its own, unless it is a copy).
       step: updates made.
       losses: mean training loss since the last row, by computed run; None before the first step.
-      evaluated: sums of `Lockstep.evaluate`.
+      evaluated: the sums of `Lockstep.evaluate`.
       measured: the result of `Lockstep.measure`.
       rows: the earlier rows, for the correlations.
 
@@ -59,7 +59,7 @@ def _finite(value):
 
 
 def summarize(settings: Settings, rows: list[dict]) -> dict:
-    """The content of summary.json, from the rows of a finished run."""
+    """Returns the content of summary.json from the setting and the rows of a finished run."""
     last = rows[-1]
     twins = {}
     for twin in settings.twins:
@@ -79,7 +79,7 @@ def summarize(settings: Settings, rows: list[dict]) -> dict:
 
 
 def table(result: dict) -> str:
-    """The table for the terminal: the reference and each twin."""
+    """Returns the table for the terminal, with the reference and each twin, from the content of summary.json."""
     columns = {metric.heading: name for name, metric in METRICS.items() if metric.heading}
     grid = Table('run', *columns)
     for name, metrics in {REFERENCE: result[REFERENCE], **result['twins']}.items():

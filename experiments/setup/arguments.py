@@ -1,4 +1,4 @@
-"""argparse for this project's programs: a mistake is one line that says what is wrong, without lines of usage."""
+"""argparse for the programs of this project: a mistake is told in one line, without the usage."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from experiments.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints a docstring as it is; no abbreviations; an error is a UserError."""
+    """A parser that prints a docstring as it is, takes no abbreviated flags, and raises a UserError."""
 
     def __init__(self, **options):
         options = {'allow_abbrev': False, 'formatter_class': argparse.RawDescriptionHelpFormatter} | options
@@ -17,7 +17,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def count(text: str) -> int:
-    """A type of argument: an integer of at least 1."""
+    """Reads an argument that is an integer of at least 1.
+
+    Raises:
+      ArgumentTypeError: it is anything else.
+    """
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'must be a whole number of at least 1, got {text!r}')
     return int(text)

@@ -16,19 +16,19 @@ from qat.calls import unknown
 def parse(
     argv: list[str], folder: str = 'workdir', switches: tuple[str, ...] = ()
 ) -> tuple[ml_collections.ConfigDict, str]:
-    """The config with its overrides, and the folder to write to ('' where none is given).
+    """Returns the config with its overrides, and the folder to write to ('' if none is given).
 
     Args:
       argv: the command line, without the program's name and its switches.
-      folder: name of the flag that gives the folder.
+      folder: the name of the flag that gives the folder.
       switches: the program's flags without a value, for the message about an unknown one.
 
     Raises:
-      UserError: no config, an unknown flag or key, a value of the wrong type, characters that nobody sees, or
-        a bucket for a folder.
+      UserError: there is no config, a flag or key is unknown, a value has the wrong type, a character cannot be
+        printed, or the folder is a bucket.
     """
     for argument in argv:
-        if not argument.isprintable():  # control characters, and bytes that are no UTF-8
+        if not argument.isprintable():  # control characters, and bytes that are not UTF-8
             raise UserError(f'command line: {argument!r} has characters that cannot be printed; write it without')
     path, rest = _take_config(argv)
     config = load(path)
@@ -71,10 +71,10 @@ def _check_flag(argument: str, config: ml_collections.ConfigDict, others: list[s
 
 
 def load(path: str) -> ml_collections.ConfigDict:
-    """The config of a Python file with `get_config`, or of a run's config.json.
+    """Returns the config of a Python file with `get_config`, or of the config.json of a run.
 
     Raises:
-      UserError: no such file, or keys that are not those of configs/common.py.
+      UserError: there is no such file, it cannot be loaded, or it has keys that configs/common.py lacks.
     """
     if not pathlib.Path(path).is_file():
         raise UserError(f'config: there is no file {path!r}; try --config=configs/digits.py')
@@ -99,7 +99,7 @@ def _from_python(path: str) -> ml_collections.ConfigDict:
 
 
 def usage(introduction: str) -> str:
-    """What --help prints: the introduction, and every key with its default and comment."""
+    """Returns what --help prints: the introduction, and every config key with its default and its comment."""
     keys = []
     for line in pathlib.Path(common.__file__).read_text().splitlines():
         declaration, _, comment = line.strip().partition('  # ')

@@ -1,4 +1,4 @@
-"""Python files that a user names: code they chose to run."""
+"""Python files that a user names, and so chose to run."""
 
 import importlib.util
 import sys
@@ -6,10 +6,10 @@ import types
 
 
 def load(path: str, name: str) -> types.ModuleType:
-    """Runs a Python file as a module; nothing is written beside it.
+    """Returns a Python file as a module, after running it; no bytecode is written beside it.
 
     Raises:
-      ValueError: not a Python file.
+      ValueError: it is not a Python file.
     """
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:

@@ -1,7 +1,6 @@
-"""A user's estimator or model, 'my_file.py:my_slope(x=3)' or 'my_file.py:MyModel(width=32)': code they chose to run.
+"""The estimators and models of a user: 'my_file.py:my_slope(x=3)' or 'my_file.py:MyModel(width=32)'.
 
-A slope is tried in a child process first: one that never returns, or takes the process down with it, then costs one
-line and not the run.
+A slope is tried in a child process first. If it never returns, or ends its process, the user gets one line of error.
 """
 
 import dataclasses
@@ -19,21 +18,21 @@ import flax.linen as nn
 from experiments.setup import sources
 from qat import calls, estimators
 
-_SECONDS = 8  # for the user's code; what a slope imports may be heavy
-_IMPORT_SECONDS = 120  # for ours, on a machine that is busy
+_SECONDS = 8  # for the user's code, which may import heavy libraries
+_IMPORT_SECONDS = 120  # for the imports of this project, on a busy machine
 _STARTED = b'started\n'
 
 
 def load_estimator(file: str, call: str, bits: int) -> estimators.Estimator:
-    """The estimator of a Python file.
+    """Returns an estimator from the slope in a Python file.
 
     Args:
-      file: path of the file.
-      call: name of the function, with arguments.
-      bits: of the quantizer.
+      file: the path of the file.
+      call: the name of the function, with arguments.
+      bits: the bits of the quantizer.
 
     Raises:
-      ValueError: no such file or function, or the function is no slope, or does not return in time.
+      ValueError: there is no such file or function, or the function is not a slope, or does not return in time.
     """
     _check_is_file(file)
     problem = _problem(file, pathlib.Path(file).read_bytes(), call, bits)
@@ -43,10 +42,10 @@ def load_estimator(file: str, call: str, bits: int) -> estimators.Estimator:
 
 
 def load_model(file: str, call: str) -> Callable[..., nn.Module]:
-    """The Flax module of a Python file, with the arguments of the call; it takes further fields as keywords.
+    """Returns the Flax module class of a Python file with the arguments of the call; it takes more fields as keywords.
 
     Raises:
-      ValueError: no such file or class, not a Flax module, or arguments that it does not take.
+      ValueError: there is no such file or class, it is not a Flax module, or it does not take the arguments.
     """
     _check_is_file(file)
     name, arguments = calls.parse(call)
@@ -60,7 +59,7 @@ def load_model(file: str, call: str) -> Callable[..., nn.Module]:
 
 
 def fields(model_class: Callable[..., nn.Module]) -> list[str]:
-    """The fields that a Flax module, or a partial one, can still be given."""
+    """Returns the names of the fields that a Flax module class, or a partial of one, can still be given."""
     given = getattr(model_class, 'keywords', {})
     declared = dataclasses.fields(getattr(model_class, 'func', model_class))
     return [field.name for field in declared if field.name not in ('parent', 'name', *given)]
@@ -73,7 +72,7 @@ def _check_is_file(file: str) -> None:
 
 @functools.lru_cache
 def _problem(file: str, content: bytes, call: str, bits: int) -> str | None:
-    """What goes wrong in a child process; None where nothing does. The same content is not tried again."""
+    """Returns what goes wrong in a child process, or None. The cache keeps the same content from being tried again."""
     command = [sys.executable, '-m', __name__, file, call, str(bits)]
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     quiet = {'stdin': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
@@ -90,7 +89,7 @@ def _problem(file: str, content: bytes, call: str, bits: int) -> str | None:
 
 
 def _line(child: subprocess.Popen, seconds: float) -> bytes | None:
-    """The child's next line, b'' where it has ended; None when the time is up."""
+    """Returns the next line of the child, b'' if it has ended, or None if the time is up."""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         return child.stdout.readline() if selector.select(seconds) else None
@@ -114,7 +113,7 @@ def _named(file: str, name: str) -> Callable:
 
 
 def _child(file: str, call: str, bits: str) -> None:
-    """Says what goes wrong, as JSON; what the user's code prints does not get between."""
+    """Prints what goes wrong as JSON; stdout is kept from the user's code for this."""
     answers = os.fdopen(os.dup(1), 'wb', buffering=0)
     os.dup2(2, 1)
     answers.write(_STARTED)
@@ -124,7 +123,7 @@ def _child(file: str, call: str, bits: str) -> None:
     except ValueError as error:
         problem = str(error)
     answers.write(json.dumps(problem).encode() + b'\n')
-    os._exit(0)  # whatever threads the user's code has left
+    os._exit(0)  # does not wait for threads of the user's code
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""A grid of settings -> the runs it stands for, every one checked before any starts.
+"""Turns a grid of settings into the runs that it stands for, and checks every run before any starts.
 
 A grid is written `KEY=VALUE|VALUE|...`. An alternative may set further keys along with the first:
 `learning_rate=0.04;max_steps=250|0.02;max_steps=500`. Several grids multiply.
@@ -33,18 +33,18 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Of its folder: what distinguishes the point, readable; different points have different names."""
+        """The name of its folder: readable, and different for every point."""
         text = ','.join(f'{key}={value}' for key, value in self.values)
-        # The config and its overrides count too: another sweep may share the folder.
+        # The digest covers the config and its overrides too, because another sweep may use the same folder.
         digest = hashlib.sha256('\0'.join(self.flags).encode()).hexdigest()[:8]
         return f'{re.sub(r"[^A-Za-z0-9_.=,()-]+", "_", text)[:_LONGEST_NAME]}-{digest}'
 
 
 def parse(text: str) -> list[dict[str, str]]:
-    """The alternatives of a grid, each a dict of keys to values as written.
+    """Returns the alternatives of a grid, each as the values, as written, by key.
 
     Raises:
-      UserError: not of the form of a grid, or alternatives that set different keys.
+      UserError: the text is not a grid, repeats an alternative, or has alternatives that set different keys.
     """
     first = _ASSIGNMENT.match(text)
     if not first:
@@ -66,16 +66,16 @@ def parse(text: str) -> list[dict[str, str]]:
 
 
 def points(config: str, overrides: Iterable[str], grids: Iterable[str], seeds: int) -> list[Point]:
-    """Every combination of the grids' alternatives with every seed 0, 1, ..., those that share a program together.
+    """Returns every combination of the grids' alternatives with every seed; those that share a program are adjacent.
 
     Args:
-      config: path of the config.
+      config: the path of the config.
       overrides: `--config.KEY=VALUE` for all points.
-      grids: as written.
-      seeds: how many.
+      grids: the grids as written.
+      seeds: the number of seeds 0, 1, ...
 
     Raises:
-      UserError: a grid that cannot be read, or a point that cannot run, with the point.
+      UserError: a grid cannot be read, or a point cannot run; it is named.
     """
     parsed = [parse(text) for text in grids]
     keys = [key for alternatives in parsed for key in alternatives[0]]
@@ -83,8 +83,8 @@ def points(config: str, overrides: Iterable[str], grids: Iterable[str], seeds: i
         raise UserError(f'grid: each key at most once, and the seeds by --seeds; got {", ".join(keys)}')
     if seeds < 1:
         raise UserError(f'seeds must be at least 1, got {seeds}')
-    groups = {}  # of points that share a compiled program
-    data = {}
+    groups = {}  # points that share a compiled program, by its fingerprint
+    data = {}  # steps in a data set, so that each is loaded once
     for combination in itertools.product(*parsed):
         values = tuple((key, value) for alternative in combination for key, value in alternative.items())
         of_seeds = []
@@ -97,17 +97,20 @@ def points(config: str, overrides: Iterable[str], grids: Iterable[str], seeds: i
 
 
 def resolve(point: Point) -> settings.Settings:
-    """The objects of a point.
+    """Returns the objects that the config of a point names.
 
     Raises:
-      UserError: a value that names nothing, or lies outside its domain.
+      UserError: a value names nothing, or lies outside its domain.
     """
     config, _ = command_line.parse(list(point.flags))
     return settings.resolve(config)
 
 
 def _checked(point: Point, data: dict) -> str:
-    """The fingerprint of a point's programs; refuses what could not run. `data` remembers the sizes of data sets."""
+    """Returns the fingerprint of a point's programs, and raises a UserError that names the point if it cannot run.
+
+    `data` is a cache of the steps in each data set.
+    """
     try:
         made = resolve(point)
         config = made.config

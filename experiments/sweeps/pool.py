@@ -1,4 +1,4 @@
-"""A sweep from its plan to its table: starts workers, shows progress, and tells what failed."""
+"""Takes a sweep from its plan to its table: starts workers, shows progress, and says what failed."""
 
 import dataclasses
 import pathlib
@@ -25,13 +25,13 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
 
     Args:
       out: the folder.
-      points: all checked.
-      workers: processes side by side.
-      cluster: None: processes of this machine; 'slurm' or 'local': through submitit.
-      command: for people.
+      points: the points, which have been checked.
+      workers: the number of processes side by side.
+      cluster: None for processes on this machine, 'slurm' or 'local' for jobs of submitit.
+      command: the command line, for people.
 
     Returns:
-      An exit code: 0 where every point is finished, that of the signal where one came.
+      An exit code: 0 if every point is finished, that of the signal if one stopped the sweep, otherwise 1.
 
     Raises:
       UserError: the folder cannot be written.
@@ -46,9 +46,10 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     for workdir in workdirs:
         (workdir / worker.FAILURE).unlink(missing_ok=True)  # what failed is tried again
     if not all(map(worker.is_finished, workdirs)):
-        start = _on_cluster if cluster else _on_this_machine
+        count = min(workers, len(points))
         with stopping() as stop:
-            _attend(start(out, min(workers, len(points)), cluster), workdirs, stop)
+            started = _on_cluster(out, count, cluster) if cluster else _on_this_machine(out, count)
+            _attend(started, workdirs, stop)
         if stop.code is not None:
             print('stopped; the same command goes on', file=sys.stderr)
             return stop.code
@@ -65,8 +66,8 @@ def _worker_command(out: pathlib.Path, index: int, count: int) -> list[str]:
     return [sys.executable, '-m', worker.__name__, str(out), str(index), str(count)]
 
 
-def _on_this_machine(out: pathlib.Path, count: int, _) -> list[_Worker]:
-    """Starts workers."""
+def _on_this_machine(out: pathlib.Path, count: int) -> list[_Worker]:
+    """Starts workers as processes of this machine, each with its log in the folder."""
 
     def start(index: int) -> _Worker:
         with (out / f'worker-{index}.log').open('a') as log:
@@ -79,7 +80,7 @@ def _on_this_machine(out: pathlib.Path, count: int, _) -> list[_Worker]:
 
 
 def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
-    """The same as jobs of a cluster; SBATCH_... of the environment says with what partition, time and account."""
+    """Starts workers as jobs of a cluster; SBATCH_... variables give the partition, the time and the account."""
     import submitit
 
     executor = submitit.AutoExecutor(folder=out / 'submitit', cluster=cluster)
@@ -90,7 +91,7 @@ def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
 
 
 def _attend(workers: list[_Worker], workdirs: list[pathlib.Path], stop: Stop) -> None:
-    """Shows how many points have ended until all workers have, and passes a signal on to them."""
+    """Shows how many points have ended, until all workers have, and passes a signal on to the workers."""
     with tqdm(total=len(workdirs), unit='run', mininterval=progress_interval()) as bar:
         ended = passed_on = False
         while not ended:
@@ -110,7 +111,7 @@ def _attend(workers: list[_Worker], workdirs: list[pathlib.Path], stop: Stop) ->
 
 
 def _conclude(out: pathlib.Path, points: list[plan.Point], command: str) -> int:
-    """Writes table and report of what is finished, and says what is not."""
+    """Writes table and report of the finished points, prints what is not finished, and returns the exit code."""
     failures = table.failures(out, points)
     unfinished = [
         p.name for p in points if not worker.is_finished(out / worker.POINTS / p.name) and p.name not in failures

@@ -1,6 +1,5 @@
-"""The runs of a sweep as one table, a row a run and twin: CSV and Parquet."""
+"""The runs of a sweep as one table, with a row for each run and twin, in CSV and Parquet."""
 
-import os
 import pathlib
 
 import pyarrow as pa
@@ -10,14 +9,17 @@ import pyarrow.parquet
 from experiments.results.metrics import METRICS
 from experiments.sweeps import worker
 from experiments.sweeps.plan import Point
-from experiments.workdir.files import read_json
+from experiments.workdir.files import read_json, replacing
 
 CSV, PARQUET = 'table.csv', 'table.parquet'
 REFERENCE_COLUMNS = {'reference_accuracy': 'accuracy', 'reference_loss': 'loss'}
 
 
 def rows(out: pathlib.Path, points: list[Point]) -> list[dict]:
-    """The finished runs: the grid's keys and the seed as written, steps, twin, verdict, and the metrics."""
+    """Returns the rows of the finished runs.
+
+    A row has the grid's keys and the seed as written, steps, verdict, the results of the reference, twin, and METRICS.
+    """
     found = []
     for point in points:
         workdir = out / worker.POINTS / point.name
@@ -32,15 +34,14 @@ def rows(out: pathlib.Path, points: list[Point]) -> list[dict]:
 
 
 def failures(out: pathlib.Path, points: list[Point]) -> dict[str, str]:
-    """Why the runs that failed did, by point."""
+    """Returns the reasons of the runs that failed, by the name of the point."""
     reasons = {point.name: worker.failure(out / worker.POINTS / point.name) for point in points}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
 def write(out: pathlib.Path, found: list[dict]) -> None:
-    """Writes table.csv and table.parquet, each whole or not at all."""
+    """Writes the rows as table.csv and table.parquet, each whole or not at all."""
     table = pa.Table.from_pylist(found)
     for name, writer in ((CSV, pa.csv.write_csv), (PARQUET, pa.parquet.write_table)):
-        partial = out / f'.{name}.partial'
-        writer(table, str(partial))
-        os.replace(partial, out / name)
+        with replacing(out / name) as partial:
+            writer(table, str(partial))

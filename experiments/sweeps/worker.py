@@ -1,7 +1,7 @@
-"""Works through the points of a sweep, beside any number of other workers; `python -m` runs it as `OUT INDEX COUNT`.
+"""Works through the points of a sweep, beside any number of other workers; `python -m` takes `OUT INDEX COUNT`.
 
-A worker takes what no other worker holds, and at the end waits for what others hold and finishes
-what they leave. Points of one program follow each other, so that it is compiled once a worker.
+A worker takes points that no other worker holds. At the end it waits for those that others hold, and finishes what they
+leave. Points with the same program follow each other, so each worker compiles it once.
 """
 
 import pathlib
@@ -22,31 +22,31 @@ _POLL_SECONDS = 1
 
 
 def is_finished(workdir: pathlib.Path) -> bool:
-    """Whether the run of a point has ended as it should."""
+    """Returns whether the run in a workdir is finished."""
     return (workdir / 'summary.json').is_file()
 
 
 def failure(workdir: pathlib.Path) -> str | None:
-    """Why a point failed when it was last tried; None where it did not."""
+    """Returns why the run in a workdir failed when it was last tried, or None if it did not fail."""
     path = workdir / FAILURE
     return read_json(path)['reason'] if path.is_file() else None
 
 
 def read_plan(out: pathlib.Path) -> list[plan.Point]:
-    """The points of the sweep in a folder.
+    """Returns the points of the sweep in a folder.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no sweep in the folder.
     """
     planned = read_json(out / PLAN)
     return [plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags'])) for point in planned['points']]
 
 
 def work(out: pathlib.Path, index: int, count: int) -> int:
-    """Runs what is not finished; worker `index` of `count` begins where the others do not.
+    """Runs the points that are not finished; each of the `count` workers begins at another place of the plan.
 
     Returns:
-      An exit code: 0, or that of the signal that stopped it.
+      An exit code: 0, or that of the signal that stopped the worker.
     """
     planned = read_plan(out)
     start = index * len(planned) // count
@@ -70,7 +70,11 @@ def work(out: pathlib.Path, index: int, count: int) -> int:
 
 
 def _run(point: plan.Point, workdir: pathlib.Path) -> int:
-    """One run; whatever else goes wrong is noted, and the sweep goes on."""
+    """Runs one point and returns its exit code. If it fails, writes down why, so that the sweep can go on.
+
+    Raises:
+      Busy: another worker holds the point.
+    """
     print(f'--- {point.name}', flush=True)
     try:
         code = session.run(plan.resolve(point), workdir, list(point.flags), draw=False)

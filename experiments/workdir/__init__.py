@@ -1,5 +1,5 @@
-"""What a run leaves on a disk and finds there again: checkpoints (orbax's only importer), rows of metrics, a lock.
+"""What a run leaves on a disk and finds there again: checkpoints (the only importer of orbax), rows of metrics, a lock.
 
-It may import `qat`, `configs`, `errors` and `terminal`. States and rows come in; sealed files go out, and come
-back only while they are as they were written.
+It may import `qat`, `configs`, `errors` and `terminal`. States and rows come in; files go out, and checkpoints come
+back only if they are as they were written.
 """

@@ -1,4 +1,4 @@
-"""Where a run begins: at step 0, or at the newest sound checkpoint before which no row of metrics is lost."""
+"""Finds where a run begins: at step 0, or at the newest sound checkpoint before which no row of metrics is lost."""
 
 import dataclasses
 import pathlib
@@ -14,12 +14,12 @@ from experiments.workdir.records import first_lost_row, first_step, read_rows, s
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
-    """Where the training loop takes up.
+    """Where the training loop begins.
 
     Attributes:
       step: updates made so far.
-      restored: whether a checkpoint of that step is there.
-      recorded: whether the row of that step is there already, or belongs to another run.
+      restored: whether there is a checkpoint of that step.
+      recorded: whether the row of that step is written already, or belongs to the run that this one was converted from.
     """
 
     step: int = 0
@@ -28,15 +28,15 @@ class Beginning:
 
 
 def beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Beginning:
-    """Where to begin, the same for all processes; process 0 looks.
+    """Returns where to begin. Process 0 looks, and all processes get the same answer.
 
     Args:
-      workdir: of the run.
-      checkpoints: its.
-      every: steps between rows.
+      workdir: the workdir of the run.
+      checkpoints: the checkpoints of the workdir.
+      every: steps between rows of metrics.
 
     Raises:
-      UserError: the run has been somewhere that nothing leads back to.
+      UserError: the run has made steps, and there is no checkpoint to continue from.
     """
     found, failure = None, None
     if jax.process_index() == 0:

@@ -1,7 +1,7 @@
 """Checkpoints of the whole state, through orbax, as plain arrays that any number of devices can read.
 
-`checkpoints/<step>/` gets its name when all of it is written and sealed by checksums, and is read only while every
-file is as it was written. What is found damaged is set aside, never overwritten.
+`checkpoints/<step>/` gets its name when all of it is written, with checksums, and is read only if every file is as it
+was written. A damaged checkpoint is set aside, never overwritten.
 """
 
 import concurrent.futures
@@ -24,11 +24,11 @@ from qat.lockstep.tracking import Tracking
 from qat.lockstep.twins import REFERENCE
 
 _KEPT = 2
-_ARRAYS = 'state'  # orbax's folder in a checkpoint's
+_ARRAYS = 'state'  # the folder of orbax inside that of a checkpoint
 
 
 class Checkpoints:
-    """The checkpoints of a workdir; use it as a context manager, whose end waits for what is being written.
+    """The checkpoints of a workdir. It is a context manager, whose end waits for what is being written.
 
     All processes hold the same state, so process 0 writes alone.
     """
@@ -43,7 +43,7 @@ class Checkpoints:
     def __enter__(self):
         if self._primary:
             self.folder.mkdir(exist_ok=True)
-            for unfinished in self.folder.glob('.*'):  # of a process that was killed
+            for unfinished in self.folder.glob('.*'):  # left by a process that was killed
                 shutil.rmtree(unfinished)
         return self
 
@@ -52,10 +52,10 @@ class Checkpoints:
         self.wait()
 
     def save(self, state: State) -> None:
-        """Writes a checkpoint in the background; a step that is already there is left alone.
+        """Writes a checkpoint in the background, unless there is one of this step.
 
         Raises:
-          UserError: this checkpoint, or the one before, cannot be written.
+          UserError: the checkpoint before this one could not be written.
         """
         if not self._primary:
             return
@@ -68,15 +68,19 @@ class Checkpoints:
                 self._writing = self._writer.submit(self._write, step, arrays)
 
     def save_now(self, state: State) -> None:
-        """The same, and returns when it is written."""
+        """Writes a checkpoint like `save`, and returns when it is written.
+
+        Raises:
+          UserError: it, or the checkpoint before, could not be written.
+        """
         self.save(state)
         self.wait()
 
     def wait(self) -> None:
-        """Returns when nothing is being written any more.
+        """Returns when no checkpoint is being written any more.
 
         Raises:
-          UserError: it could not be written.
+          UserError: the last checkpoint could not be written.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
@@ -98,16 +102,16 @@ class Checkpoints:
             ) from None
         for old in sorted(_steps(self.folder))[:-_KEPT]:
             doomed = self.folder / f'.{old}'
-            os.replace(self.folder / str(old), doomed)  # at once, so that a kill leaves no half of one
+            os.replace(self.folder / str(old), doomed)  # in one step, so that a kill leaves no half checkpoint
             shutil.rmtree(doomed)
 
     def newest(self, at_most: float = float('inf')) -> int | None:
-        """The step of the newest sound checkpoint up to a step; None where there is no checkpoint at all.
+        """Returns the step of the newest sound checkpoint up to step `at_most`, or None if there are no checkpoints.
 
-        What is newer is set aside under another name, with a warning: it is damaged, or will be made again.
+        Newer ones are set aside under another name, with a warning: they are damaged, or will be made again.
 
         Raises:
-          UserError: there are checkpoints, and none of them will do.
+          UserError: there are checkpoints, but none that can be used.
         """
         step, passed_over = _newest_sound(self.folder, at_most)
         if step is None and passed_over:
@@ -122,34 +126,34 @@ class Checkpoints:
         return step
 
     def restore(self, step: int, like: State) -> State:
-        """A checkpoint, with the structure of `like`.
+        """Returns the state in a checkpoint, as numpy arrays in the structure of `like`.
 
         Raises:
-          UserError: it is of another structure.
+          UserError: the checkpoint has another structure.
         """
         template = jax.tree.map(np.asarray, jax.device_get(like))
         return _read(self.folder / str(step), template)
 
 
 def read_weights(workdir: str) -> tuple[dict, dict]:
-    """The reference's parameters and its model's state in the newest sound checkpoint of a run.
+    """Returns the reference's parameters and model state in the newest sound checkpoint of a run.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no sound checkpoint.
     """
     reference = read_newest('init_from', workdir)['runs'][REFERENCE]
     return reference['params'], reference.get('model_state') or {}
 
 
 def read_reference(workdir: pathlib.Path, optimizer: optax.GradientTransformation) -> State:
-    """The newest sound checkpoint of a run without its twins and what was tracked of them.
+    """Returns the state in the newest sound checkpoint of a run, without its twins and what was tracked of them.
 
     Args:
-      workdir: of the run.
-      optimizer: the reference's, for the structure of its state.
+      workdir: the workdir of the run.
+      optimizer: the optimizer of the reference, which gives the structure of its state.
 
     Raises:
-      UserError: there is none, or its optimizer is another.
+      UserError: there is no sound checkpoint, or it is of another optimizer.
     """
     found = read_newest('--from', workdir)
     reference = found['runs'][REFERENCE]
@@ -162,10 +166,14 @@ def read_reference(workdir: pathlib.Path, optimizer: optax.GradientTransformatio
 
 
 def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
-    """The newest sound checkpoint of a workdir, as nested dicts and lists of arrays; `flag` named it.
+    """Returns the newest sound checkpoint of a workdir as nested dicts and lists of arrays.
+
+    Args:
+      flag: the flag or config key that names the workdir, for messages.
+      workdir: the workdir of the run.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no sound checkpoint.
     """
     folder = pathlib.Path(workdir, 'checkpoints').absolute()
     step, passed_over = _newest_sound(folder)
@@ -182,7 +190,7 @@ def _read(folder: pathlib.Path, *template: State):
     try:
         with _checkpointer() as checkpointer:
             return checkpointer.restore(folder / _ARRAYS, *template)
-    except Exception as error:  # the files are as they were written, so it is not the user's disk
+    except Exception as error:  # the files are as they were written, so the disk is not to blame
         reason = str(error).splitlines()[0][:120]
         raise UserError(
             f'{folder} was written by another version of this program, or for another run: choose another workdir '
@@ -191,14 +199,14 @@ def _read(folder: pathlib.Path, *template: State):
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """This process by itself: none waits for the others."""
+    """Returns a checkpointer of this process alone, which does not wait for the other processes."""
     index = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(index, {index}, barrier_sync_key_prefix=f'process{index}')
     return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _newest_sound(folder: pathlib.Path, at_most: float = float('inf')) -> tuple[int | None, dict[int, str]]:
-    """The step of the newest sound checkpoint up to a step, and why newer ones are not it, by step."""
+    """Returns the step of the newest sound checkpoint up to a step, and why newer ones were passed over, by step."""
     passed_over = {}
     for step in sorted(_steps(folder), reverse=True):
         reason = checksums.damage(folder / str(step))
@@ -211,7 +219,7 @@ def _newest_sound(folder: pathlib.Path, at_most: float = float('inf')) -> tuple[
 
 
 def _check_room(folder: pathlib.Path, needed: int) -> None:
-    """Refuses to begin what the disk has no room for: tensorstore, cut short, prints pages of stack traces."""
+    """Raises OSError if the disk lacks room for so many bytes; tensorstore would print pages of stack traces."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(f'it takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left')
@@ -222,7 +230,7 @@ def _steps(folder: pathlib.Path) -> set[int]:
 
 
 def _structured(like: optax.OptState, nested: dict | list) -> optax.OptState:
-    """Nested dicts and lists as the named tuples of `like`: orbax keeps the names, but not the types."""
+    """Returns nested dicts and lists as the named tuples of `like`: orbax keeps their names, but not their types."""
 
     def find(path, _):
         found = nested

@@ -1,4 +1,4 @@
-"""A folder that can tell whether its files are as they were written."""
+"""Checksums in a folder, by which it can be told whether its files are as they were written."""
 
 import hashlib
 import json
@@ -8,13 +8,13 @@ _FILE = 'checksums.json'
 
 
 def seal(folder: pathlib.Path) -> None:
-    """Writes the SHA-256 of every file of a folder into it."""
+    """Writes checksums.json, the SHA-256 of every file of a folder, into the folder."""
     digests = {name: _digest(folder / name) for name in _files(folder)}
     (folder / _FILE).write_text(json.dumps(digests, indent=2) + '\n')
 
 
 def damage(folder: pathlib.Path) -> str | None:
-    """What is wrong with a sealed folder, the first thing found; None where every file is as it was written."""
+    """Returns the first thing that is wrong with a sealed folder, or None if every file is as it was written."""
     try:
         expected = json.loads((folder / _FILE).read_text())
         for name, digest in expected.items():

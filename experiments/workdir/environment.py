@@ -1,4 +1,4 @@
-"""What a run ran on: the command, the versions, the devices. For people; nothing depends on it."""
+"""A description, for people, of what a run ran on: the command, the versions, the devices. Nothing depends on it."""
 
 import platform
 import shlex
@@ -10,7 +10,7 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 def describe(argv: list[str], devices: list) -> dict:
-    """The content of environment.json."""
+    """Returns the content of environment.json for a command line, without the program's name, and jax devices."""
     return {
         'command': f'python -m experiments.train {shlex.join(argv)}',
         'python': platform.python_version(),
@@ -22,5 +22,5 @@ def describe(argv: list[str], devices: list) -> dict:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that numbers may depend on."""
+    """Returns the versions of the packages that numbers may depend on, by name."""
     return {package: metadata.version(package) for package in PACKAGES}

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from experiments.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to write to; then it takes the place of `path`, and a reader sees the old file or the whole new one."""
+    """Yields a path to write to, and moves it to `path` at the end: a reader sees the old file or the whole new one."""
     partial = path.with_name(f'.{path.name}.partial')
     try:
         yield partial
@@ -21,21 +21,21 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text."""
+    """Writes a text file, whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text)
 
 
 def write_json(path: pathlib.Path, content: Mapping) -> None:
-    """Writes JSON."""
+    """Writes a JSON file, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + '\n')
 
 
 def read_json(path: pathlib.Path) -> dict:
-    """Reads JSON that a run wrote.
+    """Returns the content of a JSON file that a run wrote.
 
     Raises:
-      UserError: not a JSON object.
+      UserError: the file cannot be read, or holds no JSON object.
     """
     try:
         content = json.loads(path.read_text())
@@ -47,17 +47,17 @@ def read_json(path: pathlib.Path) -> dict:
 
 
 def free_name(path: pathlib.Path) -> pathlib.Path:
-    """The path, or one with a number behind it where something has the name already."""
+    """Returns the path, or the path with a number behind it if that name is taken."""
     taken = sum(1 for _ in path.parent.glob(f'{path.name}*'))
     return path.with_name(f'{path.name}-{taken + 1}') if taken else path
 
 
 @contextlib.contextmanager
 def blame_disk(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns what the system refuses into a UserError: it is the disk, or the user's choice of a folder.
+    """Turns an OSError into a UserError: the disk is full, or the user chose a folder that cannot be written.
 
     Raises:
-      UserError: with the file, where it is known.
+      UserError: naming the file, if it is known.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""One process a workdir: a lock that a crash releases."""
+"""A lock that lets only one process work in a workdir; it is released even by a crash."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ class Busy(UserError):
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path):
-    """Holds a workdir, which exists, for this process.
+    """Holds an existing workdir for this process.
 
     Raises:
       Busy: another process holds it.

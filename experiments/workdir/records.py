@@ -1,4 +1,4 @@
-"""The rows of metrics.jsonl, their copy for TensorBoard, and which run a workdir holds."""
+"""The rows of metrics.jsonl, their copy for TensorBoard, and the checks that a workdir holds the same run."""
 
 import itertools
 import json
@@ -16,14 +16,14 @@ from experiments.terminal import warn
 from experiments.workdir.files import free_name, read_json, write_text
 
 _ROWS = 'metrics.jsonl'
-_MAY_DIFFER = {'corrupt_images', 'distributed'}  # of a run that continues: what it has seen so far is the same
-_MAY_GROW = {'num_epochs'}  # the learning rate follows the longer schedule from there on
-ORIGIN = 'origin.json'  # of a run that experiments.convert began in the middle of another
+_MAY_DIFFER = {'corrupt_images', 'distributed'}  # may change when a run continues: what it has seen stays the same
+_MAY_GROW = {'num_epochs'}  # may grow when a run continues: the learning rate then follows the longer schedule
+ORIGIN = 'origin.json'  # marks a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
 
 
 def read_rows(workdir: pathlib.Path) -> list[dict]:
-    """The rows of metrics.jsonl, in order, up to the first that cannot be read; empty where there is none."""
+    """Returns the rows of metrics.jsonl, in order, up to the first that cannot be read; none if there is no file."""
     return list(map(json.loads, _sound_lines(workdir / _ROWS)))
 
 
@@ -39,7 +39,7 @@ def _sound_lines(path: pathlib.Path) -> Iterator[bytes]:
 
 
 def set_torn_rows_aside(workdir: pathlib.Path) -> None:
-    """Keeps a copy of a metrics.jsonl that cannot be read to its end, as after a crash, with a warning."""
+    """Keeps a copy of a metrics.jsonl that cannot be read to its end, for example after a crash, and warns."""
     path = workdir / _ROWS
     if path.exists() and path.read_bytes() != b''.join(_sound_lines(path)):
         aside = free_name(path.with_name(f'{_ROWS}.set-aside'))
@@ -48,10 +48,10 @@ def set_torn_rows_aside(workdir: pathlib.Path) -> None:
 
 
 def first_lost_row(there: Container[int], begun: int, every: int) -> int:
-    """The first step whose row is due and not there: a run can go on from that step or an earlier one.
+    """Returns the first step whose row is due and missing: a run can continue from that step or an earlier one.
 
     Args:
-      there: steps of the rows.
+      there: the steps that have rows.
       begun: updates made before the run began.
       every: steps between rows.
     """
@@ -63,7 +63,7 @@ def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
     """Refuses a workdir that holds a run with another config; only num_epochs may have grown.
 
     Raises:
-      UserError: with the keys that differ.
+      UserError: naming the keys that differ.
     """
     path = workdir / 'config.json'
     if not path.exists():
@@ -82,7 +82,7 @@ def check_same_processes(workdir: pathlib.Path, processes: int) -> None:
     """Refuses to continue with another number of processes: the order of streamed data depends on it.
 
     Raises:
-      UserError: with both numbers.
+      UserError: naming both numbers.
     """
     path = workdir / 'environment.json'
     before = read_json(path).get('processes', processes) if path.exists() else processes
@@ -91,13 +91,13 @@ def check_same_processes(workdir: pathlib.Path, processes: int) -> None:
 
 
 def first_step(workdir: pathlib.Path) -> int:
-    """The updates that were made before the run began: 0, unless it was converted from another."""
+    """Returns the updates made before the run began: 0, unless it was converted from another run."""
     path = workdir / ORIGIN
     return read_json(path)['step'] if path.exists() else 0
 
 
 class NoRecords:
-    """What the processes that write no files have in place of `Records`."""
+    """The rows in memory only, for processes that write no files."""
 
     def __init__(self):
         self.rows = []
@@ -109,17 +109,17 @@ class NoRecords:
         pass
 
     def append(self, row: Mapping) -> None:
-        """Keeps a row."""
+        """Adds a row."""
         self.rows.append(dict(row))
 
 
 class Records(NoRecords):
-    """metrics.jsonl and its copy for TensorBoard, one row an evaluation.
+    """The rows in metrics.jsonl, one for each evaluation, and their copy for TensorBoard.
 
-    A run that continues from a step forgets the rows after it, for it will write them again.
+    When a run continues, the rows after its first step are dropped, because it writes them again.
 
     Args:
-      workdir: of the run.
+      workdir: the workdir of the run.
       step: updates made so far.
     """
 
@@ -135,12 +135,12 @@ class Records(NoRecords):
         self._tensorboard.close()
 
     def append(self, row: Mapping) -> None:
-        """Writes a row."""
+        """Writes a row to the disk."""
         super().append(row)
         with self.path.open('a') as file:
             file.write(_line(row))
             file.flush()
-            os.fsync(file.fileno())  # before the checkpoint of the same step
+            os.fsync(file.fileno())  # the row must be there before the checkpoint of its step
         for key, value in row.items():
             if key != 'step' and value is not None:
                 self._tensorboard.add_scalar(key, value, row['step'])
@@ -151,7 +151,10 @@ def _line(row: Mapping) -> str:
 
 
 def correlations(rows: list[dict], twin: str) -> dict[str, float | None]:
-    """Pearson's correlation of a twin's evaluations with the reference's, over all rows."""
+    """Returns, by metric, the Pearson correlation of a twin's evaluations with the reference's, over all rows.
+
+    It is None where it is not defined: for fewer than two rows, and for constants.
+    """
     return {
         name: _pearson([row[key] for row in rows], [row[f'{twin}/{key.replace("/", "_")}'] for row in rows])
         for name, key in CORRELATIONS.items()
@@ -163,5 +166,5 @@ def _pearson(x: list, y: list) -> float | None:
     try:
         # Not numpy's: its sums depend on where an array happens to lie in memory, in the last bit.
         return max(-1.0, min(1.0, statistics.correlation(*zip(*pairs))))
-    except (statistics.StatisticsError, TypeError):  # a constant, or fewer than two pairs
+    except (statistics.StatisticsError, TypeError):  # the values are constant, or fewer than two
         return None
