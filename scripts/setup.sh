@@ -16,7 +16,7 @@ find_python() {
 
 if ! cmp -s requirements.lock .venv/requirements.lock; then
   python=$(find_python)
-  packages=$(grep -c == requirements.lock)
+  packages=$(grep -c == requirements.lock || true)
   echo "Making .venv with $("$python" --version) and $packages packages (once, one to three minutes)"
   "$python" -m venv .venv || { echo 'error: this Python cannot make virtual environments (on Debian: apt install python3-venv)' >&2; exit 2; }
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock &
