@@ -161,7 +161,8 @@ def lockstep_of(model: str, devices: int) -> tuple:
     return lockstep, state, losses
 
 
-SLOW = {('transformer', 0)}  # half a minute of operations that are compiled one by one
+# Eagerly, a block's operations are compiled one by one; and one model under pmap stands for the others.
+SLOW = {('transformer', 0), ('transformer', 8), *itertools.product(('nnx_state', 'nnx_pure_dict'), (0, 2, 8))}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_random_walks(bits):
     check(reference, delayed(random, reference))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.data())
 def test_short_sequences(data):
     """All that hypothesis can think of on three codes, where stacks collapse most."""
