@@ -44,17 +44,13 @@ def measured(part: Part, folder: pathlib.Path, until: float, tiny: bool, data: p
             process.kill()
             process.wait()
             process.stdin.close()
-    if not log.stat().st_size:
+    lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
+    if not lines:
         log.unlink()
     if not code:
         return ''
-    lines = [line for line in _read(log).splitlines() if line.strip()]
     died = f'ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
     return f'{died}: {lines[-1] if lines else "it printed nothing"}'
-
-
-def _read(log: pathlib.Path) -> str:
-    return log.read_text(errors='replace') if log.exists() else ''
 
 
 def _environment(part: Part, tiny: bool) -> dict[str, str]:

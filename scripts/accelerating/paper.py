@@ -2,14 +2,12 @@
 
 import collections
 import dataclasses
-import statistics
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, from_file
+from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, from_file, permutation, scaled
 from qat.lockstep.state import State
 from qat.lockstep.twins import REFERENCE
 from scripts.accelerating.stand_ins import moments
@@ -61,15 +59,11 @@ class Experiment:
         for run in (REFERENCE, 'ste'):
             samples = [accuracies[run] for accuracies in found]
             self.session.add(f'paper-{self.name}-accuracy-{run}', f'validation accuracy of {run}, {said}', samples)
-        jitter, ste = (statistics.median(each[twin][_ERROR] for each in summaries) for twin in ('jitter', 'ste'))
-        details = {'seconds': spent, 'ste_over_jitter': ste / jitter}
-        rate = seeds * self.epochs * self.steps / spent
-        self.session.add(
-            f'paper-{self.name}-speed',
+        rate, what = (
+            seeds * self.epochs * self.steps / spent,
             f'steps a second of all seeds, compiling included, {said}',
-            [rate],
-            details=details,
         )
+        self.session.add(f'paper-{self.name}-speed', what, [rate], 'steps/s')
 
     def _trained(self, seeds: int) -> State:
         of_run = moments(self.peak, self.epochs * self.steps)
@@ -79,7 +73,7 @@ class Experiment:
         def epoch(state, moments, rows):
             def step(state, given):
                 moment, chosen = given
-                batch = {'image': _scaled(images[chosen]), 'label': labels[chosen]}
+                batch = {'image': scaled(images[chosen]), 'label': labels[chosen]}
                 return self.lockstep.step(state, batch, moment)[0], None
 
             return jax.lax.scan(step, state, (moments, rows))[0]
@@ -89,13 +83,13 @@ class Experiment:
         states = jax.jit(init)(np.arange(seeds))
         for number in range(self.epochs):
             own = of_run[number * self.steps : (number + 1) * self.steps]
-            rows = np.stack([self.rows(seed, number) for seed in range(seeds)])
+            rows = np.stack([self._rows(seed, number) for seed in range(seeds)])
             states = compiled(states, jax.tree.map(lambda *leaves: np.stack(leaves), *own), rows)
         return jax.block_until_ready(states)
 
-    def rows(self, seed: int, epoch: int) -> np.ndarray:
+    def _rows(self, seed: int, epoch: int) -> np.ndarray:
         """(steps, batch) rows of the data, the same that `experiments.data.arrays.ArrayBatches` takes."""
-        order = np.random.default_rng((seed, epoch)).permutation(len(self.arrays.labels['train']))
+        order = permutation(seed, epoch, len(self.arrays.labels['train']))
         return order[: self.steps * self.batch].reshape(self.steps, self.batch)
 
     def _accuracies(self, state: State) -> dict[str, float]:
@@ -103,11 +97,6 @@ class Experiment:
         for batch in ArrayBatches(self.arrays, 0, min(images, _EVALUATED)).validation():
             right.update(jax.device_get(self._evaluate(state, batch)['metrics']['accuracy']))
         return {run: float(right[run]) / images for run in state.runs}
-
-
-def _scaled(images: jax.Array) -> jax.Array:
-    """uint8 images as floats in [0, 1]; floats as they are."""
-    return images.astype(jnp.float32) / np.float32(255) if images.dtype == np.uint8 else images
 
 
 def _noise() -> Arrays:

@@ -32,7 +32,8 @@ def digits(session: Session, deterministic: bool, again: bool = False) -> None:
     batches = digits_batches()
     programs = DIGITS.programs(TWINS)
     state = _trained(programs, batches.train(0, batches.steps_in_data), steps)
-    digest, said = _digest(state), f'digits, {steps} steps, {_flags(deterministic)}'
+    flags = 'xla_gpu_deterministic_ops' if deterministic else 'default flags'
+    digest, said = _digest(state), f'digits, {steps} steps, {flags}'
     if again:
         _same_bytes(session, flag, deterministic, digest, said)
         return
@@ -150,7 +151,3 @@ def _against_cpu(name: str, number: float, session: Session) -> dict:
         return {}
     known = {figure['name']: figure['value'] for figure in read_json(CPU_FIGURES)['figures']}
     return {'cpu': known[name], 'difference': number - known[name]} if name in known else {}
-
-
-def _flags(deterministic: bool) -> str:
-    return 'xla_gpu_deterministic_ops' if deterministic else 'default flags'

@@ -105,7 +105,7 @@ RESNET = Workload('ResNet-50, 64x64', ResNet50, (64, 64, 3), 1000, 16, image_dty
 IMAGENET = Workload(  # batch: what one chip of 16 holds
     'ResNet-50, 224x224, bfloat16', ResNet50, (224, 224, 3), 1000, 64, jnp.bfloat16, np.uint8
 )
-_TINY_CONVNET = Workload('ConvNet, 8x8', ConvNet, (8, 8, 1), 10, 4)
+_TINY_CONVNET = Workload('ConvNet, 8x8', ConvNet, (8, 8, 1), 10, 8)
 _TINY_RESNET = Workload(
     'a block of ResNet-50, 32x32', functools.partial(ResNet50, stages=(1,)), (32, 32, 3), 10, 4, image_dtype=np.uint8
 )
