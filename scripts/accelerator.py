@@ -98,24 +98,16 @@ def check_packages() -> None:
         raise UserError(f'missing: {", ".join(missing)}; bring the wheels along, see docs/accelerator.md')
 
 
-def check_data(path: pathlib.Path | None) -> None:
-    """Reads the arrays before anything is measured.
-
-    Raises:
-      UserError: they are not what they should be.
-    """
-    from experiments.data.arrays import from_file
-
-    if path:
-        from_file(str(path))
-
-
 def begin(arguments: argparse.Namespace, argv: list[str]) -> None:
-    """The folder, and the file without this call's figures.
+    """Reads the data once; then the folder, and the file without this call's figures.
 
     Raises:
-      UserError: the folder cannot be made or written, or holds another file of that name.
+      UserError: other data; the folder cannot be made or written, or holds another file of that name.
     """
+    from experiments.data.arrays import from_file  # after `check_packages`
+
+    if arguments.data:
+        from_file(str(arguments.data))
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
         command = shlex.join(['python', '-m', 'scripts.accelerator', *argv])
@@ -162,7 +154,6 @@ def main(argv: list[str]) -> int:
             children.measure(arguments.part, arguments.out, arguments.until, arguments.tiny, arguments.data)
             return 0
         check_packages()
-        check_data(arguments.data)
         begin(arguments, argv)
     except UserError as error:
         return tell(error)

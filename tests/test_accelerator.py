@@ -21,6 +21,7 @@ from scripts.measuring import pages
 from scripts.measuring.figures import Figure, Record
 from scripts.measuring.session import Session, halving
 from scripts.measuring.workloads import IMAGENET
+from scripts.noise import save_noise
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = [path for package in ('measuring', 'accelerating') for path in (ROOT / 'scripts' / package).glob('[!_]*.py')]
@@ -114,7 +115,7 @@ def test_what_no_longer_fits_is_left_out(minutes, slow, expected, tmp_path, monk
         return ''
 
     monkeypatch.setattr(children, 'measured', measure)
-    data = pathlib.Path(stand_ins.__file__).with_name('digits.npz')
+    data = save_noise(tmp_path / 'noise.npz', (8, 8, 1), 10, training=10, validation=10)
     arguments = accelerator.parse(['--out', str(tmp_path), '--minutes', str(minutes), '--data', str(data)])
     accelerator.begin(arguments, [])
     accelerator.run(arguments, 0.0, lambda: now[0])

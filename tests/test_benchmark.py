@@ -155,9 +155,8 @@ def test_the_table_has_every_figure_and_its_limit():
     record.add(Figure('pair', 'a', [0.5, 0.7, 0.9], limit=1.05))
     record.add(Figure('odd', 'b', [2.0], 'GB', limit=3.0, bound='at least'))
     table = pages.of_benchmark(record.content)
-    assert (
-        '| odd | b | 2 GB | 2 | 2 | at least 3 | **no** |\n| pair | a | 0.7 | 0.5 | 0.9 | at most 1.05 | yes |' in table
-    )
+    assert '| odd | b | 2 GB | 2 | 2 | at least 3 | **no** |' in table
+    assert '| pair | a | 0.7 | 0.5 | 0.9 | at most 1.05 | yes |' in table
 
 
 def test_the_page_quotes_the_figures():

@@ -59,10 +59,8 @@ class Experiment:
         for run in (REFERENCE, 'ste'):
             samples = [accuracies[run] for accuracies in found]
             self.session.add(f'paper-{self.name}-accuracy-{run}', f'validation accuracy of {run}, {said}', samples)
-        rate, what = (
-            seeds * self.epochs * self.steps / spent,
-            f'steps a second of all seeds, compiling included, {said}',
-        )
+        rate = seeds * self.epochs * self.steps / spent
+        what = f'steps a second of all seeds, compiling included, {said}'
         self.session.add(f'paper-{self.name}-speed', what, [rate], 'steps/s')
 
     def _trained(self, seeds: int) -> State:

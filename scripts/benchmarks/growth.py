@@ -1,4 +1,4 @@
-"""How cost grows: of tracking with weights and with steps, of a step with twins and with devices."""
+"""How cost grows: of tracking with weights and with steps, and of a step with devices."""
 
 import itertools
 from collections.abc import Callable
@@ -10,9 +10,9 @@ import numpy as np
 from qat import estimators
 from qat.lockstep.tracking import Tracker
 from qat.lockstep.twins import REFERENCE
-from scripts.measuring.programs import alone, training
+from scripts.measuring.programs import training
 from scripts.measuring.session import Session
-from scripts.measuring.workloads import BITS, CONVNET, ESTIMATOR, TWINS
+from scripts.measuring.workloads import BITS, CONVNET, ESTIMATOR
 
 _WEIGHTS = (10**5, 10**6, 10**7)
 _LATER = 2000  # steps
@@ -53,16 +53,6 @@ def of_steps(session: Session) -> None:
     session.compare('growth-steps', what, lambda: late(steps), lambda: early(steps), limit=1.05)
 
 
-def of_twins(session: Session) -> None:
-    """A step with more twins against a run alone, a run."""
-    workload, steps = session.sized(CONVNET), session.steps
-    one = alone(workload)
-    for runs in range(2, 2 + len(TWINS)):
-        together = training(workload, TWINS[: runs - 1])
-        what = f'a step of {runs} runs in lockstep / {runs} x a run alone, {workload.what}'
-        session.compare(f'growth-twins-{runs}', what, lambda: together(steps), lambda: one(steps), 1 / runs)  # noqa: B023
-
-
 def of_devices(session: Session) -> None:
     """A paired step on more devices against one; virtual devices of a CPU share its cores."""
     workload, steps, devices = session.sized(CONVNET), session.steps, jax.local_devices()
@@ -76,6 +66,5 @@ def of_devices(session: Session) -> None:
 BENCHMARKS = {
     'growth-weights': of_weights,
     'growth-steps': of_steps,
-    'growth-twins': of_twins,
     'growth-devices': of_devices,
 }

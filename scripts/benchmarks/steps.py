@@ -20,7 +20,7 @@ def compare(
     what: str,
     measured: Callable[[Workload], Steps],
     baseline: Callable[[Workload], Steps],
-    limit: float,
+    limit: float | None,
     times: int,
     session: Session,
 ) -> None:
@@ -36,16 +36,14 @@ def separately(workload: Workload) -> Steps:
     return lambda steps: [run(steps) for run in runs]
 
 
-def seeds(session: Session) -> None:
-    """What vmap gains: pairs of many seeds, one after another, against all in one program."""
-    workload, steps = session.sized(CONVNET), session.steps
-    one, together = training(workload), programs.vmapped(workload, _SEEDS)
-    what = f'pairs of {_SEEDS} seeds one after the other / in one program, {workload.what}'
-    session.compare('convnet-seeds', what, lambda: one(steps * _SEEDS), lambda: together(steps))
+def one_seed_after_another(workload: Workload) -> Steps:
+    """Pairs of all seeds, so many steps of each."""
+    pair = training(workload)
+    return lambda steps: pair(steps * _SEEDS)
 
 
 def dispatch(session: Session) -> None:
-    """What `lax.scan` gains."""
+    """What `lax.scan` gains: a program whose number of steps is known when it is built."""
     workload, steps = session.sized(CONVNET), session.steps
     one, together = training(workload), programs.scanned(workload, steps)
     what = f'a dispatch a step / all steps of a sample in one dispatch, {workload.what}'
@@ -57,7 +55,8 @@ def profiled(name: str, workload: Workload, session: Session) -> None:
     profile(session, name, session.sized(workload))
 
 
-_twins = functools.partial(training, twins=TWINS)
+_of_all_twins = functools.partial(training, twins=TWINS)
+_seeds = functools.partial(programs.vmapped, seeds=_SEEDS)
 
 _OF_BOTH_MODELS = {
     'quantized': ('quantized step / the same model unquantized', alone, plain, 1.10, 1),
@@ -67,7 +66,18 @@ _OF_BOTH_MODELS = {
 }
 _OF_THE_CONVNET = {
     'tracking-alone': ('all tracking by itself / paired step without', programs.tracking, untracked, 0.10, 1),
-    'twins': ('four twins in lockstep / five separate runs', _twins, separately, 0.90, 1),
+    'twins': ('four twins in lockstep / five separate runs', _of_all_twins, separately, 0.90, 1),
+    'seeds': (f'pairs of {_SEEDS} seeds one after the other / in one program', one_seed_after_another, _seeds, None, 1),
+}
+_OF_MORE_TWINS = {
+    f'twins-{runs}': (
+        f'a step of {runs} runs in lockstep / {runs} x a run alone',
+        functools.partial(training, twins=TWINS[: runs - 1]),
+        alone,
+        None,
+        runs,
+    )
+    for runs in range(2, 2 + len(TWINS))
 }
 BENCHMARKS = {
     **{
@@ -75,10 +85,10 @@ BENCHMARKS = {
         for model, workload, compared in (
             ('convnet', CONVNET, {**_OF_BOTH_MODELS, **_OF_THE_CONVNET}),
             ('resnet', RESNET, _OF_BOTH_MODELS),
+            ('growth', CONVNET, _OF_MORE_TWINS),
         )
         for name, arguments in compared.items()
     },
-    'convnet-seeds': seeds,
     'convnet-dispatch': dispatch,
     'profile-convnet': functools.partial(profiled, 'profile-convnet', CONVNET),
     'profile-resnet': functools.partial(profiled, 'profile-resnet', RESNET),

@@ -52,18 +52,8 @@ class Figure:
         value, kept = statistics.median(self.samples), None
         if self.limit is not None and (judged or self.required):
             kept = bool(_BOUNDS[self.bound](value, self.limit))
-        return {
-            'name': self.name,
-            'what': self.what,
-            'value': value,
-            'samples': self.samples,
-            'unit': self.unit,
-            'limit': self.limit,
-            'bound': None if self.limit is None else self.bound,
-            'required': self.required,
-            'kept': kept,
-            'details': self.details,
-        }
+        bound = None if self.limit is None else self.bound
+        return {**dataclasses.asdict(self), 'value': value, 'bound': bound, 'kept': kept}
 
 
 class Record:
