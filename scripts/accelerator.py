@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace, start: float, clock: Callable[[], float] 
     """Measures the parts, a process each, from `start` on (seconds of the clock); returns the exit code."""
     try:
         for part in arguments.parts:
-            _measure(part, arguments, start + 60 * arguments.minutes, clock)
+            _measure(part, arguments, start, clock)
             Record(arguments.out / FILE).used(clock() - start)
     except KeyboardInterrupt:  # what is known is still shown
         Record(arguments.out / FILE).fail('the call', 'interrupted')
@@ -130,13 +130,14 @@ def run(arguments: argparse.Namespace, start: float, clock: Callable[[], float] 
     return 1 if record.content['failed'] or record.wrong() or not record.content['figures'] else 0
 
 
-def _measure(part: Part, arguments: argparse.Namespace, until: float, clock: Callable[[], float]) -> None:
+def _measure(part: Part, arguments: argparse.Namespace, start: float, clock: Callable[[], float]) -> None:
     """Measures the part where it still fits."""
-    record, seconds = Record(arguments.out / FILE), part.tiny_seconds if arguments.tiny else part.seconds
+    record, until = Record(arguments.out / FILE), start + 60 * arguments.minutes
+    seconds = part.tiny_seconds if arguments.tiny else part.seconds
     if part.needs_data and not (arguments.data or arguments.tiny):
         record.leave_out(part.name, 'needs MNIST as arrays, --data FILE.npz')
     elif fits(record, part.name, seconds, until - clock()):
-        print(f'{part.name}: {part.what}; {until - clock():.0f} s are left', flush=True)
+        print(f'{clock() - start:4.0f} s  {part.name}: {part.what}', flush=True)
         why = children.measured(part, arguments.out, until, arguments.tiny, arguments.data)
         if why:
             Record(arguments.out / FILE).fail(part.name, why)
