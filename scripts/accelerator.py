@@ -35,7 +35,6 @@ from scripts.accelerating.parts import PARTS, Part
 from scripts.measuring import pages
 from scripts.measuring.figures import Record
 from scripts.measuring.names import chosen
-from scripts.measuring.session import fits
 
 NEEDED = {
     'numpy': 'numpy',
@@ -136,7 +135,7 @@ def _measure(part: Part, arguments: argparse.Namespace, start: float, clock: Cal
     seconds = part.tiny_seconds if arguments.tiny else part.seconds
     if part.needs_data and not (arguments.data or arguments.tiny):
         record.leave_out(part.name, 'needs MNIST as arrays, --data FILE.npz')
-    elif fits(record, part.name, seconds, until - clock()):
+    elif record.fits(part.name, seconds, until - clock()):
         print(f'{clock() - start:4.0f} s  {part.name}: {part.what}', flush=True)
         why = children.measured(part, arguments.out, until, arguments.tiny, arguments.data)
         if why:

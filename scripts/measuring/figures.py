@@ -111,6 +111,12 @@ class Record:
         """What was tried and came to nothing; the figure of its name, if there is one, is another call's."""
         self._tell('failed', name, why)
 
+    def fits(self, name: str, seconds: float, left: float) -> bool:
+        """Whether something of so many seconds fits into those that are left; what does not is left out by name."""
+        if left < seconds:
+            self.leave_out(name, f'takes about {seconds:.0f} s, and {max(left, 0):.0f} s were left')
+        return left >= seconds
+
     def leave_out(self, name: str, why: str) -> None:
         """What was not tried."""
         self._tell('left_out', name, why)

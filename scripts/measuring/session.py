@@ -21,9 +21,8 @@ class Session:
       rounds: samples of a figure of times.
       steps: training steps of a sample.
       tiny: whether sizes are those for trying a measurement on two cores of a CPU.
-      until: when all must be over, in seconds of `clock`.
+      until: when all must be over, in seconds of `time.time`.
       data: what the command line gives: a data set, of a kind that the measurement knows; None without.
-      clock: seconds.
     """
 
     record: Record
@@ -32,31 +31,22 @@ class Session:
     tiny: bool = False
     until: float = math.inf
     data: pathlib.Path | None = None
-    clock: Callable[[], float] = time.time
 
     def add(self, name: str, what: str, samples: list[float], unit: str = '', **options) -> None:
         """Records a figure, see `Figure`."""
         self.record.add(Figure(name, what, samples, unit, **options))
 
-    def compare(self, name: str, what: str, measured: Callable, baseline: Callable, scale: float = 1, **options):
-        """Records the ratio of the times of two programs, both built already, times `scale`."""
-        samples = [scale * ratio for ratio in ratios(measured, baseline, self.rounds)]
-        self.add(name, what, samples, **options)
+    def compare(self, name: str, what: str, measured: Callable, baseline: Callable, **options) -> None:
+        """Records the ratio of the times of two programs, both built already."""
+        self.add(name, what, ratios(measured, baseline, self.rounds), **options)
 
     def fits(self, name: str, seconds: float) -> bool:
         """Whether something of so many seconds still fits; what does not is left out by name."""
-        return fits(self.record, name, seconds, self.until - self.clock())
+        return self.record.fits(name, seconds, self.until - time.time())
 
     def sized(self, workload):
         """The workload, or where sizes are tiny the tiny one of its model."""
         return workload.tiny() if self.tiny else workload
-
-
-def fits(record: Record, name: str, seconds: float, left: float) -> bool:
-    """Whether something of so many seconds fits into those that are left; what does not is left out by name."""
-    if left < seconds:
-        record.leave_out(name, f'takes about {seconds:.0f} s, and {max(left, 0):.0f} s were left')
-    return left >= seconds
 
 
 def seconds(program: Callable[[], object]) -> float:
