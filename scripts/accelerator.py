@@ -25,14 +25,16 @@ import pathlib
 import shlex
 import sys
 import time
+from collections.abc import Callable
 
 from experiments.errors import UserError, tell
 from experiments.setup.arguments import Parser
-from experiments.workdir.files import write_text
-from scripts.accelerating import children, shown
-from scripts.accelerating.parts import PARTS, chosen, fitting
-from scripts.accelerating.record import Record
-from scripts.benchmarks.page import filled
+from scripts.accelerating import children
+from scripts.accelerating.children import FILE
+from scripts.accelerating.parts import PARTS, Part
+from scripts.measuring import pages
+from scripts.measuring.figures import Record
+from scripts.measuring.names import chosen
 
 NEEDED = {
     'numpy': 'numpy',
@@ -59,7 +61,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--part', help=argparse.SUPPRESS)  # what a process of this command's own measures
     parser.add_argument('--until', type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    arguments.parts = chosen(arguments.only)
+    names = chosen(arguments.only, (part.name for part in PARTS))
+    arguments.parts = [part for part in PARTS if part.name in names]
     if arguments.data and not arguments.data.is_file():
         raise UserError(f'--data: there is no file {arguments.data}')
     return arguments
@@ -94,68 +97,49 @@ def check_packages() -> None:
         raise UserError(f'missing: {", ".join(missing)}; bring the wheels along, see docs/accelerator.md')
 
 
-def check_data(path: pathlib.Path | None) -> None:
-    """Reads the arrays before anything is measured.
-
-    Raises:
-      UserError: they are not what they should be.
-    """
-    from experiments.data.arrays import from_file
-
-    if path:
-        from_file(str(path))
-
-
 def begin(arguments: argparse.Namespace, argv: list[str]) -> None:
-    """The folder, and the file without this call's figures.
+    """Reads the data once; then the folder, and the file without this call's figures.
 
     Raises:
-      UserError: the folder cannot be made or written, or holds another file of that name.
+      UserError: other data; the folder cannot be made or written, or holds another file of that name.
     """
+    from experiments.data.arrays import from_file  # after `check_packages`
+
+    if arguments.data:
+        from_file(str(arguments.data))
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
         command = shlex.join(['python', '-m', 'scripts.accelerator', *argv])
-        Record(arguments.out).begin(command, arguments.minutes, arguments.tiny)
+        Record(arguments.out / FILE).begin(command, minutes=arguments.minutes, tiny=arguments.tiny, seconds=0.0)
     except OSError as error:
         raise UserError(f'--out: {error.filename}: {error.strerror}') from error
 
 
-def run(arguments: argparse.Namespace, start: float) -> int:
-    """Measures the parts, a process each, from `start` on (seconds of `time.time`); returns the exit code."""
-    until = start + 60 * arguments.minutes
+def run(arguments: argparse.Namespace, start: float, clock: Callable[[], float] = time.time) -> int:
+    """Measures the parts, a process each, from `start` on (seconds of the clock); returns the exit code."""
     try:
-        _measure(arguments, start, until)
+        for part in arguments.parts:
+            _measure(part, arguments, start, clock)
+            Record(arguments.out / FILE).used(clock() - start)
     except KeyboardInterrupt:  # what is known is still shown
-        Record(arguments.out).fail('the call', 'interrupted')
-    record = Record(arguments.out)
-    record.used(time.time() - start)
-    print(f'\n{shown.table(record.content)}')
+        Record(arguments.out / FILE).fail('the call', 'interrupted')
+    record = Record(arguments.out / FILE)  # which the processes of the parts have written
+    print(f'\n{pages.table(record.content, record.content["figures"])}')
+    print(f'{record.content["seconds"]:.0f} s of {60 * arguments.minutes:.0f}')
     return 1 if record.content['failed'] or record.wrong() or not record.content['figures'] else 0
 
 
-def _measure(arguments: argparse.Namespace, start: float, until: float) -> None:
-    for part, left_out in fitting(arguments.parts, until, time.time, arguments.tiny, arguments.data is not None):
-        if left_out:
-            Record(arguments.out).leave_out(part.name, left_out)
-            continue
-        print(f'{time.time() - start:4.0f} s  {part.name}: {part.what}', flush=True)
+def _measure(part: Part, arguments: argparse.Namespace, start: float, clock: Callable[[], float]) -> None:
+    """Measures the part where it still fits."""
+    record, until = Record(arguments.out / FILE), start + 60 * arguments.minutes
+    seconds = part.tiny_seconds if arguments.tiny else part.seconds
+    if part.needs_data and not (arguments.data or arguments.tiny):
+        record.leave_out(part.name, 'needs MNIST as arrays, --data FILE.npz')
+    elif record.fits(part.name, seconds, until - clock()):
+        print(f'{clock() - start:4.0f} s  {part.name}: {part.what}', flush=True)
         why = children.measured(part, arguments.out, until, arguments.tiny, arguments.data)
-        record = Record(arguments.out)  # which the part's process has written
         if why:
-            record.fail(part.name, why)
-        record.used(time.time() - start)
-
-
-def write_page(page: pathlib.Path, folder: pathlib.Path) -> None:
-    """Writes the section of accelerators.
-
-    Raises:
-      UserError: a page that cannot be read, or has no place for it.
-    """
-    try:
-        write_text(page, filled(page.read_text(), 'accelerator', shown.section(folder)))
-    except OSError as error:
-        raise UserError(f'--page: {error.filename}: {error.strerror}') from error
+            Record(arguments.out / FILE).fail(part.name, why)
 
 
 def main(argv: list[str]) -> int:
@@ -164,13 +148,12 @@ def main(argv: list[str]) -> int:
     try:
         arguments = parse(argv)
         if arguments.page:
-            write_page(arguments.page, arguments.out)
+            pages.fill(arguments.page, 'accelerator', pages.of_accelerators(arguments.out))
             return 0
         if arguments.part:
             children.measure(arguments.part, arguments.out, arguments.until, arguments.tiny, arguments.data)
             return 0
         check_packages()
-        check_data(arguments.data)
         begin(arguments, argv)
     except UserError as error:
         return tell(error)

@@ -4,33 +4,31 @@
 
 A name stands for all that begin with it: memory, convnet, resnet, growth, profile, mnist, command, images.
 Ratios of times are measured alternately in one process (A B A B ...) and their median counts, because absolute times
-on a shared machine mean nothing. The JSON file holds `machine` (devices, versions) and `figures`, a row each: `name`,
-`what`, `median`, `limit`, `bound` (at most | at least), `kept`, `samples`, `details`, what it was computed from,
-`command`, and `load`, the machine's before; `limit`, `bound` and `kept` are null where a figure is only reported.
-Figures of other names that were measured on the same machine stay in the file. The page is docs/performance.md: the
-command replaces the table between two of its lines, `<!-- table -->` and `<!-- end of table -->`, and nothing else.
+on a shared machine mean nothing. The JSON file holds `machine` (devices, versions), `command` and `figures`, a row
+each: `name`, `what`, `value` (the median), `samples`, `unit`, `limit`, `bound` (at most | at least), `kept`, `details`,
+what it was computed from, `command`, and `load`, the machine's before; `limit`, `bound` and `kept` are null where a
+figure is only reported. Figures of other names that were measured on the same machine stay in the file. The page is
+docs/performance.md: the command replaces the table between two of its lines, `<!-- table -->` and
+`<!-- end of table -->`, and nothing else.
 """
 
 import argparse
-import os
 import pathlib
+import shlex
 import sys
-from collections.abc import Iterable
-
-import jax
-from rich.console import Console
-from rich.table import Table
 
 from experiments.errors import UserError, tell
 from experiments.setup.arguments import Parser, count
-from experiments.workdir import environment
-from experiments.workdir.files import write_json, write_text
-from scripts.benchmarks import commands, growth, images, memory, page, profile, steps, whole
-from scripts.benchmarks.rows import Benchmark, Effort
+from scripts.benchmarks import commands, growth, images, memory, steps, whole
+from scripts.measuring import pages
+from scripts.measuring.figures import Record
+from scripts.measuring.machine import machine
+from scripts.measuring.names import chosen
+from scripts.measuring.session import Session
 
 # TensorFlow's threads last.
-_MODULES = (memory, steps, growth, profile, whole, commands, images)
-BENCHMARKS = {name: rows for module in _MODULES for name, rows in module.BENCHMARKS.items()}
+_MODULES = (memory, steps, growth, whole, commands, images)
+BENCHMARKS = {name: measure for module in _MODULES for name, measure in module.BENCHMARKS.items()}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -50,79 +48,40 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if arguments.page and not arguments.json:
         raise UserError('--page: needs --json FILE, from which the table is made')
     if arguments.page:
-        page.filled(_read(arguments.page), 'table', '')  # a page without markers is told before hours are spent
-    arguments.benchmarks = chosen(arguments.only)
+        pages.fill(arguments.page, 'table', None)  # a page without markers is told before hours are spent
+    arguments.names = chosen(arguments.only, BENCHMARKS)
     return arguments
 
 
-def chosen(names: list[str] | None) -> dict[str, Benchmark]:
-    """The benchmarks of these names, or that begin with them; all without names.
+def begin(arguments: argparse.Namespace, argv: list[str]) -> Record:
+    """The figures of an earlier call that stay.
 
     Raises:
-      UserError: a name that is none's.
+      UserError: a file that cannot be written, or is another.
     """
-    if names is None:
-        return BENCHMARKS
-    for name in names:
-        if not any(_matches(each, name) for each in BENCHMARKS):
-            raise UserError(f'--only: there is no {name!r}; there are {", ".join(BENCHMARKS)}')
-    return {each: rows for each, rows in BENCHMARKS.items() if any(_matches(each, name) for name in names)}
-
-
-def _matches(benchmark: str, name: str) -> bool:
-    return f'{benchmark}-'.startswith(f'{name}-')
-
-
-def _read(path: pathlib.Path) -> str:
+    record = Record(arguments.json)
     try:
-        return path.read_text()
+        record.begin(shlex.join(['python', '-m', 'scripts.benchmark', *argv]))
+        record.on(machine(), judged=True)
     except OSError as error:
-        raise UserError(f'--page: {path}: {error.strerror}') from error
-
-
-def shown(figures: Iterable[dict]) -> Table:
-    """The figures for people."""
-    grid = Table('what', show_lines=True)
-    for name in ('median', 'lowest', 'highest', 'limit', 'kept'):
-        grid.add_column(name, justify='right', no_wrap=True)
-    for figure in figures:
-        numbers = (figure['median'], min(figure['samples']), max(figure['samples']))
-        limit = (
-            '' if figure['limit'] is None else f'{"≥" if figure["bound"] == "at least" else "≤"} {figure["limit"]:g}'
-        )
-        kept = {True: 'yes', False: 'NO', None: ''}[figure['kept']]
-        grid.add_row(f'{figure["name"]}\n{figure["what"]}', *(f'{x:.3f}' for x in numbers), limit, kept)
-    return grid
-
-
-def machine(argv: list[str]) -> dict:
-    """What the figures were measured on."""
-    described = environment.describe(argv, jax.local_devices())
-    described['command'] = ' '.join(['python -m scripts.benchmark', *argv])
-    return {**described, 'cores': len(os.sched_getaffinity(0)), 'load': os.getloadavg()[0]}
+        raise UserError(f'--json: {arguments.json}: {error.strerror}') from error
+    return record
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     try:
         arguments = parse(argv)
+        record = begin(arguments, argv)
     except UserError as error:
         return tell(error)
-    about, console = machine(argv), Console()
-    console.print(
-        f'{about["devices"]}, {about["platform"]}, {about["cores"]} cores (load {about["load"]:.1f} before), '
-        f'jax {about["versions"]["jax"]}'
-    )
-    effort, found = Effort(arguments.rounds, arguments.steps, arguments.data_dir), []
-    for name, rows in arguments.benchmarks.items():
-        with console.status(name):
-            found += rows(effort)
-        if arguments.json:  # after each: the whole takes long
-            content = page.merged(arguments.json, about, found)
-            write_json(arguments.json, content)
-            if arguments.page:
-                write_text(arguments.page, page.filled(_read(arguments.page), 'table', page.table(content)))
-    console.print(shown(row.to_json() for row in found))
+    session = Session(record, arguments.rounds, arguments.steps, data=arguments.data_dir)
+    for name in arguments.names:
+        print(f'{name} ...', flush=True)
+        BENCHMARKS[name](session)
+        if arguments.page:  # after each: the whole takes long
+            pages.fill(arguments.page, 'table', pages.of_benchmark(record.content))
+    print(f'\n{pages.table(record.content, record.added)}')
     return 0
 
 

@@ -1,6 +1,5 @@
 """The command that measures an accelerator: it needs little, keeps what it has found, and knows what still fits."""
 
-import itertools
 import json
 import os
 import pathlib
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,23 +15,24 @@ import pytest
 from experiments.data import arrays
 from experiments.workdir.files import read_json
 from scripts import accelerator
-from scripts.accelerating import children, models, paper, parts, resnet, right, shown
-from scripts.accelerating.record import FILE, Figure, Record, Session
-from scripts.benchmarks.page import filled
+from scripts.accelerating import children, parts, resnet, right, stand_ins
+from scripts.accelerating.children import FILE
+from scripts.measuring import pages
+from scripts.measuring.figures import Figure, Record
+from scripts.measuring.session import Session, halving
+from scripts.measuring.workloads import IMAGENET
+from scripts.noise import save_noise
 
 ROOT = pathlib.Path(__file__).parent.parent
-MODULES = sorted(f'scripts.accelerating.{path.stem}' for path in (ROOT / 'scripts/accelerating').glob('[!_]*.py'))
-ABSENT = (
-    'ml_collections',
-    'tqdm',
-    'tensorboardX',
-    'matplotlib',
-    'jinja2',
-    'sklearn',
-    'tensorflow',
-    'tensorflow_datasets',
-)
+FILES = [path for package in ('measuring', 'accelerating') for path in (ROOT / 'scripts' / package).glob('[!_]*.py')]
+MODULES = ['scripts.accelerator', *(f'scripts.{path.parent.name}.{path.stem}' for path in FILES)]
+ABSENT = {
+    *('ml_collections', 'tqdm', 'tensorboardX', 'matplotlib', 'jinja2'),
+    *('sklearn', 'tensorflow', 'tensorflow_datasets'),
+}
+PARTS = [part.name for part in parts.PARTS]
 MACHINE = {'devices': '1 x x', 'platform': 'p', 'cores': 2, 'python': '3', 'versions': {'jax': '0'}, 'backend': 'gpu'}
+RIGHT = {'limit': 0, 'bound': 'exactly', 'required': True}
 LACKING = """
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
@@ -60,14 +59,14 @@ def command(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 def begun(folder: pathlib.Path, tiny: bool = False) -> Record:
-    record = Record(folder)
-    record.begin('command', 10, tiny)
-    record.on(MACHINE)
+    record = Record(folder / FILE)
+    record.begin('command', minutes=10, tiny=tiny, seconds=0.0)
+    record.on(MACHINE, judged=not tiny)
     return record
 
 
 def test_it_imports_what_a_bare_machine_has(without):
-    code = f'import importlib, sys; [importlib.import_module(name) for name in {["scripts.accelerator", *MODULES]}]'
+    code = f'import importlib; [importlib.import_module(name) for name in {MODULES}]'
     ran = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=without(*ABSENT), capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 
@@ -90,13 +89,13 @@ def test_what_is_missing_is_one_line(without, tmp_path):
     ('flags', 'said'),
     [
         (['--only', 'wrong'], "there is no 'wrong'; there are right-digits"),
-        (['--only', 'righ'], "there is no 'righ'"),
         (['--minutes', '0'], 'above 0'),
         (['--minutes', 'nan'], 'above 0'),
         (['--minutes', 'ten'], 'ten'),
         (['--data', 'nowhere.npz'], 'no file nowhere.npz'),
         (['--data', 'pyproject.toml'], 'cannot read pyproject.toml'),
         (['--page', 'nowhere.md'], '--page: nowhere.md'),
+        (['--out', 'pyproject.toml/folder'], '--out:'),
     ],
 )
 def test_a_mistake_is_one_line(flags, said, tmp_path, capsys):
@@ -105,107 +104,57 @@ def test_a_mistake_is_one_line(flags, said, tmp_path, capsys):
     assert said in error and error.count('\n') == 1 and not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
-    (tmp_path / 'file').write_text('')
-    assert accelerator.main(['--out', str(tmp_path / 'file' / 'folder')]) == 2
-    assert '--out:' in capsys.readouterr().err
-
-
-def test_names_choose_what_begins_with_them():
-    assert [part.name for part in parts.chosen(['right-digits', 'small'])] == [
-        'right-digits',
-        'right-digits-again',
-        'small',
-    ]
-    assert parts.chosen(None) == parts.PARTS
-
-
-@pytest.mark.parametrize(
-    ('minutes', 'slow', 'expected'),
-    [
-        (1, 1, ['right-digits', 'right-default']),
-        (10, 1, [part.name for part in parts.PARTS]),
-        (
-            10,
-            2,
-            ['right-digits', 'right-default', 'right-digits-again', 'right-default-again', 'right-pairs', 'resnet'],
-        ),
-    ],
-)
-def test_what_no_longer_fits_is_left_out(minutes, slow, expected):
+@pytest.mark.parametrize(('minutes', 'slow', 'expected'), [(1, 1, PARTS[:2]), (10, 1, PARTS), (10, 2, PARTS[:6])])
+def test_what_no_longer_fits_is_left_out(minutes, slow, expected, tmp_path, monkeypatch):
     """By a clock on which every part takes so many times what it is said to."""
     now, measured = [0.0], []
-    for part, left_out in parts.fitting(parts.PARTS, 60 * minutes, lambda: now[0], tiny=False, data=True):
-        if left_out:
-            assert 's were left' in left_out
-        else:
-            measured.append(part.name)
-            now[0] += slow * part.seconds
-    assert measured == expected
+
+    def measure(part, *_):
+        measured.append(part.name)
+        now[0] += slow * part.seconds
+        return ''
+
+    monkeypatch.setattr(children, 'measured', measure)
+    data = save_noise(tmp_path / 'noise.npz', (8, 8, 1), 10, training=10, validation=10)
+    arguments = accelerator.parse(['--out', str(tmp_path), '--minutes', str(minutes), '--data', str(data)])
+    accelerator.begin(arguments, [])
+    accelerator.run(arguments, 0.0, lambda: now[0])
+    left_out = {each['name']: each['why'] for each in read_json(tmp_path / FILE)['left_out']}
+    assert measured == expected and [*measured, *left_out] == PARTS
+    assert all('s were left' in why for why in left_out.values())
 
 
-def test_the_paper_needs_its_data():
-    reasons = {part.name: why for part, why in parts.fitting(parts.PARTS, 1e9, lambda: 0, tiny=False, data=False)}
-    assert [name for name, why in reasons.items() if why] == ['paper'] and '--data' in reasons['paper']
-
-
-def test_a_part_looks_at_the_clock_between_its_figures(tmp_path):
-    session = Session(begun(tmp_path), tiny=True, until=10, clock=lambda: 4)
-    assert session.fits('one', 6) and not session.fits('other', 7)
-    assert [each['name'] for each in read_json(tmp_path / FILE)['left_out']] == ['other']
+def test_what_needs_data_or_an_accelerator_is_left_out(tmp_path):
+    assert accelerator.main(['--out', str(tmp_path), '--only', 'small', 'paper']) == 1
+    content = read_json(tmp_path / FILE)
+    reasons = {each['name']: each['why'] for each in content['left_out']}
+    assert list(reasons) == ['small', 'paper'] and 'only a CPU' in reasons['small'] and '--data' in reasons['paper']
+    assert content['figures'] == [] and content['machine']['backend'] == 'cpu'
+    assert all(part.on_cpu == part.name.startswith('right-') for part in parts.PARTS)
 
 
 def test_the_file_is_whole_after_every_figure(tmp_path):
     record = begun(tmp_path)
-    record.add(Figure('fast', 'a', [1.0, 3.0, 1.1], '', limit=1.2))
-    record.add(Figure('fast', 'a', [1.3], limit=1.2, details={'b': 1}))
-    record.add(Figure('right', 'c', [0], limit=0, bound='exactly', required=True))
+    record.add(Figure('fast', 'a', [1.0, 3.0, 1.1], limit=1.2))
+    record.add(Figure('fast', 'a', [1.3], limit=1.2))
+    record.add(Figure('right', 'c', [0], **RIGHT))
     content = read_json(tmp_path / FILE)
     keys = 'machine command minutes tiny seconds figures failed left_out'
     assert set(content) == set(keys.split()) and content['machine'] == MACHINE
-    fast, exact = content['figures']
-    keys = 'name what value samples unit limit bound required kept details'
-    assert set(fast) == set(keys.split())
-    assert fast['value'] == 1.3 and fast['kept'] is False and exact['kept'] is True and record.wrong() == []
-    record.add(Figure('right', 'c', [2], limit=0, bound='exactly', required=True))
-    assert Record(tmp_path).wrong() == ['right']
+    assert [(figure['value'], figure['kept']) for figure in content['figures']] == [(1.3, False), (0, True)]
+    record.add(Figure('right', 'c', [2], **RIGHT))
+    assert Record(tmp_path / FILE).wrong() == ['right']
+    with pytest.raises(ValueError, match='not finite'):
+        Figure('bad', '', [1.0, float('nan')])
 
 
-def test_limits_of_speed_are_not_judged_on_a_cpu_or_at_tiny_sizes(tmp_path):
-    for backend, tiny in (('cpu', False), ('gpu', True)):
-        record = Record(tmp_path)
-        record.begin('command', 10, tiny)
-        record.on({**MACHINE, 'backend': backend})
-        record.add(Figure('fast', 'a', [9], limit=1))
-        record.add(Figure('right', 'a', [9], limit=1, required=True))
-        assert [figure['kept'] for figure in record.content['figures']] == [None, False]
-
-
-def test_figures_stay_while_machine_and_sizes_do(tmp_path):
+def test_tiny_figures_stand_alone_and_their_speed_is_not_judged(tmp_path):
     begun(tmp_path).add(Figure('one', '', [1]))
     assert begun(tmp_path).figure('one')
-    assert begun(tmp_path, tiny=True).figure('one') is None
-    begun(tmp_path, tiny=True).add(Figure('one', '', [1]))
-    record = Record(tmp_path)
-    record.on({**MACHINE, 'cores': 3})
-    assert record.figure('one') is None
-
-
-@pytest.mark.parametrize('samples', [[1.0, float('nan')], [float('inf')], []])
-def test_a_figure_that_is_not_finite_is_none(samples):
-    with pytest.raises(ValueError, match='not finite'):
-        Figure('bad', '', samples)
-
-
-def test_where_there_is_only_a_cpu_full_sizes_are_left_out(tmp_path):
-    Record(tmp_path).begin('command', 10, tiny=False)
-    (small,) = parts.chosen(['small'])
-    assert children.measured(small, tmp_path, time.time() + 60, False, None) == ''
-    content = read_json(tmp_path / FILE)
-    assert [each['name'] for each in content['left_out']] == ['small'] and 'only a CPU' in content['left_out'][0]['why']
-    assert content['figures'] == [] and [part.name for part in parts.PARTS if part.on_cpu] == [
-        part.name for part in parts.chosen(['right'])
-    ]
+    record = begun(tmp_path, tiny=True)
+    record.add(Figure('fast', 'a', [9], limit=1))
+    record.add(Figure('right', 'a', [9], limit=1, required=True))
+    assert [(each['name'], each['kept']) for each in record.content['figures']] == [('fast', None), ('right', False)]
 
 
 def test_a_part_that_crashes_or_hangs_has_a_reason(tmp_path):
@@ -219,9 +168,9 @@ def test_a_part_that_crashes_or_hangs_has_a_reason(tmp_path):
 @pytest.mark.parametrize(('samples', 'why', 'code'), [([0], '', 0), ([1], '', 1), ([0], 'crashed', 1)])
 def test_the_exit_code_says_whether_all_is_right(samples, why, code, tmp_path, monkeypatch, capsys):
     def measured(part, folder, *_):
-        record = Record(folder)
-        record.on(MACHINE)
-        record.add(Figure('right', '', samples, limit=0, bound='exactly', required=True))
+        record = Record(folder / FILE)
+        record.on(MACHINE, judged=True)
+        record.add(Figure('right', '', samples, **RIGHT))
         record.add(Figure('slow', '', [9], limit=1))  # a limit of speed that is not kept is a result
         return why
 
@@ -235,37 +184,35 @@ def test_the_table_is_as_wide_as_a_terminal(tmp_path):
     record.add(Figure('n' * 40, 'w' * 200, [-1.23456789e-100], 'images/second', limit=1.23456789e-5, bound='at least'))
     record.fail('part', 'why ' * 100)
     record.leave_out('other', 'x' * 100)
-    text = shown.table(record.content)
-    assert max(map(len, text.splitlines())) <= shown.WIDTH and 'failed: part' in text and 'left out: other' in text
+    text = pages.table(record.content, record.added)
+    assert max(map(len, text.splitlines())) <= pages.WIDTH and 'failed: part' in text and 'left out: other' in text
 
 
 def test_the_page_says_what_the_files_say(tmp_path):
-    record = begun(tmp_path)
+    record, page = begun(tmp_path), tmp_path / 'page.md'
     record.add(Figure('pair', 'a pair', [1.5], 'images/s', limit=1.03))
     record.leave_out('small', 'no time')
     (tmp_path / 'cpu.json').write_text('{}')
-    page = tmp_path / 'page.md'
     page.write_text('before\n<!-- accelerator -->\nold\n<!-- end of accelerator -->\nafter')
     assert accelerator.main(['--out', str(tmp_path), '--page', str(page)]) == 0
     text = page.read_text()
     assert text.startswith('before') and text.endswith('after') and 'old' not in text
-    assert '| pair | a pair | 1.5 | images/s | at most 1.03 | **NO** |' in text and 'Left out: small (no time).' in text
+    assert '| 1.5 images/s | 1.5 | 1.5 | at most 1.03 | **no** |' in text and 'Left out: small (no time).' in text
 
 
 def test_the_committed_page_and_cpu_figures():
     page, folder = ROOT / 'docs/performance.md', right.CPU_FIGURES.parent
-    assert filled(page.read_text(), 'accelerator', shown.section(folder)) == page.read_text()
+    assert pages.filled(page.read_text(), 'accelerator', pages.of_accelerators(folder)) == page.read_text()
     content = read_json(right.CPU_FIGURES)
     assert content['machine']['backend'] == 'cpu' and not content['tiny'] and not content['failed']
-    kept = {figure['name']: figure['kept'] for figure in content['figures'] if figure['required']}
-    assert all(kept.values()) and {'right-exact-deterministic', 'right-twice-deterministic'} <= set(kept)
-    assert {f'right-{twin}-default' for twin in ('ste', 'naive_ste', 'jitter', 'loss')} <= {
-        figure['name'] for figure in content['figures']
-    }
+    figures = {figure['name']: figure for figure in content['figures']}
+    assert all(figure['kept'] for figure in figures.values() if figure['required'])
+    assert figures['right-exact-deterministic']['required'] and figures['right-twice-deterministic']['required']
+    assert {f'right-{twin}-default' for twin in ('ste', 'naive_ste', 'jitter', 'loss')} <= set(figures)
 
 
 def test_digits_are_those_of_scikit_learn():
-    carried, original = models.digits(), arrays.digits(None)
+    carried, original = stand_ins.digits(), arrays.digits(None)
     for split in arrays.SPLITS:
         assert np.array_equal(carried.images[split], original.images[split])
         assert np.array_equal(carried.labels[split], original.labels[split])
@@ -273,38 +220,24 @@ def test_digits_are_those_of_scikit_learn():
     assert carried.reshuffle == original.reshuffle
 
 
-def test_the_papers_rows_are_those_of_its_batches(tmp_path):
-    labels = np.arange(20_000, dtype=np.int32)
-    images = np.zeros((20_000, 8, 8, 1), np.uint8)
-    data = arrays.Arrays(dict.fromkeys(arrays.SPLITS, images), dict.fromkeys(arrays.SPLITS, labels))
-    session = Session(begun(tmp_path), tiny=False, until=0)
-    experiment = paper._Experiment(session, data, 'sgd', *paper.RATES['sgd'])
-    batches = arrays.ArrayBatches(data, 3, paper.BATCH).train(0, experiment.steps)
-    expected = [batch['label'] for batch in itertools.islice(batches, 2 * experiment.steps)]
-    assert np.array_equal(np.concatenate([experiment._rows(3, epoch) for epoch in (0, 1)]), expected)
-
-
-def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch):
+def test_a_batch_that_does_not_fit_is_halved():
     tried = []
 
-    def measured(session, images):
+    def measured(images):
         tried.append(images)
         if images > 64:
             raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory while trying to allocate')
-        return SimpleNamespace(all=lambda: None)
 
-    monkeypatch.setattr(resnet, '_Measured', measured)
-    resnet.resnet(Session(begun(tmp_path), tiny=False, until=0))
+    halving(256, measured)
     assert tried == [256, 128, 64]
     with pytest.raises(RuntimeError, match='EXHAUSTED'):
-        monkeypatch.setattr(resnet, '_Measured', lambda *_: exec("raise RuntimeError('RESOURCE_EXHAUSTED')"))
-        resnet.resnet(Session(begun(tmp_path), tiny=False, until=0))
+        halving(256, lambda images: measured(128))
 
 
 def test_the_fraction_reached_is_of_the_chips_own_rate(tmp_path):
-    session = Session(begun(tmp_path), tiny=False, until=0)
+    session = Session(begun(tmp_path), 1, 1)
     session.add('chip-product', '', [490.0], 'TFLOP/s')
-    resnet._Measured._reached(SimpleNamespace(session=session), 'resnet-pair', 'a pair', [1000.0], runs=2)
+    resnet.Measured(session, IMAGENET).reached('resnet-pair', 'a pair', [1000.0], runs=2)
     assert session.record.figure('resnet-pair-reached')['value'] == pytest.approx(0.1)
 
 
@@ -315,12 +248,10 @@ def test_the_whole_runs_on_two_cores_of_a_bare_machine(without, tmp_path):
     content = read_json(tmp_path / 'out' / FILE)
     assert ran.returncode == 0 and not content['failed'] and not content['left_out'], ran.stdout
     assert time.monotonic() - start < 180
-    assert max(map(len, ran.stdout.splitlines())) <= shown.WIDTH
-    names = {figure['name'] for figure in content['figures']}
-    for beginning in ('right', 'chip', 'resnet', 'small', 'paper', 'profile'):
-        assert any(name.startswith(beginning) for name in names), beginning
-    wrong = [figure['name'] for figure in content['figures'] if figure['kept'] is not True and figure['required']]
-    assert not wrong and all(np.isfinite(figure['samples']).all() for figure in content['figures'])
+    assert max(map(len, ran.stdout.splitlines())) <= pages.WIDTH
+    assert {figure['name'].partition('-')[0] for figure in content['figures']} == {
+        *('right', 'chip', 'resnet', 'small', 'paper', 'profile')
+    }
 
 
 @pytest.mark.slow
@@ -341,11 +272,3 @@ def test_what_is_killed_has_kept_what_it_had(seed, tmp_path):
     assert len(json.loads(before)['figures']) >= wanted
     time.sleep(4)
     assert file.read_bytes() == before
-
-
-@pytest.mark.slow
-def test_a_quarter_of_a_minute_is_enough_for_the_first_part(tmp_path):
-    ran = command('--out', str(tmp_path), '--tiny', '--minutes', '0.25')
-    content = read_json(tmp_path / FILE)
-    assert ran.returncode in (0, 1)  # the first part may not end in time on a busy machine
-    assert {part.name for part in parts.PARTS[1:]} == {each['name'] for each in content['left_out']}

@@ -1,7 +1,5 @@
 """The benchmark counts what the hand counts, times in turn, and writes what it says it writes."""
 
-import dataclasses
-import functools
 import json
 import pathlib
 import re
@@ -11,10 +9,11 @@ import jax.numpy as jnp
 import pytest
 
 from scripts import benchmark
-from scripts.benchmarks import growth, images, memory, page, profile, rows, steps, tracing, whole
-from scripts.benchmarks.programs import repeated, shapes
-from scripts.benchmarks.rows import Effort, Row
-from scripts.benchmarks.workloads import ALONE, CONVNET, settings_of
+from scripts.benchmarks import memory
+from scripts.measuring import names, pages, session, tracing
+from scripts.measuring.figures import Figure, Record
+from scripts.measuring.session import Session
+from scripts.measuring.workloads import CONVNET, TWINS
 
 WEIGHTS = 3 * 3 * 1 * 32 + 32 + 3 * 3 * 32 * 64 + 64 + 7 * 7 * 64 * 256 + 256 + 256 * 10 + 10
 QUANTIZED = 3 * 3 * 1 * 32 + 3 * 3 * 32 * 64
@@ -23,62 +22,51 @@ STEP_AND_RANGES = 4 + 2 * 4
 MACHINE = {'devices': '1 x cpu', 'platform': 'p', 'cores': 2, 'python': '3', 'versions': {'jax': '0'}}
 PAGE, RESULTS = pathlib.Path('docs/performance.md'), pathlib.Path('docs/results')
 
-SMALL = dataclasses.replace(CONVNET, overrides={'batch_size': 8}, image_shape=(8, 8, 1))
-COMPARED = {each.name: each for each in steps.COMPARISONS if each.workload is CONVNET}
-TINY = {  # every benchmark, but for those that train a ResNet-50 in the same way
-    **benchmark.BENCHMARKS,
-    **{name: dataclasses.replace(each, workload=SMALL).rows for name, each in COMPARED.items()},
-    'memory-convnet': functools.partial(memory.rows, 'memory-convnet', SMALL),
-    'profile-convnet': functools.partial(profile.rows, 'profile-convnet', SMALL),
-}
-
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')  # TensorFlow's own
-@pytest.mark.parametrize('name', [name for name in TINY if 'resnet' not in name])
-def test_every_benchmark_runs_once(name, monkeypatch):
-    monkeypatch.setattr(growth, 'CONVNET', SMALL)
-    monkeypatch.setattr(growth, 'WEIGHTS', (100, 1000))
-    monkeypatch.setattr(whole, 'CONVNET', SMALL)
-    monkeypatch.setattr(whole, '_SIZES', {'training': 16, 'validation': 8})
-    tiny = functools.partial(settings_of, batch_size=8, steps_per_epoch=2, num_epochs=1)
-    monkeypatch.setattr(whole, 'settings_of', tiny)
-    monkeypatch.setattr(images, 'BATCH', 4)
-    monkeypatch.setattr(images, 'MEASURED_BATCHES', 2)
-    found = [row.to_json() for row in TINY[name](Effort(rounds=1, steps=2))]
+@pytest.mark.parametrize('name', benchmark.BENCHMARKS)
+def test_every_benchmark_runs_once(name):
+    record = begun(None)
+    benchmark.BENCHMARKS[name](Session(record, rounds=1, steps=2, tiny=True))
+    found = record.added
     assert found or (name == 'growth-devices' and jax.local_device_count() == 1)
     assert all(each['name'].startswith(name) and min(each['samples']) >= 0 for each in found)
+
+
+def begun(path: pathlib.Path | None, machine: dict = MACHINE) -> Record:
+    record = Record(path)
+    record.begin('command')
+    record.on(machine, judged=True)
+    return record
 
 
 def test_bytes_of_a_pair_are_those_counted_by_hand():
     histories, lags, starts, lengths = 2 * 5 * 4 * QUANTIZED, 4 * QUANTIZED, 4 * QUANTIZED, 2 * (4 + 4)
     tracking = histories + lags + starts + lengths
-    assert memory.count(shapes(CONVNET)) == {
+    assert memory.count(memory.shapes(CONVNET)) == {
         'total': 2 * RUN + tracking + STEP_AND_RANGES,
         'runs': {'reference': RUN, 'ste': RUN},
         'tracking': tracking,
         'starts': starts,
         'quantized_weights': QUANTIZED,
     }
-    assert memory.size(shapes(CONVNET, **ALONE)) == RUN + STEP_AND_RANGES
-
-
-def test_tracking_keeps_its_budget_whatever_the_twins():
-    for twins in ('ste', 'ste,naive_ste,jitter,self'):
-        without, start = memory.bytes_a_weight(memory.count(shapes(CONVNET, twins=twins)))
+    assert memory.size(memory.shapes(CONVNET, (), tracking=False)) == RUN + STEP_AND_RANGES
+    for twins in (('ste',), TWINS):  # the budget, whatever the twins
+        without, start = memory.bytes_a_weight(memory.count(memory.shapes(CONVNET, twins)))
         assert 20 < without <= memory.BYTES_A_WEIGHT_AND_RUN and start == memory.BYTES_A_WEIGHT_AND_TWIN
 
 
 def test_names_choose_what_begins_with_them():
-    assert benchmark.chosen(None) == benchmark.BENCHMARKS
-    chosen = benchmark.chosen(['command-help', 'memory-convnet', 'convnet-tracking'])
-    assert list(chosen) == ['memory-convnet', 'convnet-tracking', 'convnet-tracking-alone', 'command-help']
+    known = ['memory-convnet', 'convnet-pair', 'convnet-tracking', 'convnet-tracking-alone', 'command-help']
+    assert names.chosen(None, known) == known
+    assert names.chosen(['command-help', 'convnet-tracking'], known) == [*known[2:]]
 
 
 def test_programs_run_in_turn_and_the_first_round_is_left_out(monkeypatch):
     ran, clock = [], iter([0, 9, 9, 10, 20, 23, 23, 25, 30, 31, 31, 33])
-    monkeypatch.setattr(rows.time, 'perf_counter', lambda: next(clock))
-    assert rows.ratios(lambda: ran.append('A'), lambda: ran.append('B'), 2) == [1.5, 0.5]
+    monkeypatch.setattr(session.time, 'perf_counter', lambda: next(clock))
+    assert session.ratios(lambda: ran.append('A'), lambda: ran.append('B'), 2) == [1.5, 0.5]
     assert ''.join(ran) == 'ABABAB'
 
 
@@ -95,9 +83,9 @@ def test_a_profile_finds_the_categories():
         with jax.named_scope('tracking'):
             return weights + jnp.cumsum(weights, axis=0)
 
-    weights, images_ = jnp.ones((256, 256)), jnp.ones((64, 256))
-    compiled = jax.jit(step).lower(weights, images_).compile()
-    shares, slowest = tracing.summarised(repeated(lambda w: compiled(w, images_), weights, 3), compiled, steps=3)
+    weights, images = jnp.ones((256, 256)), jnp.ones((64, 256))
+    compiled = jax.jit(step).lower(weights, images).compile()
+    shares, slowest = tracing.summarised(lambda: jax.block_until_ready(compiled(weights, images)), compiled)
     expected = {'convolutions', 'gradients', 'elementwise', 'quantization', 'tracking', 'optimizer'}
     assert {each for each, share in shares.items() if share} - {'other'} == expected
     assert sum(shares.values()) == pytest.approx(1) and len(slowest) <= tracing.SLOWEST
@@ -135,50 +123,56 @@ def test_the_command_writes_the_documented_keys_and_the_table_alone(tmp_path, ca
     file, written = tmp_path / 'figures.json', tmp_path / 'page.md'
     argv = ['--only', 'command-help', '--rounds', '1', '--json', str(file), '--page', str(written)]
     written.write_text('a page without markers')
-    assert benchmark.main(argv) == 2 and '<!-- table -->' in capsys.readouterr().err
+    assert benchmark.main(argv) == 2 and '<!-- table -->' in capsys.readouterr().err and not file.exists()
     written.write_text('before\n<!-- table -->\nold\n<!-- end of table -->\nafter')
     assert benchmark.main(argv) == 0
     content = json.loads(file.read_text())
-    assert {'python', 'platform', 'devices', 'versions', 'cores'} <= set(content['machine'])
+    assert set(content['machine']) == {'python', 'platform', 'devices', 'versions', 'backend', 'cores'}
     (figure,) = content['figures']
-    keys = 'name what median limit bound kept samples details command load'
-    assert set(figure) == set(keys.split()) and figure['median'] == figure['samples'][0] > 0
-    text = written.read_text()
+    keys = 'name what value samples unit limit bound required kept details command load'
+    assert set(figure) == set(keys.split()) and figure['value'] == figure['samples'][0] > 0
+    text, shown = written.read_text(), capsys.readouterr().out
     assert text.startswith('before\n') and text.endswith('\nafter') and '| command-help |' in text and 'old' not in text
+    assert 'command-help' in shown and max(map(len, shown.splitlines())) <= pages.WIDTH
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    assert benchmark.main(['--only', 'command-help', '--json', str(tmp_path / 'nowhere' / 'figures.json')]) == 2
+    error = capsys.readouterr().err
+    assert '--json:' in error and error.count('\n') == 1
 
 
 def test_figures_of_other_names_stay_while_the_machine_does(tmp_path):
-    file, machine = tmp_path / 'figures.json', {**MACHINE, 'command': 'a', 'load': 0}
-    for name, median in (('one', 1.0), ('two', 2.0), ('one', 3.0)):
-        file.write_text(json.dumps(page.merged(file, machine, [Row(name, '', [median])])))
-    found = json.loads(file.read_text())['figures']
-    assert {figure['name']: figure['median'] for figure in found} == {'one': 3.0, 'two': 2.0}
-    assert page.merged(file, {**machine, 'devices': 'x'}, [])['figures'] == []
-    assert len(page.merged(file, {**machine, 'load': 5}, [])['figures']) == 2
+    file = tmp_path / 'figures.json'
+    for name, value in (('one', 1.0), ('two', 2.0), ('one', 3.0)):
+        begun(file).add(Figure(name, '', [value]))
+    assert {each['name']: each['value'] for each in begun(file).content['figures']} == {'one': 3.0, 'two': 2.0}
+    assert begun(file, {**MACHINE, 'cores': 3}).content['figures'] == []
 
 
-def test_the_table_has_every_figure_and_its_limit(tmp_path):
-    found = [Row('pair', 'a', [0.5, 0.7, 0.9], 1.05), Row('odd', 'b', [2.0], 3.0, at_least=True), Row('free', 'c', [1])]
-    table = page.table(page.merged(tmp_path / 'new.json', {**MACHINE, 'command': 'c', 'load': 0}, found))
-    assert '| pair | a | 0.700 | 0.500 | 0.900 | at most 1.05 | yes |' in table
-    assert '| odd | b | 2.000 | 2.000 | 2.000 | at least 3 | **no** |' in table
-    assert '| free | c | 1.000 | 1.000 | 1.000 |  |  |' in table
+def test_the_table_has_every_figure_and_its_limit():
+    record = begun(None)
+    record.add(Figure('pair', 'a', [0.5, 0.7, 0.9], limit=1.05))
+    record.add(Figure('odd', 'b', [2.0], 'GB', limit=3.0, bound='at least'))
+    table = pages.of_benchmark(record.content)
+    assert '| odd | b | 2 GB | 2 | 2 | at least 3 | **no** |' in table
+    assert '| pair | a | 0.7 | 0.5 | 0.9 | at most 1.05 | yes |' in table
 
 
 def test_the_page_quotes_the_figures():
     """Every decimal number and percentage of the text stands before the name of its figure, and is that figure."""
-    medians, text = {}, PAGE.read_text()
+    values, text = {}, PAGE.read_text()
     for file in RESULTS.glob('benchmark*.json'):
         setting = file.stem.removeprefix('benchmark').removeprefix('-')
         for each in json.loads(file.read_text())['figures']:
             assert any(f'{each["name"]}-'.startswith(f'{name}-') for name in benchmark.BENCHMARKS), each['name']
-            medians[f'{setting}: {each["name"]}' if setting else each['name']] = each['median']
-    written_by_hand = page.filled(page.filled(text, 'table', ''), 'accelerator', '')
+            values[f'{setting}: {each["name"]}' if setting else each['name']] = each['value']
+    written_by_hand = pages.filled(pages.filled(text, 'table', ''), 'accelerator', '')
     quoted = re.findall(r'(\d+\.\d+|\d+%)(?:\s+\(`([^`]*)`\))?', written_by_hand)
     for number, name in quoted:
         decimals = len(number.partition('.')[2])
-        expected = f'{medians[name]:.0%}' if number.endswith('%') else f'{medians[name]:.{decimals}f}'
+        expected = f'{values[name]:.0%}' if number.endswith('%') else f'{values[name]:.{decimals}f}'
         assert number == expected, name
     assert quoted
     content = json.loads((RESULTS / 'benchmark.json').read_text())
-    assert page.filled(text, 'table', page.table(content)) == text
+    assert pages.filled(text, 'table', pages.of_benchmark(content)) == text

@@ -59,26 +59,28 @@ class ArrayBatches:
             batch = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
             chosen = batch[self.share.of(self.batch_size)]
             images, labels = self.arrays.images['train'][chosen], self.arrays.labels['train'][chosen]
-            yield {'image': _scaled(images), 'label': labels}
+            yield {'image': scaled(images), 'label': labels}
 
     def validation(self) -> Iterator[Batch]:
         images, labels = self.arrays.images['validation'], self.arrays.labels['validation']
         for start in range(0, len(labels), self.batch_size):
             rows = np.arange(start, start + self.batch_size)[self.share.of(self.batch_size)]
             padded = np.minimum(rows, len(labels) - 1)
-            yield {'image': _scaled(images[padded]), 'label': labels[padded], 'mask': rows < len(labels)}
+            yield {'image': scaled(images[padded]), 'label': labels[padded], 'mask': rows < len(labels)}
 
     def _order(self, epoch: int) -> np.ndarray:
         size = len(self.arrays.labels['train'])
-        return _permutation(self.seed, epoch, size) if self.arrays.reshuffle else np.arange(size)
+        return permutation(self.seed, epoch, size) if self.arrays.reshuffle else np.arange(size)
 
 
 @functools.lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """(size,) the order of the images in an epoch, where every one is shuffled anew."""
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
-def _scaled(images: np.ndarray) -> np.ndarray:
+def scaled(images: np.ndarray) -> np.ndarray:
+    """Images, also those on a device, as float32: uint8 in [0, 1], floats as they are."""
     return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
 
 

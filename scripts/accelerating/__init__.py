@@ -1,5 +1,4 @@
-"""What `python -m scripts.accelerator` measures: an idea a file.
+"""What only `python -m scripts.accelerator` measures, and how it divides its minutes among processes.
 
-Everything here imports jax, flax, optax, orbax and numpy, what they bring along, and those modules of this project that
-need no more, so that it runs on a machine that has nothing else.
+Everything here runs on a machine that has nothing but what `scripts.measuring` needs.
 """

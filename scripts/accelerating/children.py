@@ -11,8 +11,10 @@ import time
 import traceback
 
 from scripts.accelerating.parts import PARTS, Part
-from scripts.accelerating.record import Record, Session
+from scripts.measuring.figures import Record
+from scripts.measuring.session import Session
 
+FILE = 'accelerator.json'
 DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
 _ROOT = pathlib.Path(__file__).parents[2]
 _LONGEST_BY = 3  # times what a part is said to take; then it hangs
@@ -42,17 +44,13 @@ def measured(part: Part, folder: pathlib.Path, until: float, tiny: bool, data: p
             process.kill()
             process.wait()
             process.stdin.close()
-    if not log.stat().st_size:
+    lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
+    if not lines:
         log.unlink()
     if not code:
         return ''
-    lines = [line for line in _read(log).splitlines() if line.strip()]
     died = f'ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
     return f'{died}: {lines[-1] if lines else "it printed nothing"}'
-
-
-def _read(log: pathlib.Path) -> str:
-    return log.read_text(errors='replace') if log.exists() else ''
 
 
 def _environment(part: Part, tiny: bool) -> dict[str, str]:
@@ -69,32 +67,25 @@ def _environment(part: Part, tiny: bool) -> dict[str, str]:
 
 def measure(name: str, folder: pathlib.Path, until: float, tiny: bool, data: pathlib.Path | None) -> None:
     """What the process of a part does: every one of its measures, and the reason of each that fails."""
+    from scripts.measuring.machine import machine  # jax, which the process that starts this one does without
+
     threading.Thread(target=_end_with_parent, daemon=True).start()
     (part,) = (part for part in PARTS if part.name == name)
-    record = Record(folder)
-    machine = _machine()
-    record.on(machine)
-    if machine['backend'] == 'cpu' and not (tiny or part.on_cpu):
+    record, about = Record(folder / FILE), machine()
+    on_cpu = about['backend'] == 'cpu'
+    record.on(about, judged=not (on_cpu or tiny))
+    if on_cpu and not (tiny or part.on_cpu):
         record.leave_out(name, 'jax finds only a CPU here, and --tiny is for those')
         return
+    rounds, steps = (2, 1) if tiny else (6, 5)
     for module, function, arguments in part.measures:
         try:
             found = getattr(importlib.import_module(f'scripts.accelerating.{module}'), function)
-            found(Session(record, tiny, until, data), **arguments)
+            found(Session(record, rounds, steps, tiny, until, data), **arguments)
         except Exception as error:  # whatever it is, the rest goes on
             traceback.print_exc()
             message = next(iter(str(error).splitlines()), '')
             record.fail(f'{name}: {function}', f'{type(error).__name__}: {message}')
-
-
-def _machine() -> dict:
-    import jax
-
-    from experiments.workdir import environment
-
-    about = environment.describe([], jax.local_devices())
-    kept = {key: about[key] for key in ('python', 'platform', 'devices', 'versions')}
-    return {**kept, 'backend': jax.default_backend(), 'cores': len(os.sched_getaffinity(0))}
 
 
 def _end_with_parent() -> None:

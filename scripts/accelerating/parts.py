@@ -1,9 +1,6 @@
-"""The parts of the measuring, in the order in which they are worth having, and which of them still fit."""
+"""The parts of the measuring, in the order in which they are worth having."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-
-from experiments.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,42 +57,5 @@ PARTS = (
     ),
     Part('small', 'a small model by steps a dispatch and by seeds', 60, 20, (('small', 'small', {}),)),
     Part('paper', "the paper's small experiment", 75, 25, (('paper', 'paper', {}),), needs_data=True),
-    Part('profile', 'where the time of the ResNet-50 pair goes', 120, 15, (('profiling', 'profile', {}),)),
+    Part('profile', 'where the time of the ResNet-50 pair goes', 120, 15, (('resnet', 'profiled', {}),)),
 )
-
-
-def chosen(names: list[str] | None) -> tuple[Part, ...]:
-    """The parts of these names, or that begin with them; all without names.
-
-    Raises:
-      UserError: a name that is none's.
-    """
-
-    def matches(part: Part, name: str) -> bool:
-        return f'{part.name}-'.startswith(f'{name}-')
-
-    for name in names or ():
-        if not any(matches(part, name) for part in PARTS):
-            raise UserError(f'--only: there is no {name!r}; there are {", ".join(part.name for part in PARTS)}')
-    return tuple(part for part in PARTS if names is None or any(matches(part, name) for name in names))
-
-
-def fitting(
-    parts: Iterable[Part], until: float, clock: Callable[[], float], tiny: bool, data: bool
-) -> Iterator[tuple[Part, str]]:
-    """Every part when its turn has come, with '' where it is to be measured now, otherwise why it is left out.
-
-    Args:
-      parts: in their order.
-      until: when all must be over, in seconds of `clock`, which is read before every part.
-      tiny: whether sizes are tiny.
-      data: whether MNIST is at hand.
-    """
-    for part in parts:
-        needed, left = part.tiny_seconds if tiny else part.seconds, until - clock()
-        if part.needs_data and not (data or tiny):
-            yield part, 'needs MNIST as arrays, --data FILE.npz'
-        elif left < needed:
-            yield part, f'takes about {needed:.0f} s, and {max(left, 0):.0f} s were left'
-        else:
-            yield part, ''

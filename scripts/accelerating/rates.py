@@ -3,10 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from scripts.accelerating.record import Session
-from scripts.benchmarks.rows import seconds
-
-_ROUNDS = 5
+from scripts.measuring.session import Session, timed
 
 
 def rates(session: Session) -> None:
@@ -14,25 +11,22 @@ def rates(session: Session) -> None:
     side, repeats = (256, 2) if session.tiny else (8192, 20)
     matrix = jax.random.normal(jax.random.key(0), (side, side), jnp.bfloat16)  # of ones, chips run faster
     product = jax.jit(lambda left, right: jnp.dot(left, right, preferred_element_type=jnp.bfloat16))
-    operations = 2 * side**3
-    samples = [repeats * operations / spent / 1e12 for spent in _timed(lambda: product(matrix, matrix), repeats)]
+    operations = 2 * side**3 / 1e12
     what = f'operations of a product of two bfloat16 matrices, {side}x{side}'
-    session.add('chip-product', what, samples, 'TFLOP/s')
+    _rate(session, 'chip-product', what, lambda: product(matrix, matrix), operations, repeats, 'TFLOP/s')
 
-    numbers = 2**20 if session.tiny else 2**28  # of 4 bytes
-    array = jnp.zeros(numbers, jnp.float32)
-    add = jax.jit(lambda array: array + 1)
-    samples = [repeats * 2 * array.nbytes / spent / 1e9 for spent in _timed(lambda: add(array), repeats)]
-    what = f'bytes read and written when 1 is added to every number of an array of {array.nbytes / 1e9:.3g} GB'
-    session.add('chip-copy', what, samples, 'GB/s')
+    array = jnp.zeros(2**20 if session.tiny else 2**28, jnp.float32)
+    add, size = jax.jit(lambda array: array + 1), array.nbytes / 1e9
+    what = f'bytes read and written when 1 is added to every number of an array of {size:.3g} GB'
+    _rate(session, 'chip-copy', what, lambda: add(array), 2 * size, repeats, 'GB/s')
 
 
-def _timed(dispatch, repeats: int) -> list[float]:
-    """Seconds of so many dispatches; the first round, which compiles, is left out."""
+def _rate(session: Session, name: str, what: str, dispatch, amount: float, repeats: int, unit: str) -> None:
+    """Records how much of what one dispatch does goes into a second of many."""
 
     def all_of_them():
         for _ in range(repeats):
             result = dispatch()
         jax.block_until_ready(result)
 
-    return [seconds(all_of_them) for _ in range(_ROUNDS + 1)][1:]
+    session.add(name, what, [repeats * amount / spent for spent in timed(all_of_them, session.rounds)], unit)

@@ -4,125 +4,102 @@ Every program trains on one batch of uint8 noise that is on the device already. 
 which is known for every program by itself; what the allocator says is the most of all programs together.
 """
 
-import statistics
+import dataclasses
 import time
 from collections.abc import Callable
 
 import jax
-import numpy as np
 
-from scripts.accelerating import models
-from scripts.accelerating.models import Stepping
-from scripts.accelerating.record import Session
-from scripts.benchmarks.rows import ratios, seconds
+from scripts.measuring.programs import Training, alone, plain, training, untracked
+from scripts.measuring.session import Session, halving, out_of_memory, seconds
+from scripts.measuring.tracing import profile
+from scripts.measuring.workloads import IMAGENET, Workload
 
 BATCH = 256  # images; halved until all but the four runs fit
 OPERATIONS = 2.45e10  # of a training step, an image and run; see configs/imagenet_resnet50.py
-_STEPS, _ROUNDS = 5, 6  # of a sample; of a figure
 _FIRST = 60  # seconds that the first program may take; never found out yet, and then measured
 
 
 def resnet(session: Session) -> None:
     """All of it, at the largest batch up to `BATCH` that fits."""
-    batch = 4 if session.tiny else BATCH
-    while True:
-        try:
-            _Measured(session, batch).all()
-            return
-        except Exception as error:
-            if not out_of_memory(error) or batch == 1:
-                raise
-            batch //= 2
+    halving(_largest(session), lambda images: Measured(session, _workload(session, images)).all())
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether that is why something failed; jax has no class for it."""
-    return 'RESOURCE_EXHAUSTED' in str(error) or 'out of memory' in str(error).lower()
+def profiled(session: Session) -> None:
+    """Where the time of the pair goes, at the batch that `resnet` came to in an earlier process."""
+    measured = session.record.figure('resnet-pair')
+    largest = measured['details']['batch'] if measured else _largest(session)
+    halving(largest, lambda images: profile(session, 'profile', _workload(session, images)))
 
 
-class _Measured:
-    """The figures at one batch size."""
+def _largest(session: Session) -> int:
+    return 4 if session.tiny else BATCH
 
-    def __init__(self, session: Session, images: int):
-        self.session, self.images = session, images
-        self.steps, self.rounds = (1, 2) if session.tiny else (_STEPS, _ROUNDS)
-        self.task = models.resnet(session.tiny)
-        classes, shape = self.task.model.classes, self.task.image_shape
-        # On the device from the start, so that it is not copied there for every program.
-        self.batch = jax.device_put(models.noise(images, shape, classes, np.uint8))
-        self.said = f'ResNet-50, {shape[0]}x{shape[1]}, bfloat16, batch {images}'
-        self.made: dict[str, dict] = {}
+
+def _workload(session: Session, images: int) -> Workload:
+    return dataclasses.replace(session.sized(IMAGENET), batch_size=images)
+
+
+class Measured:
+    """The figures of one workload."""
+
+    def __init__(self, session: Session, workload: Workload):
+        self.session, self.workload = session, workload
+        self.memory: dict[str, int] = {}  # bytes, by program
         self.seconds_a_program = 1 if session.tiny else _FIRST
 
     def all(self) -> None:
         """What a call is most worth comes first."""
-        plain = self._program('plain', 'a single unquantized run', 1, lambda: self._plain())
-        quantized = self._program('quantized', 'a single quantized run', 1, lambda: self._quantized(()))
-        if plain and quantized:
-            what = f'a quantized step / an unquantized one, {self.said}'
-            self._ratio('resnet-quantized-ratio', what, quantized, plain, limit=1.03)
-        pair = self._program('pair', 'a pair with all tracking', 2, lambda: self._quantized(('ste',), tracking=True))
-        if plain and pair:
-            what = f'a paired step / 2 unquantized ones, {self.said}'
-            self._ratio('resnet-pair-ratio', what, pair, plain, limit=1.03, times=2)
+        bare = self.program('plain', 'a single unquantized run', 1, plain)
+        quantized = self.program('quantized', 'a single quantized run', 1, alone)
+        if bare and quantized:
+            self.ratio('quantized', 'a quantized step / an unquantized one', quantized, bare, 1.03)
+        pair = self.program('pair', 'a pair with all tracking', 2, training)
+        if bare and pair:
+            self.ratio('pair', 'a paired step / 2 unquantized ones', pair, bare, 1.03, times=2)
         if quantized and pair:
-            ratio = self.made['pair']['total'] / (2 * self.made['quantized']['total'])
-            what = f'memory of a pair / 2 single quantized runs, {self.said}'
+            ratio = self.memory['pair'] / (2 * self.memory['quantized'])
+            what = f'memory of a pair / 2 single quantized runs, {self.workload.what}'
             self.session.add('resnet-pair-memory-ratio', what, [ratio], limit=1.10)
-        del plain, quantized  # their states make room
-        untracked = self._program('untracked', 'a pair without tracking', 2, lambda: self._quantized(('ste',)))
-        if pair and untracked:
-            what = f'a paired step with all tracking / without, {self.said}'
-            self._ratio('resnet-tracking-ratio', what, pair, untracked, limit=1.02)
-        del pair, untracked
-        self._four()
-
-    def _plain(self) -> Stepping:
-        return models.plain_step(models.resnet(self.session.tiny, axis_name=None), self.batch)
-
-    def _quantized(self, twins: tuple[str, ...], tracking: bool = False) -> Stepping:
-        return models.quantized_step(self.task, self.batch, twins, tracking)
-
-    def _four(self) -> None:
+        del bare, quantized  # their states make room
+        without = self.program('untracked', 'a pair without tracking', 2, untracked)
+        if pair and without:
+            self.ratio('tracking', 'a paired step with all tracking / without', pair, without, 1.02)
+        del pair, without
         try:
             twins = ('ste', 'naive_ste', 'jitter')
-            self._program('four', 'four runs with all tracking', 4, lambda: self._quantized(twins, tracking=True))
+            self.program('four', 'four runs with all tracking', 4, lambda workload: training(workload, twins))
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            self.session.record.leave_out('resnet-four', f'does not fit into memory with batch {self.images}')
+            self.session.record.leave_out('resnet-four', f'does not fit into memory, {self.workload.what}')
 
-    def _program(self, name: str, what: str, runs: int, build: Callable[[], Stepping]) -> Stepping | None:
+    def program(self, name: str, what: str, runs: int, build: Callable[[Workload], Training]) -> Training | None:
         """Builds a program and records its speed, memory and compile time; None where the time does not allow it."""
-        name = f'resnet-{name}'
-        if not self.session.fits(name, self.seconds_a_program * (1 + runs) / 2):
+        session, steps, said = self.session, self.session.steps, f'{what}, {self.workload.what}'
+        if not session.fits(f'resnet-{name}', self.seconds_a_program * (1 + runs) / 2):
             return None
         start = time.perf_counter()
-        stepping = build()
-        memory = stepping.memory()
-        self.made[name.removeprefix('resnet-')] = memory
-        stepping(2)  # warms up
-        times = [seconds(lambda: stepping(self.steps)) / self.steps for _ in range(self.rounds)]
-        samples = [self.images / spent for spent in times]
-        details = {'runs': runs, 'batch': self.images, 'seconds_a_step': times, **self._copied(stepping, times)}
-        said = f'{what}, {self.said}'
-        self.session.add(name, f'images a second of {said}', samples, 'images/s', details=details)
-        compiling = [stepping.compile_seconds]
-        self.session.add(f'{name}-compile', f'compiling the step of {said}', compiling, 's')
-        self._memory(name, said, memory)
-        self._reached(name, said, samples, runs)
+        program = build(self.workload).compile()
+        memory = program.memory()
+        self.memory[name], name = memory['total'], f'resnet-{name}'
+        program(2)  # warms up
+        times = [seconds(lambda: program(steps)) / steps for _ in range(session.rounds)]
+        samples = [self.workload.batch_size / spent for spent in times]
+        details = {'runs': runs, 'batch': self.workload.batch_size, 'seconds_a_step': times}
+        session.add(name, f'images a second of {said}', samples, 'images/s', details=details)
+        session.add(f'{name}-compile', f'compiling the step of {said}', [program.compile_seconds], 's')
+        allocator = jax.local_devices()[0].memory_stats() or {}
+        known = {key: allocator[key] for key in ('peak_bytes_in_use', 'bytes_limit') if key in allocator}
+        what = f'memory that XLA lays out for the step of {said}'
+        details = {**memory, 'allocator_so_far': known}
+        session.add(f'{name}-memory', what, [memory['total'] / 1e9], 'GB', details=details)
+        self.reached(name, said, samples, runs)
         if runs == 1:
             self.seconds_a_program = time.perf_counter() - start
-        return stepping
+        return program
 
-    def _memory(self, name: str, said: str, memory: dict[str, int]) -> None:
-        device = jax.local_devices()[0].memory_stats() or {}
-        known = {key: device[key] for key in ('peak_bytes_in_use', 'bytes_limit') if key in device}
-        details = {**memory, 'allocator_so_far': known}
-        what = f'memory that XLA lays out for the step of {said}'
-        self.session.add(f'{name}-memory', what, [memory['total'] / 1e9], 'GB', details=details)
-
-    def _reached(self, name: str, said: str, samples: list[float], runs: int) -> None:
+    def reached(self, name: str, said: str, samples: list[float], runs: int) -> None:
         """The fraction of the chip's own rate of products, which the same call measured."""
         chip = self.session.record.figure('chip-product')
         if chip is None or self.session.tiny:  # the operations are those of the whole network
@@ -131,18 +108,8 @@ class _Measured:
         what = f"fraction of the chip's own rate of products that {said} reaches"
         self.session.add(f'{name}-reached', what, fractions)
 
-    def _copied(self, stepping: Stepping, times: list[float]) -> dict:
-        """The bytes a second that XLA counts as read and written, over the chip's own rate of copying."""
-        counted = (stepping.compiled.cost_analysis() or {}).get('bytes accessed')
-        chip = self.session.record.figure('chip-copy')
-        if not counted or chip is None:
-            return {}
-        return {'counted_bytes_of_chip_copy': counted / statistics.median(times) / (chip['value'] * 1e9)}
-
-    def _ratio(self, name: str, what: str, measured, baseline, limit: float, times: int = 1) -> None:
-        if not self.session.fits(name, 1 if self.session.tiny else 20):
-            return
-        samples = ratios(
-            lambda: measured(self.steps), lambda: baseline(self.steps * times), 1 if self.session.tiny else self.rounds
-        )
-        self.session.add(name, what, samples, limit=limit)
+    def ratio(self, name: str, what: str, measured: Training, baseline: Training, limit: float, times: int = 1) -> None:
+        """Records two programs in turn; the baseline counts so many times."""
+        name, what, steps = f'resnet-{name}-ratio', f'{what}, {self.workload.what}', self.session.steps
+        if self.session.fits(name, 1 if self.session.tiny else 20):
+            self.session.compare(name, what, lambda: measured(steps), lambda: baseline(steps * times), limit=limit)

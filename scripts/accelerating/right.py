@@ -1,5 +1,6 @@
 """Whether the machine does it right: on real digits, in bfloat16, on all devices, and through a checkpoint."""
 
+import dataclasses
 import hashlib
 import itertools
 import math
@@ -15,11 +16,12 @@ from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import read_json
 from qat.lockstep.state import State
 from qat.lockstep.twins import REFERENCE
-from scripts.accelerating import models
-from scripts.accelerating.record import Session
+from scripts.accelerating.stand_ins import digits_batches, moments
+from scripts.measuring.session import Session
+from scripts.measuring.workloads import DIGITS, TWINS
 
 CPU_FIGURES = pathlib.Path(__file__).parents[2] / 'docs' / 'results' / 'accelerator' / 'cpu.json'
-_ERROR = 'weight_alignment_error'
+_WITH_COPY, _ERROR = ('ste', 'self'), 'weight_alignment_error'
 _PEAK = 0.01  # configs/digits.py
 _CLOSE = 0.02  # relative, of two losses that differ by rounding alone: 8 bits of mantissa, or another order of sums
 
@@ -27,10 +29,11 @@ _CLOSE = 0.02  # relative, of two losses that differ by rounding alone: 8 bits o
 def digits(session: Session, deterministic: bool, again: bool = False) -> None:
     """Five runs in lockstep on digits; `again`: only whether the state has the bytes that it had the first time."""
     steps, flag = 10 if session.tiny else 300, 'deterministic' if deterministic else 'default'
-    batches = models.digits_batches()
-    programs = _programs(models.convnet(batches.image_shape), models.TWINS)
+    batches = digits_batches()
+    programs = DIGITS.programs(TWINS)
     state = _trained(programs, batches.train(0, batches.steps_in_data), steps)
-    digest, said = _digest(state), f'digits, {steps} steps, {_flags(deterministic)}'
+    flags = 'xla_gpu_deterministic_ops' if deterministic else 'default flags'
+    digest, said = _digest(state), f'digits, {steps} steps, {flags}'
     if again:
         _same_bytes(session, flag, deterministic, digest, said)
         return
@@ -48,8 +51,8 @@ def digits(session: Session, deterministic: bool, again: bool = False) -> None:
 
 def bfloat16(session: Session) -> None:
     """A pair that computes in bfloat16, with a second copy of the reference."""
-    steps, batches = 5 if session.tiny else 100, models.digits_batches()
-    programs = _programs(models.convnet(batches.image_shape, jnp.bfloat16), ('ste', 'self'))
+    steps, batches = 5 if session.tiny else 100, digits_batches()
+    programs = dataclasses.replace(DIGITS, dtype=jnp.bfloat16).programs(_WITH_COPY)
     state = _trained(programs, batches.train(0, batches.steps_in_data), steps)
     loss, found = float(state.runs[REFERENCE].loss) / steps, programs.lockstep.summary(state)
     what = f'numbers of the twin self that are not exactly the reference, digits, {steps} steps in bfloat16'
@@ -63,7 +66,7 @@ def devices(session: Session) -> None:
     batch = {key: array[: 16 * len(all_devices)] for key, array in _digits_batch().items()}
     states = []
     for some in (all_devices, all_devices[:1]):
-        programs = _programs(models.convnet((8, 8, 1)), ('ste', 'self'), some)
+        programs = DIGITS.programs(_WITH_COPY, some)
         states.append(_trained(programs, itertools.repeat(batch), steps))
     losses = [float(state.runs[REFERENCE].loss) / steps for state in states]
     details = {'devices': len(all_devices), 'losses': losses}
@@ -79,7 +82,7 @@ def checkpoint(session: Session) -> None:
     """Trained on this machine's CPU, saved, restored to the accelerator, trained, saved, and restored to the CPU."""
     here, there = jax.local_devices(backend='cpu')[:1], jax.local_devices()[:1]
     batch, steps = _digits_batch(), 3
-    sides = [_programs(models.convnet((8, 8, 1)), ('ste', 'self'), side) for side in (here, there)]
+    sides = [DIGITS.programs(_WITH_COPY, side) for side in (here, there)]
     with jax.default_device(here[0]):
         state, changed, losses = _trained(sides[0], itertools.repeat(batch), steps), 0, []
     for programs in (sides[1], sides[0]):
@@ -96,20 +99,16 @@ def checkpoint(session: Session) -> None:
     _right(session, 'right-checkpoint', what, changed, {'losses': losses}, required=True)
 
 
-def _programs(task, twins, some: list | None = None) -> Programs:
-    return Programs(models.lockstep(task, twins), task, some or jax.local_devices()[:1])
-
-
 def _trained(programs: Programs, batches, steps: int, state: State | None = None) -> State:
     """So many steps further; from the beginning without a state."""
     state = programs.placed(programs.init(jax.random.key(0))) if state is None else state
-    for moment, batch in zip(models.moments(_PEAK, steps), batches):
+    for moment, batch in zip(moments(_PEAK, steps), batches):
         state = programs.step(state, moment, programs.sharded(batch))
     return state
 
 
 def _digits_batch() -> dict[str, np.ndarray]:
-    batch = next(models.digits_batches().train(0, 15))
+    batch = next(digits_batches().train(0, 15))
     repeated = {key: np.concatenate([array] * 10) for key, array in batch.items()}
     return repeated if len(jax.local_devices()) > 6 else batch
 
@@ -152,7 +151,3 @@ def _against_cpu(name: str, number: float, session: Session) -> dict:
         return {}
     known = {figure['name']: figure['value'] for figure in read_json(CPU_FIGURES)['figures']}
     return {'cpu': known[name], 'difference': number - known[name]} if name in known else {}
-
-
-def _flags(deterministic: bool) -> str:
-    return 'xla_gpu_deterministic_ops' if deterministic else 'default flags'

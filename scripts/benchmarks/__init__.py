@@ -1,4 +1,4 @@
-"""What `python -m scripts.benchmark` measures: programs of this project timed against others, and what they take.
+"""What only `python -m scripts.benchmark` measures: training steps, memory, growth, a whole run, commands and images.
 
-A benchmark is a function from an effort to rows, listed by name.
+A module lists its measurements by name in `BENCHMARKS`; each is a function of a `scripts.measuring.session.Session`.
 """

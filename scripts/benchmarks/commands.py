@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from scripts.benchmarks.rows import Effort, Row, seconds
+from scripts.measuring.session import Session, timed
 
 ROUNDS = 5  # at most: they take seconds, and differ little
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -45,14 +45,13 @@ def _start(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen([*_TRAIN, *arguments], cwd=_ROOT, env=environment, **silent)
 
 
-def rows(name: str, what: str, wait: Callable[[], None], limit: float, effort: Effort) -> Iterator[Row]:
-    """The row of one command."""
-    wait()  # files come from the disk the first time
-    yield Row(name, what, [seconds(wait) for _ in range(min(ROUNDS, effort.rounds))], limit)
+def waiting(name: str, what: str, wait: Callable[[], None], limit: float, session: Session) -> None:
+    """The figure of one command; the first round, in which files come from the disk, is left out."""
+    session.add(name, what, timed(wait, min(ROUNDS, session.rounds)), limit=limit)
 
 
 BENCHMARKS = {
-    name: functools.partial(rows, name, what, wait, limit)
+    name: functools.partial(waiting, name, what, wait, limit)
     for name, what, wait, limit in (
         ('command-first-step', 'seconds from the command to the first step, digits', first_step, 12),
         ('command-help', 'seconds of --help', usage, 2),

@@ -15,27 +15,27 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+from configs import imagenet_resnet50
 from experiments.data import prepared
 from experiments.data.batches import ALONE
 from experiments.data.imagenet import ImageNet
+from experiments.setup.settings import resolve
 from scripts import make_tiny_imagenet
-from scripts.benchmarks.rows import Effort, Row
-from scripts.benchmarks.workloads import IMAGENET
+from scripts.measuring.session import Session
 
-BATCH, MEASURED_BATCHES = 64, 12
 _MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-def recipe(data_dir: str, size: int) -> Iterator[tuple]:
+def recipe(data_dir: str, size: int, batch: int) -> Iterator[tuple]:
     """Batches of Flax's recipe."""
     tf, tfds = prepared.import_tensorflow(), prepared.import_tfds()
     options = tf.data.Options()
     options.threading.private_threadpool_size = 48  # as there
     skip = {'image': tfds.decode.SkipDecoding()}
     stream = tfds.builder('imagenet2012', data_dir=data_dir).as_dataset(split='train', decoders=skip)
-    stream = stream.with_options(options).repeat().shuffle(16 * BATCH, seed=0)
+    stream = stream.with_options(options).repeat().shuffle(16 * batch, seed=0)
     stream = stream.map(functools.partial(_preprocessed, tf, size), tf.data.AUTOTUNE)
-    return stream.batch(BATCH, drop_remainder=True).prefetch(10).as_numpy_iterator()
+    return stream.batch(batch, drop_remainder=True).prefetch(10).as_numpy_iterator()
 
 
 def _preprocessed(tf, size: int, example: dict) -> tuple:
@@ -65,27 +65,28 @@ def _preprocessed(tf, size: int, example: dict) -> tuple:
     return (image - tf.constant(_MEAN)) / tf.constant(_DEVIATION), example['label']
 
 
-def ours(data_dir: str) -> ImageNet:
+def ours(data_dir: str, batch: int) -> ImageNet:
     """This project's batches."""
-    return ImageNet(IMAGENET.settings(data_dir=data_dir, batch_size=BATCH).config, ALONE)
+    config = imagenet_resnet50.get_config()
+    config.update({'data_dir': data_dir, 'batch_size': batch})
+    return ImageNet(resolve(config).config, ALONE)
 
 
-def speed(batches: Iterator[tuple]) -> dict[str, float]:
+def speed(batches: Iterator[tuple], measured: int) -> dict[str, float]:
     """Images a second of a fresh stream, from its first batch on; and of processor time, a core's share."""
     next(batches)
     start, used = time.perf_counter(), time.process_time()
-    images = sum(len(images) for images, _ in itertools.islice(batches, MEASURED_BATCHES))
+    images = sum(len(images) for images, _ in itertools.islice(batches, measured))
     elapsed, used = time.perf_counter() - start, time.process_time() - used
     return {'images_per_second': images / elapsed, 'images_per_core_second': images / used}
 
 
 @contextlib.contextmanager
-def data(directory: pathlib.Path | None) -> Iterator[str]:
-    """Where ImageNet lies prepared: the given directory, or a temporary one with a tiny set."""
+def data(directory: pathlib.Path | None, images: int) -> Iterator[str]:
+    """Where ImageNet lies prepared: the given directory, or a temporary one with so few images."""
     if directory is not None:
         yield str(directory)
         return
-    images = (1 + MEASURED_BATCHES) * BATCH  # an epoch is a round, with the batch that fills the pipeline
     with tempfile.TemporaryDirectory() as made:
         with contextlib.redirect_stdout(sys.stderr):
             if make_tiny_imagenet.main([f'--out={made}', f'--train={images}', '--validation=1']):
@@ -93,23 +94,27 @@ def data(directory: pathlib.Path | None) -> Iterator[str]:
         yield made
 
 
-def rows(effort: Effort) -> Iterator[Row]:
+def images(session: Session) -> None:
     """The rate of this project's batches over the recipe's: by the clock, and by processor time."""
-    with data(effort.data_dir) as directory:
-        batches = ours(directory)
+    batch, measured = (4, 2) if session.tiny else (64, 12)
+    # An epoch of the tiny set is a round, with the batch that fills the pipeline.
+    with data(session.data, (1 + measured) * batch) as directory:
+        batches = ours(directory, batch)
         streams: dict[str, Callable[[], Iterator]] = {
             'ours': lambda: batches.train(0, batches.steps_in_data),
-            'recipe': lambda: recipe(directory, batches.image_shape[0]),
+            'recipe': lambda: recipe(directory, batches.image_shape[0], batch),
         }
-        rounds = [{name: speed(stream()) for name, stream in streams.items()} for _ in range(effort.rounds + 1)][1:]
-    details = {'cores': len(os.sched_getaffinity(0)), 'batch_size': BATCH, 'rounds': rounds}
+        rounds = [
+            {name: speed(stream(), measured) for name, stream in streams.items()} for _ in range(session.rounds + 1)
+        ][1:]
+    details = {'cores': len(os.sched_getaffinity(0)), 'batch_size': batch, 'rounds': rounds}
     for name, key, of in (
         ('images', 'images_per_second', 'a second'),
         ('images-core', 'images_per_core_second', 'a second of a core'),
     ):
         samples = [round_['ours'][key] / round_['recipe'][key] for round_ in rounds]
         what = f'ImageNet images {of}, ours / plain tf.data recipe'
-        yield Row(name, what, samples, 1.0, at_least=True, details=details)
+        session.add(name, what, samples, limit=1.0, bound='at least', details=details)
 
 
-BENCHMARKS = {'images': rows}
+BENCHMARKS = {'images': images}

@@ -4,17 +4,21 @@ Neither needs the memory: nothing is run.
 """
 
 import functools
-from collections.abc import Iterator
 
 import jax
-from jax.stages import Compiled
 
-from scripts.benchmarks.programs import State, lowered, shapes
-from scripts.benchmarks.rows import Effort, Row
-from scripts.benchmarks.workloads import ALONE, CONVNET, IMAGENET, PAIR, Workload
+from qat.lockstep.state import State
+from scripts.measuring.programs import alone, training
+from scripts.measuring.session import Session
+from scripts.measuring.workloads import CONVNET, IMAGENET, PAIR, Workload
 
 BYTES_A_WEIGHT_AND_RUN, BYTES_A_WEIGHT_AND_TWIN = 24, 4  # what tracking may take; the second is v(0)
 _PAIR_TO_TWO_RUNS = 1.10
+
+
+def shapes(workload: Workload, twins=PAIR, **options) -> State:
+    """The state before the first step, without its numbers."""
+    return jax.eval_shape(workload.programs(twins, **options).init, jax.random.key(0))
 
 
 def size(tree) -> int:
@@ -40,29 +44,22 @@ def bytes_a_weight(counted: dict) -> tuple[float, float]:
     return (counted['tracking'] - counted['starts']) / weights / runs, counted['starts'] / weights / (runs - 1)
 
 
-def laid_out(compiled: Compiled) -> dict:
-    """Bytes of a compiled step: what goes in (the state is overwritten in place), what is computed in between."""
-    found = compiled.memory_analysis()
-    beside = found.output_size_in_bytes - found.alias_size_in_bytes
-    parts = {'arguments': found.argument_size_in_bytes, 'temporary': found.temp_size_in_bytes, 'outputs_beside': beside}
-    return {**parts, 'total': sum(parts.values())}
-
-
-def rows(name: str, workload: Workload, effort: Effort) -> Iterator[Row]:
-    """Three rows: what tracking takes a weight, for v(0) and for the rest, and what a pair takes of a device."""
-    counted = count(shapes(workload, **PAIR))
+def memory(name: str, workload: Workload, session: Session) -> None:
+    """Three figures: what tracking takes a weight, for v(0) and for the rest, and what a pair takes of a device."""
+    workload = session.sized(workload)
+    counted = count(shapes(workload))
     without, start = bytes_a_weight(counted)
     what = f'bytes of tracking, a quantized weight and run, v(0) apart, {workload.what}'
-    yield Row(f'{name}-tracking', what, [without], BYTES_A_WEIGHT_AND_RUN, details=counted)
+    session.add(f'{name}-tracking', what, [without], limit=BYTES_A_WEIGHT_AND_RUN, details=counted)
     what = f'bytes of v(0), a quantized weight and twin, {workload.what}'
-    yield Row(f'{name}-start', what, [start], BYTES_A_WEIGHT_AND_TWIN)
-    single, pair = (laid_out(lowered(workload, **of).compile()) for of in (ALONE, PAIR))
-    ratio = pair['total'] / (2 * single['total'])
+    session.add(f'{name}-start', what, [start], limit=BYTES_A_WEIGHT_AND_TWIN)
+    single, pair = (build(workload).compile().memory() for build in (alone, training))
+    ratio, details = pair['total'] / (2 * single['total']), {'single': single, 'pair': pair}
     what = f'device memory of a pair / 2 single runs, {workload.what}'
-    yield Row(f'{name}-pair', what, [ratio], _PAIR_TO_TWO_RUNS, details={'single': single, 'pair': pair})
+    session.add(f'{name}-pair', what, [ratio], limit=_PAIR_TO_TWO_RUNS, details=details)
 
 
 BENCHMARKS = {
-    name: functools.partial(rows, name, workload)
+    name: functools.partial(memory, name, workload)
     for name, workload in (('memory-convnet', CONVNET), ('memory-resnet', IMAGENET))
 }

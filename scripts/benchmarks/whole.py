@@ -4,44 +4,45 @@ import contextlib
 import io
 import pathlib
 import tempfile
-from collections.abc import Iterator
 
 from configs import mnist
-from experiments.training import session
+from experiments.setup.settings import resolve
+from experiments.training import session as run
 from qat.lockstep.twins import computed_by
-from scripts.benchmarks.rows import Effort, Row, seconds
-from scripts.benchmarks.steps import unquantized
-from scripts.benchmarks.workloads import CONVNET, settings_of
+from scripts.measuring.programs import plain
+from scripts.measuring.session import Session, seconds, timed
+from scripts.measuring.workloads import CONVNET
 from scripts.noise import save_noise
 
 _SIZES = {'training': 60_000, 'validation': 10_000}  # MNIST's
+_TINY_SIZES, _TINY_RUN = {'training': 16, 'validation': 8}, {'batch_size': 8, 'steps_per_epoch': 2, 'num_epochs': 1}
 _BARE_STEPS = 40
 
 
-def rows(effort: Effort) -> Iterator[Row]:
+def whole(session: Session) -> None:
     """Seconds of the run, from reading the data to the report, a step and run, over those of a bare step.
 
     One run, which takes minutes; the bare steps are timed before and after it.
     """
+    sizes = _TINY_SIZES if session.tiny else _SIZES
+    workload = session.sized(CONVNET)
+    bare = plain(workload)
     with tempfile.TemporaryDirectory() as folder:
-        noise = save_noise(pathlib.Path(folder, 'noise.npz'), CONVNET.image_shape, CONVNET.classes, **_SIZES)
-        settings = settings_of(mnist, dataset=str(noise))
-        _, steps = settings.steps(_SIZES['training'] // settings.config.batch_size)
-        runs = 1 + len(set(computed_by(settings.twins).values()))
-        bare = unquantized(CONVNET, _BARE_STEPS)
-
-        def whole():
-            with contextlib.redirect_stdout(io.StringIO()):
-                session.run(settings, pathlib.Path(folder, 'run'), [])
-
-        bare_seconds = [seconds(bare) for _ in range(effort.rounds)]
-        whole_seconds = seconds(whole)
-        bare_seconds += [seconds(bare) for _ in range(effort.rounds)]
-    bare_step = [each / _BARE_STEPS for each in bare_seconds]
-    samples = [whole_seconds / (steps * runs) / each for each in bare_step]
-    details = {'steps': steps, 'runs': runs, 'seconds': whole_seconds, 'seconds_of_a_bare_step': bare_step}
+        noise = save_noise(pathlib.Path(folder, 'noise.npz'), workload.image_shape, workload.classes, **sizes)
+        config = mnist.get_config()
+        config.update({'dataset': str(noise), **(_TINY_RUN if session.tiny else {})})
+        settings = resolve(config)
+        spent = timed(lambda: bare(_BARE_STEPS), session.rounds)
+        with contextlib.redirect_stdout(io.StringIO()):
+            elapsed = seconds(lambda: run.run(settings, pathlib.Path(folder, 'run'), []))
+        spent += timed(lambda: bare(_BARE_STEPS), session.rounds)
+    _, steps = settings.steps(sizes['training'] // settings.config.batch_size)
+    runs = 1 + len(set(computed_by(settings.twins).values()))
+    bare_step = [each / _BARE_STEPS for each in spent]
+    samples = [elapsed / (steps * runs) / each for each in bare_step]
+    details = {'steps': steps, 'runs': runs, 'seconds': elapsed, 'seconds_of_a_bare_step': bare_step}
     what = 'configs/mnist.py from data to report, a step and run / a bare step of the same ConvNet'
-    yield Row('mnist-whole', what, samples, limit=1.15, details=details)
+    session.add('mnist-whole', what, samples, limit=1.15, details=details)
 
 
-BENCHMARKS = {'mnist-whole': rows}
+BENCHMARKS = {'mnist-whole': whole}

@@ -2,7 +2,6 @@
 
 The trace names the compiled program's instructions. The program's text says beside an instruction what JAX calls the
 operation it came from, with the named scopes around it: `jit(step)/transpose(jvp(ConvNet))/conv1/conv_general_dilated`.
-It imports jax and nothing else.
 """
 
 import collections
@@ -13,7 +12,11 @@ from collections.abc import Callable
 
 import jax
 from jax.profiler import ProfileData, ProfileOptions
-from jax.stages import Compiled, Lowered
+from jax.stages import Compiled
+
+from scripts.measuring.programs import training
+from scripts.measuring.session import Session
+from scripts.measuring.workloads import Workload
 
 CATEGORIES = {
     'convolutions': 'convolutions and dense layers, forward',
@@ -29,16 +32,24 @@ _PRODUCTS = ('conv_general_dilated', 'dot_general')
 _WRITTEN_PRODUCTS = (' convolution(', ' dot(', '"__cudnn$conv', '"__cublas$')  # as compilers write them
 _INSTRUCTION = re.compile(r'\s+(?:ROOT )?%(\S+) = (.*?)(?:, metadata=\{op_name="([^"]*)".*)?$')
 
-SLOWEST = 10
+TRACES, SLOWEST = 3, 10
 # GPUs launch a graph of kernels as a whole, and its trace would name none of them.
 _KERNEL_BY_KERNEL = {'xla_gpu_enable_command_buffer': ''}
 
 Times = dict[str, float]  # milliseconds by instruction
 
 
-def compiled_for_traces(step: Lowered) -> Compiled:
-    """The program, compiled so that a trace names every instruction."""
-    return step.compile(compiler_options=_KERNEL_BY_KERNEL if jax.default_backend() == 'gpu' else None)
+def profile(session: Session, name: str, workload: Workload) -> None:
+    """Of a pair's step, a figure a category, a sample a trace; with each, those of the slowest instructions in it."""
+    options = _KERNEL_BY_KERNEL if jax.default_backend() == 'gpu' else None
+    pair, steps = training(workload).compile(options), session.steps
+    pair(2)  # warms up
+    traces = [summarised(lambda: pair(steps), pair.compiled, steps) for _ in range(min(TRACES, session.rounds))]
+    _, slowest = traces[-1]
+    for each, explained in CATEGORIES.items():
+        what = f'share of the time of all instructions: {explained}, {workload.what}'
+        details = {'slowest': [instruction for instruction in slowest if instruction['category'] == each]}
+        session.add(f'{name}-{each}', what, [shares[each] for shares, _ in traces], details=details)
 
 
 def summarised(
