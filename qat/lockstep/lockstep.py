@@ -34,7 +34,8 @@ class Lockstep:
         With `has_state`: `loss(params, model_state, batch) -> (scalar, new model_state)`.
       optimizer: any optax transformation, whose transfer class is then found by probing it; or a
         `qat.optimizers.Optimizer`, which takes its learning rate from `Moment`.
-      estimator: a call such as 'dsq(k=6.5)', see `qat.slopes`; or a `qat.estimators.Estimator`, which has its bits.
+      estimator: a call such as 'dsq(k=6.5)', see `qat.slopes`; or a slope of your own, a function of that form; or a
+        `qat.estimators.Estimator`, which has its bits.
       bits: of the quantizer: an integer, or a function from a weight's path to one.
       quantized: the path of a leaf of the parameters, such as 'Dense_0/kernel' -> whether it is quantized.
       twins: names, see `qat.lockstep.twins`.
@@ -56,7 +57,7 @@ class Lockstep:
         self,
         loss: Callable,
         optimizer: optax.GradientTransformation | Optimizer,
-        estimator: str | Estimator,
+        estimator: str | Callable | Estimator,
         bits: int | Callable[[str], int] | None = None,
         *,
         quantized: Callable[[str], bool],

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from qat import Lockstep, Moment, optimizers, trajectory, weights
-from qat.estimators import from_slope, make
+from qat.estimators import Estimator, from_slope, make
 from qat.lockstep.evaluation import Examined
 from qat.lockstep.finiteness import complaint, finite
 from qat.lockstep.twins import NAMES, REFERENCE
@@ -110,7 +110,7 @@ def batches(shape, count: int, seed: int = 0):
 
 
 def of_mlp(optimizer=None, estimator='dsq', bits=2, **options) -> Lockstep:
-    if not callable(bits) and not isinstance(estimator, str):
+    if not callable(bits) and isinstance(estimator, Estimator):
         bits = None
     optimizer = optax.sgd(0.1) if optimizer is None else optimizer
     return Lockstep(mlp()[1], optimizer, estimator, bits, **{'quantized': is_kernel, **options})
@@ -299,6 +299,21 @@ def test_the_learning_rate_of_jitter_is_a_hundredth_higher():
 def test_ste_is_its_own_twin(optimizer):
     lockstep = of_mlp(optimizer, 'ste', twins=('ste',))
     assert lockstep.summary(trained(lockstep, 10)[-1])['ste']['weight_alignment_error'] == 0
+
+
+def test_a_slope_of_ones_own():
+    def steep(r, *, height=1.5):
+        return height - jnp.abs(r)
+
+    lockstep = of_mlp(estimator=functools.partial(steep, height=2.0), bits=lambda path: 2 if 'first' in path else 3)
+    states = trained(lockstep, 3)
+    estimators = lockstep.plan(states[0].runs[REFERENCE].params).estimators
+    assert {layer: (str(own), own.bits) for layer, own in estimators.items()} == {
+        'first': ('steep(height=2.0)', 2),
+        'second': ('steep(height=2.0)', 3),
+    }
+    assert alpha(estimators['first']) == pytest.approx(1 / (2 * np.log(2 / 1.5)), rel=1e-6)
+    assert lockstep.summary(states[-1])['self']['weight_alignment_error'] == 0
 
 
 def test_bits_may_differ_from_weight_to_weight():
@@ -539,6 +554,8 @@ REFUSED = {
     'twin': ({'twins': ('stee',)}, "unknown twin 'stee': did you mean 'ste'"),
     'twin twice': ({'twins': ('ste', 'ste')}, "'ste' is listed twice"),
     'estimator': ({'estimator': 'dqs'}, "unknown estimator 'dqs': did you mean 'dsq'"),
+    'no estimator': ({'estimator': 3}, 'must be a call'),
+    'slope': ({'estimator': lambda r: r[:3]}, 'must return floats shaped like r'),
     'argument': ({'estimator': 'dsq(q=1)'}, "unknown argument of estimator 'dsq' 'q'"),
     'no bits': ({'bits': None}, 'give the bits of the quantizer'),
     'bits': ({'bits': 9}, r'bits must be an integer in 1\.\.8'),
