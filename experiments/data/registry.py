@@ -32,7 +32,7 @@ class Dataset:
 
 
 def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10) -> Dataset:
-    """A data set that `read(config)` gives as arrays."""
+    """A data set that `read(config)` gives as arrays; shape and classes are for those who ask without the data."""
     return Dataset(
         lambda config, share: ArrayBatches(read(config), config.seed, config.batch_size, share),
         lambda config, model_of: Classification(model_of(classes), image_shape),
