@@ -87,6 +87,6 @@ def range_rules(ranges: str | RangeRule | Mapping[str, str | RangeRule]) -> Call
 def _range_rule(given: str | RangeRule) -> RangeRule:
     if callable(given):
         return given
-    if given not in RANGE_RULES:
-        raise ValueError(unknown('range', given, RANGE_RULES))
+    if not isinstance(given, str) or given not in RANGE_RULES:
+        raise ValueError(unknown('range', str(given), RANGE_RULES))
     return RANGE_RULES[given]
