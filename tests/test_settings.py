@@ -77,7 +77,7 @@ def test_comments_list_what_there_is():
     comments = dict(re.findall(r'config\.(\w+) = .*?  # (.*)', pathlib.Path('configs/common.py').read_text()))
     named = {'dataset': DATASETS, 'model': MODELS, 'range': RANGE_RULES, 'compute_dtype': DTYPES}
     for key, registry in named.items():
-        assert set(registry) <= set(re.findall(r'\w+', comments[key])), key
+        assert set(registry) <= set(re.findall(r'\w+', comments[key])), f'the comment of {key}'
     coupled = {name for name, family in FAMILIES.items() if family.decay == 'coupled'}
     assert coupled == set(re.findall(r'\w+', comments['weight_decay'].split(';')[0])) - {'coupled', 'for'}
 
