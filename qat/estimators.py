@@ -126,7 +126,9 @@ def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> E
       ValueError: an argument the function does not take or lacks; or it raises, or returns anything
         but finite numbers shaped like `r`.
     """
-    estimator = _bind(name or slope.__name__, bits, Entry(slope), parameters)
+    function = getattr(slope, 'func', slope)  # of a functools.partial
+    name = name or getattr(function, '__name__', type(slope).__name__)
+    estimator = _bind(name, bits, Entry(slope), parameters)
     try:
         hash(estimator)  # it is static in compiled programs
     except TypeError as error:

@@ -7,6 +7,9 @@ theorems 1 and 2, and what follows from their proofs):
   identity  nothing changes: coordinates are normalised, so a slope cancels;
   none      no recipe is known.
 
+To add one: a builder `_name(learning_rate, decay, *, arguments)` and its line in `FAMILIES`. `qat.probe` finds the
+class of any optax transformation, and tests/qat/test_optimizers.py compares that with what the line says.
+
 Placement `gradient` is the usual one: the slope multiplies the gradient. Placement `update`: the
 optimizer sees the plain STE gradient and the slope multiplies the optimizer's output.
 """
@@ -117,7 +120,8 @@ class _Family:
       transfer_class: under placement `gradient`, without weight decay.
       decay: 'coupled' (added to the gradient), 'decoupled' or 'unsupported'.
       memory: the argument that is the decay of the second moment, or its value; None where there is no such moment.
-      moments: the power of the gradient with which a field of its state grows; fields that do not grow are left out.
+      moments: by the name of a field of its optax state, the power of the gradient with which that grows, read by
+        `experiments.convert`; fields that do not grow are left out.
     """
 
     build: Callable

@@ -11,6 +11,10 @@ arguments with a default are its parameters. It may also take, without a default
 the last two make it *not covered* by the theorem of arXiv 2405.05171: there s depends on the
 weight alone. What happens outside the range [-R, R] is a clip rule's (`qat.clipping`): every slope is 0 there, `mad`
 alone excepted.
+
+To add one: the function here, under `@_entry(parameter=domain, ...)`, and, if you know the integral of 1/s, that in
+`qat.theory.closed_forms`; without it quadrature finds alpha and M. The first line of its docstring cites, `Verdict:`
+says whether the theorem covers it. tests/qat/test_estimators.py and test_theory.py each want a line in a table.
 """
 
 import dataclasses
@@ -48,6 +52,8 @@ CATALOGUE: dict[str, Entry] = {}
 
 
 def _entry(*, clip: ClipRule = CLIP, resolve: Callable = Entry.resolve, integral: Callable | None = None, **domains):
+    """Puts the function below it into the catalogue; `integral` is `Entry.closed_form`, `domains` its `Interval`s."""
+
     def register(slope: Callable) -> Callable:
         CATALOGUE[slope.__name__] = Entry(slope, domains, clip, resolve, integral)
         return slope

@@ -19,6 +19,22 @@ def all_paths(params) -> list[str]:
     return [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
 
 
+def check_floats(params) -> None:
+    """Refuses leaves of which there is no gradient.
+
+    Raises:
+      ValueError: with the path of one.
+    """
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = getattr(leaf, 'dtype', None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            what = type(leaf).__name__ if dtype is None else dtype
+            raise ValueError(
+                f'parameters must be arrays of floats, {_path(keys)!r} is {what}: keep it in the batch or, with '
+                'has_state, in the model state'
+            )
+
+
 def select(params, quantized: Callable[[str], bool]) -> Paths:
     """The paths that are quantized, by layer.
 

@@ -17,6 +17,8 @@ from qat.models.convnet import ConvNet
 from scripts import prepare_mnist
 from tests.tiny_imagenet import make
 
+FETCHED = {'mnist', 'fashion_mnist', 'imagenet2012'}  # not there by themselves
+
 
 def config(**values):
     defaults = {'dataset': 'digits', 'data_dir': '', 'seed': 0, 'batch_size': 100, 'model': 'resnet50'}
@@ -49,6 +51,16 @@ def test_digits():
     assert images.min() >= 0 and images.max() == 1
     assert set(np.unique(images * 16)) <= set(range(17))
     assert epoch(batches, 0) == epoch(batches, 5)  # a fixed permutation
+
+
+@pytest.mark.parametrize('name', sorted(registry.DATASETS.keys() - FETCHED))
+def test_a_data_set_in_memory_is_the_same_twice_and_can_be_trained_on(name):
+    one, two = (registry.load(config(dataset=name)).arrays for _ in range(2))
+    for split in SPLITS:
+        images, labels = one.images[split], one.labels[split]
+        assert images.dtype in (np.uint8, np.float32) and images.shape[1:] == one.images['train'].shape[1:]
+        assert labels.shape == (len(images),) and labels.dtype == np.int32 and labels.min() >= 0
+        assert (images == two.images[split]).all() and (labels == two.labels[split]).all()
 
 
 def test_an_epoch_shows_every_example_once_and_each_epoch_anew():

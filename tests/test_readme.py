@@ -37,6 +37,16 @@ def test_these_are_all_programs_of_the_readme():
     assert len(PROGRAMS) == 2 and len(blocks('python')) == 3
 
 
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text())
+    missing = [link for link in links if '://' not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
 @pytest.mark.slow
 def test_every_command_runs_in_order(tmp_path):
     """In a copy of what is committed, in one shell for each block; the environment is the one that is there."""

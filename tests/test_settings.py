@@ -1,5 +1,8 @@
 """From a config to its objects: schedule, length, and the warnings a setting deserves."""
 
+import pathlib
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,8 +11,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import digits, imagenet_resnet50
+from experiments.data.registry import DATASETS
 from experiments.errors import UserError
-from experiments.setup.settings import resolve
+from experiments.setup.settings import DTYPES, MODELS, resolve
+from qat.optimizers import FAMILIES
+from qat.ranges import RANGE_RULES
 
 
 def settings(**overrides):
@@ -59,6 +65,21 @@ def test_a_resolved_config_names_every_parameter_and_resolves_to_itself():
     once = settings(estimator='dsq', optimizer='adam').config
     assert (once.estimator, once.optimizer) == ('dsq(k=6.5)', 'adam(b1=0.9, b2=0.999, eps=1e-08)')
     assert resolve(once).config.to_dict() == once.to_dict()
+
+
+def test_a_model_of_the_catalogue_takes_arguments():
+    model = settings(model='convnet(dtype="bfloat16")').model(7)
+    assert (model.dtype, model.classes) == ('bfloat16', 7)
+
+
+def test_comments_list_what_there_is():
+    """A key whose values are names says so in its comment, with all of them."""
+    comments = dict(re.findall(r'config\.(\w+) = .*?  # (.*)', pathlib.Path('configs/common.py').read_text()))
+    named = {'dataset': DATASETS, 'model': MODELS, 'range': RANGE_RULES, 'compute_dtype': DTYPES}
+    for key, registry in named.items():
+        assert set(registry) <= set(re.findall(r'\w+', comments[key])), f'the comment of {key}'
+    coupled = {name for name, family in FAMILIES.items() if family.decay == 'coupled'}
+    assert coupled == set(re.findall(r'\w+', comments['weight_decay'].split(';')[0])) - {'coupled', 'for'}
 
 
 def of_resnet(**overrides):

@@ -32,7 +32,7 @@ class Dataset:
 
 
 def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10) -> Dataset:
-    """Returns a data set in memory; `read` is a function of the config that returns its arrays."""
+    """Returns a data set in memory: `read(config)` gives its arrays, shape and classes answer without reading them."""
     return Dataset(
         lambda config, share: ArrayBatches(read(config), config.seed, config.batch_size, share),
         lambda config, model_of: Classification(model_of(classes), image_shape),

@@ -1,4 +1,8 @@
-"""The metrics of a twin at the end of a run: their names, what they mean, and where they are shown."""
+"""The metrics of a twin at the end of a run: every name once, what it means, and where it is shown.
+
+The numbers themselves are made in `experiments.data.classification` (of every validation example) and in
+`qat.trajectory` (of every quantized weight); summary.json has them all, tables and reports those with a name here.
+"""
 
 import dataclasses
 

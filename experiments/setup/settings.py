@@ -29,7 +29,7 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 # He-uniform initial weights fill the range of that name.
 _CONV = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())
-MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}
+MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}  # what they are given: `Settings.model`
 KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
 
 _NAME = re.compile(r'\w[\w.-]*')
@@ -199,9 +199,10 @@ def _model(text: str) -> Callable[..., nn.Module]:
     file, colon, call = text.partition(':')
     if colon:
         return users.load_model(file, call)
-    if text not in MODELS:
-        raise ValueError(calls.unknown('model', text, [*MODELS, 'FILE.py:MODEL(...)']))
-    return MODELS[text]
+    name, arguments = calls.parse(text)
+    if name not in MODELS:
+        raise ValueError(calls.unknown('model', name, [*MODELS, 'FILE.py:MODEL(...)']))
+    return users.with_fields(MODELS[name], arguments)
 
 
 def _check_numbers(config) -> None:

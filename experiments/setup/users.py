@@ -52,10 +52,19 @@ def load_model(file: str, call: str) -> Callable[..., nn.Module]:
     found = _named(file, name)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(f'{name} of {file} is not a flax.linen.Module')
+    return with_fields(found, arguments)
+
+
+def with_fields(model_class: type[nn.Module], arguments: dict) -> Callable[..., nn.Module]:
+    """The Flax module with these fields given.
+
+    Raises:
+      ValueError: a field that it does not have.
+    """
     for key in arguments:
-        if key not in fields(found):
-            raise ValueError(calls.unknown(f'field of {name}', key, fields(found)))
-    return functools.partial(found, **arguments)
+        if key not in fields(model_class):
+            raise ValueError(calls.unknown(f'field of {model_class.__name__}', key, fields(model_class)))
+    return functools.partial(model_class, **arguments) if arguments else model_class
 
 
 def fields(model_class: Callable[..., nn.Module]) -> list[str]:

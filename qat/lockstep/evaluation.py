@@ -14,7 +14,7 @@ class Examined:
     """What a model makes of a batch; every array is (examples,).
 
     Attributes:
-      metrics: by name, float or bool.
+      metrics: by name, float or bool; the same names for every run. Their means are what is reported.
       predictions: integers; equal ones are the same prediction.
       correct: bool, whether each is right.
     """

@@ -34,7 +34,8 @@ class Lockstep:
         With `has_state`: `loss(params, model_state, batch) -> (scalar, new model_state)`.
       optimizer: any optax transformation, whose transfer class is then found by probing it; or a
         `qat.optimizers.Optimizer`, which takes its learning rate from `Moment`.
-      estimator: a call such as 'dsq(k=6.5)', see `qat.slopes`; or a `qat.estimators.Estimator`, which has its bits.
+      estimator: a call such as 'dsq(k=6.5)', see `qat.slopes`; or a slope of your own, a function of that form; or a
+        `qat.estimators.Estimator`, which has its bits.
       bits: of the quantizer: an integer, or a function from a weight's path to one.
       quantized: the path of a leaf of the parameters, such as 'Dense_0/kernel' -> whether it is quantized.
       twins: names, see `qat.lockstep.twins`.
@@ -56,7 +57,7 @@ class Lockstep:
         self,
         loss: Callable,
         optimizer: optax.GradientTransformation | Optimizer,
-        estimator: str | Estimator,
+        estimator: str | Callable | Estimator,
         bits: int | Callable[[str], int] | None = None,
         *,
         quantized: Callable[[str], bool],
@@ -68,6 +69,12 @@ class Lockstep:
         kernel_learning_rate_factor: float = 1.0,
         track_change_points: bool = True,
     ):
+        if not callable(quantized):
+            raise ValueError(f'quantized must be a function, path -> whether it is quantized, not {quantized!r}')
+        if not (isinstance(optimizer, Optimizer) or (hasattr(optimizer, 'init') and hasattr(optimizer, 'update'))):
+            raise ValueError(f"optimizer must be one of optax or qat.optimizer('sgd'), not {optimizer!r}")
+        if isinstance(twins, str):
+            raise ValueError(f'twins must be several names, as in ({twins!r},), not a text')
         self.loss = loss if has_state else _without_state(loss)
         self.axis_name = axis_name
         self.spec = Spec(
@@ -86,8 +93,9 @@ class Lockstep:
         """What every run does, for a parameter tree of arrays or shapes; worked out once for a structure.
 
         Raises:
-          ValueError: no weight is quantized, or a twin that has no recipe.
+          ValueError: no weight is quantized, a leaf that no gradient exists of, or a twin that has no recipe.
         """
+        weights.check_floats(params)
         leaves, structure = jax.tree.flatten(params)
         key = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         if key not in self._plans:
@@ -102,7 +110,11 @@ class Lockstep:
           model_state: with `has_state`, what goes into the loss besides.
         """
         self.plan(params)  # outside of the compiled part, so that what it refuses has a short traceback
-        return jax.jit(self._init)(params, {} if model_state is None else model_state)
+        state = jax.jit(self._init)(params, {} if model_state is None else model_state)
+        for layer, range in state.ranges.items():
+            if not isinstance(range, jax.core.Tracer) and not bool(((range > 0) & jnp.isfinite(range)).all()):
+                raise ValueError(f'the range of {layer!r} must be positive and finite; `ranges` takes other rules')
+        return state
 
     def _init(self, params, model_state) -> State:
         plan = self.plan(params)
@@ -135,6 +147,7 @@ class Lockstep:
         Returns:
           The new state, and the loss of the reference and of every twin, scalars by name.
         """
+        _check_one(state)
         plan = self.plan(state.runs[REFERENCE].params)
         updated = {
             name: self._update(plan, run, state.runs[name], state.ranges, moment, batch)
@@ -179,12 +192,14 @@ class Lockstep:
 
     def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
         """By listed twin: the metrics of its trajectory so far, on the host; None for what does not exist."""
+        _check_one(state)
         plan = self.plan(state.runs[REFERENCE].params)
         measured = jax.device_get(jax.jit(self.measure)(state))
         return {name: trajectory.summarize(measured[run].values()) for name, run in plan.computed_by.items()}
 
     def verdict(self, state: State) -> str:
         """Whether the estimator is STE in disguise, and why, in words."""
+        _check_one(state)
         plan = self.plan(state.runs[REFERENCE].params)
         distinct = dict.fromkeys(plan.estimators.values())
         alphas = [alpha_if_covered(estimator) for estimator in distinct]
@@ -199,10 +214,7 @@ class Lockstep:
     def _update(self, plan: Plan, run: Run, before: RunState, ranges, moment: Moment, batch) -> tuple:
         def loss_of(params):
             rounded = self._rounded(plan, run, params, ranges, moment.progress)
-            loss, model_state = self.loss(rounded, before.model_state, batch)
-            if jnp.shape(loss) != ():
-                raise ValueError(f'the loss must be a scalar, it has shape {jnp.shape(loss)}')
-            return loss, model_state
+            return _checked(self.loss(rounded, before.model_state, batch))
 
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
         (loss, model_state), gradients = self._mean_over_devices(results)
@@ -211,7 +223,8 @@ class Lockstep:
             updates, opt_state = optimizer.update(gradients, before.opt_state, before.params)
             updates = self._adjusted(plan, run, updates, before.params, ranges, moment.progress)
             params = optax.apply_updates(before.params, updates)
-        return RunState(params, model_state, opt_state, jnp.where(moment.first, 0, before.loss) + loss), loss
+        sum_of_losses = jnp.where(moment.first, 0, before.loss) + jnp.asarray(loss, jnp.float32)
+        return RunState(params, model_state, opt_state, sum_of_losses), loss
 
     def _adjusted(self, plan: Plan, run: Run, updates, params, ranges, progress):
         """The optimizer's output, times the slope under placement 'update', times the recipe's factor."""
@@ -232,13 +245,22 @@ class Lockstep:
 
     def _mean_over_devices(self, tree):
         """The mean of floats over devices; XLA's CPU backend would copy even what a single device has by itself."""
-        if self.axis_name is None or jax.lax.axis_size(self.axis_name) == 1:
+        if self.axis_name is None or self._devices() == 1:
             return tree
 
         def mean(leaf):
             return jax.lax.pmean(leaf, self.axis_name) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
         return jax.tree.map(mean, tree)
+
+    def _devices(self) -> int:
+        try:
+            return jax.lax.axis_size(self.axis_name)
+        except NameError:
+            raise ValueError(
+                f'axis_name={self.axis_name!r}: run the step under jax.pmap(..., axis_name={self.axis_name!r}), '
+                'or leave axis_name out'
+            ) from None
 
     def _tracker(self, plan: Plan) -> Tracker:
         quantizers = {layer: estimator.quantizer for layer, estimator in plan.estimators.items()}
@@ -247,6 +269,30 @@ class Lockstep:
 
     def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
         return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}
+
+
+def _check_one(state) -> None:
+    if not isinstance(state, State):
+        raise ValueError(f'the state must be that of `init` or of the step before, not {type(state).__name__}')
+    if jnp.ndim(state.step):
+        raise ValueError(
+            f'a state with a leading axis of {jnp.shape(state.step)[0]}, of devices or seeds: take one of them, as in '
+            'jax.tree.map(lambda leaf: leaf[0], state)'
+        )
+
+
+def _checked(returned) -> tuple:
+    """(loss, model state), where the loss is a scalar that has a gradient."""
+    if not (isinstance(returned, tuple) and len(returned) == 2):
+        raise ValueError('with has_state the loss must return (scalar, new model state)')
+    loss, model_state = returned
+    if not jax.tree_util.all_leaves([loss]) or loss is None:
+        raise ValueError(f'the loss must be a scalar, it is a {type(loss).__name__}; what else it returns is not kept')
+    if jnp.shape(loss) != ():
+        raise ValueError(f'the loss must be a scalar, it has shape {jnp.shape(loss)}')
+    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise ValueError(f'the loss must be a real number, it is {jnp.result_type(loss)}')
+    return loss, model_state
 
 
 def _without_state(loss: Callable) -> Callable:

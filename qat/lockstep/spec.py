@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 
 from qat.calls import unknown
-from qat.estimators import Estimator, parse
+from qat.estimators import Estimator, from_slope, parse
 from qat.lockstep import twins
 from qat.optimizers import check_placement
 from qat.ranges import RANGE_RULES, RangeRule
@@ -41,19 +41,24 @@ class Spec:
         twins.check_names(self.twins)
 
 
-def estimators(estimator: str | Estimator, bits: int | Callable[[str], int] | None) -> Callable[[str], Estimator]:
+def estimators(
+    estimator: str | Estimator | Callable, bits: int | Callable[[str], int] | None
+) -> Callable[[str], Estimator]:
     """The path of a weight -> its estimator, from what a user gives for both.
 
     Raises:
       ValueError: bits that are given twice or not at all, or an estimator that does not exist.
     """
+    if not (isinstance(estimator, str) or callable(estimator)):
+        raise ValueError(f"the estimator must be a call, as in 'dsq(k=6.5)', or a slope, not {estimator!r}")
     if isinstance(estimator, Estimator):
         if bits is not None:
             raise ValueError(f'bits are given twice: {estimator} has {estimator.bits} already; leave them out')
         return lambda path: estimator
     if bits is None:
         raise ValueError(f'give the bits of the quantizer, as in bits=2, with the estimator {estimator!r}')
-    made = functools.lru_cache(maxsize=None)(functools.partial(parse, estimator))
+    make = parse if isinstance(estimator, str) else from_slope
+    made = functools.lru_cache(maxsize=None)(functools.partial(make, estimator))
     if callable(bits):
         return lambda path: made(bits(path))
     made(bits)  # refuses now what does not exist
@@ -82,6 +87,6 @@ def range_rules(ranges: str | RangeRule | Mapping[str, str | RangeRule]) -> Call
 def _range_rule(given: str | RangeRule) -> RangeRule:
     if callable(given):
         return given
-    if given not in RANGE_RULES:
-        raise ValueError(unknown('range', given, RANGE_RULES))
+    if not isinstance(given, str) or given not in RANGE_RULES:
+        raise ValueError(unknown('range', str(given), RANGE_RULES))
     return RANGE_RULES[given]

@@ -1,5 +1,6 @@
 """Is the estimator an STE in disguise? One sentence from a run's summary, thresholds included."""
 
+import math
 from collections.abc import Mapping
 
 JITTER_MULTIPLE = 4  # an error that many times the yardstick's is a difference
@@ -24,6 +25,9 @@ def verdict(estimator: str, optimizer: str, transfer_class: str, alpha: float | 
     """
     errors = {name: metrics[_ERROR] for name, metrics in twins.items() if metrics[_ERROR] is not None}
     subject = f'{estimator} under {optimizer}'
+    lost = [name for name, error in errors.items() if not math.isfinite(error)]
+    if lost:
+        return f'Not shown by this run: for {subject} the error of {lost[0]} is not finite. Try a smaller rate.'
     if not errors.get('jitter'):
         return f'Not shown by this run: without the twin jitter, or any movement, there is no yardstick for {subject}.'
     limit = JITTER_MULTIPLE * errors['jitter']

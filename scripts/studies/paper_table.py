@@ -71,7 +71,8 @@ def figure(rows: list[dict]) -> Figure:
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """A line a metric at 2 bits, and two at 1 and at 4."""
     header = [f'{column}, {optimizer}' for optimizer in OPTIMIZERS for column in COLUMNS]
-    asked = [('2', key) for key in METRICS] + [(bits, key) for bits in ('1', '4') for key in (ERROR, MOVED)]
+    measured = [key for key in METRICS if key in rows[0]]
+    asked = [('2', key) for key in measured] + [(bits, key) for bits in ('1', '4') for key in (ERROR, MOVED)]
     lines = []
     for bits, key in asked:
         label = f'`{key}`' if bits == '2' else f'{bits} bit{"" if bits == "1" else "s"}: `{key}`'

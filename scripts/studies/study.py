@@ -122,7 +122,8 @@ def rows(study: ModuleType, directory: pathlib.Path) -> list[dict]:
     for part in study.SWEEPS:
         with (directory / f'{part.name}.csv').open(newline='') as file:
             for row in csv.DictReader(file):
-                numbers = {key: float(row[key]) if row[key] else None for key in (*METRICS, *table.REFERENCE_COLUMNS)}
+                measured = [key for key in (*METRICS, *table.REFERENCE_COLUMNS) if key in row]  # some may be newer
+                numbers = {key: float(row[key]) if row[key] else None for key in measured}
                 found.append({'part': part.name, **row, **numbers})
     return found
 

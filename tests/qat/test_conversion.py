@@ -10,8 +10,9 @@ from qat.lockstep.conversion import Conversion
 from qat.lockstep.state import RunState
 from qat.optimizers import FAMILIES
 from qat.quantizers import UniformQuantizer
+from qat.slopes import CATALOGUE
 from qat.theory.coverage import NotCovered
-from qat.theory.weight_map import WeightMap, alpha
+from qat.theory.weight_map import WeightMap, alpha, alpha_if_covered
 
 QUANTIZER = UniformQuantizer(2)
 DSQ, STE = (estimators.make(name, 2) for name in ('dsq', 'ste'))
@@ -102,7 +103,7 @@ def test_on_updates_the_state_stays_and_the_weights_move(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['dsq', 'soft_round', 'sine', 'rdfs', 'dge', 'mad', 'ste'])
+@pytest.mark.parametrize('name', [name for name in CATALOGUE if alpha_if_covered(estimators.make(name, 2))])
 @pytest.mark.parametrize('rule', ['scalar', 'channels'])
 def test_codes_are_kept_both_ways(name, rule):
     estimator = estimators.make(name, 2)

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from qat import Lockstep, Moment, optimizers, trajectory, weights
-from qat.estimators import from_slope, make
+from qat.estimators import Estimator, from_slope, make
 from qat.lockstep.evaluation import Examined
 from qat.lockstep.finiteness import complaint, finite
 from qat.lockstep.twins import NAMES, REFERENCE
@@ -110,7 +110,7 @@ def batches(shape, count: int, seed: int = 0):
 
 
 def of_mlp(optimizer=None, estimator='dsq', bits=2, **options) -> Lockstep:
-    if not callable(bits) and not isinstance(estimator, str):
+    if not callable(bits) and isinstance(estimator, Estimator):
         bits = None
     optimizer = optax.sgd(0.1) if optimizer is None else optimizer
     return Lockstep(mlp()[1], optimizer, estimator, bits, **{'quantized': is_kernel, **options})
@@ -300,6 +300,21 @@ def test_the_learning_rate_of_jitter_is_a_hundredth_higher():
 def test_ste_is_its_own_twin(optimizer):
     lockstep = of_mlp(optimizer, 'ste', twins=('ste',))
     assert lockstep.summary(trained(lockstep, 10)[-1])['ste']['weight_alignment_error'] == 0
+
+
+def test_a_slope_of_ones_own():
+    def steep(r, *, height=1.5):
+        return height - jnp.abs(r)
+
+    lockstep = of_mlp(estimator=functools.partial(steep, height=2.0), bits=lambda path: 2 if 'first' in path else 3)
+    states = trained(lockstep, 3)
+    estimators = lockstep.plan(states[0].runs[REFERENCE].params).estimators
+    assert {layer: (str(own), own.bits) for layer, own in estimators.items()} == {
+        'first': ('steep(height=2.0)', 2),
+        'second': ('steep(height=2.0)', 3),
+    }
+    assert alpha(estimators['first']) == pytest.approx(1 / (2 * np.log(2 / 1.5)), rel=1e-6)
+    assert lockstep.summary(states[-1])['self']['weight_alignment_error'] == 0
 
 
 def test_bits_may_differ_from_weight_to_weight():
@@ -540,12 +555,18 @@ REFUSED = {
     'twin': ({'twins': ('stee',)}, "unknown twin 'stee': did you mean 'ste'"),
     'twin twice': ({'twins': ('ste', 'ste')}, "'ste' is listed twice"),
     'estimator': ({'estimator': 'dqs'}, "unknown estimator 'dqs': did you mean 'dsq'"),
+    'no estimator': ({'estimator': 3}, 'must be a call'),
+    'slope': ({'estimator': lambda r: r[:3]}, 'must return floats shaped like r'),
     'argument': ({'estimator': 'dsq(q=1)'}, "unknown argument of estimator 'dsq' 'q'"),
     'no bits': ({'bits': None}, 'give the bits of the quantizer'),
     'bits': ({'bits': 9}, r'bits must be an integer in 1\.\.8'),
     'no default': ({'bits': 3}, 'dsq has no default k at 3 bits'),
     'range': ({'ranges': 'max'}, "unknown range 'max': did you mean 'max_abs'"),
     'range of a path': ({'ranges': {'first/kernel': 'max_abs'}}, "ranges says nothing of .* 'second/kernel'"),
+    'number as range': ({'ranges': 1.0}, "unknown range '1.0': valid: he_uniform"),
+    'quantized': ({'quantized': ['first/kernel']}, 'quantized must be a function, path'),
+    'text as optimizer': ({'optimizer': 'sgd'}, "must be one of optax or qat.optimizer.*, not 'sgd'"),
+    'text as twins': ({'twins': 'ste'}, r"twins must be several names, as in \('ste',\)"),
     'placement': ({'placement': 'updates'}, "unknown placement 'updates': did you mean 'update'"),
     'gradient on updates': (
         {'estimator': 'ewgs', 'twins': ('self',), 'placement': 'update'},
@@ -561,6 +582,83 @@ def test_refusals_say_what_is_wrong_in_a_line(case):
     with pytest.raises(ValueError, match=message) as refusal:
         of_mlp(**options).init(mlp()[0])
     assert '\n' not in str(refusal.value)
+
+
+# Trees of parameters -> the message.
+NO_PARAMETERS = {
+    'integer': ({'w': np.ones((6, 4), np.float32), 'n': np.int32(3)}, "'n' is int32: keep it in the batch"),
+    'key': ({'w': np.ones((6, 4), np.float32), 'k': jax.random.key(0)}, "'k' is key<fry>"),
+    'no array': ({'w': np.ones((6, 4), np.float32), 'x': 1.0}, "'x' is float"),
+    'zeros': ({'w': np.zeros((6, 4), np.float32)}, "the range of 'w' must be positive and finite"),
+}
+
+
+@pytest.mark.parametrize('case', NO_PARAMETERS)
+def test_parameters_that_cannot_be_trained_are_refused(case):
+    params, message = NO_PARAMETERS[case]
+    with pytest.raises(ValueError, match=message) as refusal:
+        of_mlp(quantized=lambda path: path == 'w').init(params)
+    assert '\n' not in str(refusal.value)
+
+
+# What a loss returns -> the message.
+LOSSES = {
+    'array': (lambda loss: loss[None], r'the loss must be a scalar, it has shape \(1,\)'),
+    'auxiliary': (lambda loss: (loss, {'accuracy': 1}), 'the loss must be a scalar, it is a tuple'),
+    'nothing': (lambda loss: None, 'the loss must be a scalar, it is a NoneType'),
+    'integer': (lambda loss: loss.astype(int), 'must be a real number, it is int32'),
+}
+
+
+@pytest.mark.parametrize('case', LOSSES)
+def test_a_loss_without_a_gradient_is_refused(case):
+    made, message = LOSSES[case]
+    lockstep = Lockstep(lambda *given: made(mlp()[1](*given)), optax.sgd(0.1), 'dsq', 2, quantized=is_kernel)
+    with pytest.raises(ValueError, match=message):
+        lockstep.step(lockstep.init(mlp()[0]), next(batches((6,), 1)))
+
+
+def test_a_loss_of_a_model_with_state_returns_the_state():
+    lockstep = of_mlp(has_state=True)
+    lockstep.loss = lambda params, state, batch: mlp()[1](params, batch)
+    with pytest.raises(ValueError, match='with has_state the loss must return'):
+        lockstep.step(lockstep.init(mlp()[0]), next(batches((6,), 1)))
+
+
+def test_a_state_of_several_seeds_is_refused_and_each_of_them_is_not():
+    lockstep = of_mlp(twins=('naive_ste', 'jitter'))
+    seeds = jnp.float32([1, 1.5])
+    states = jax.vmap(lambda scale: lockstep.init(jax.tree.map(lambda leaf: scale * leaf, mlp()[0])))(seeds)
+    states, _ = jax.jit(jax.vmap(lockstep.step, in_axes=(0, None)))(states, next(batches((6,), 1)))
+    for ask in (lockstep.summary, lockstep.verdict):
+        with pytest.raises(ValueError, match='a leading axis of 2, of devices or seeds'):
+            ask(states)
+        with pytest.raises(ValueError, match='must be that of `init`'):
+            ask(mlp()[0])
+    assert lockstep.verdict(jax.tree.map(lambda leaf: leaf[1], states)).startswith(ANSWERS)
+
+
+def test_an_axis_that_is_not_there_is_refused():
+    lockstep = of_mlp(axis_name='batch')
+    with pytest.raises(ValueError, match=r"run the step under jax.pmap\(..., axis_name='batch'\)"):
+        jax.jit(lockstep.step)(lockstep.init(mlp()[0]), next(batches((6,), 1)))
+
+
+def test_numbers_that_are_not_finite_show_nothing():
+    lockstep = Lockstep(
+        lambda params, batch: jnp.nan * mlp()[1](params, batch), optax.sgd(0.1), 'dsq', 2, quantized=is_kernel
+    )
+    state, _ = lockstep.step(lockstep.init(mlp()[0]), next(batches((6,), 1)))
+    assert lockstep.verdict(state).startswith('Not shown by this run') and 'not finite' in lockstep.verdict(state)
+
+
+def test_a_loss_of_another_precision_can_be_scanned():
+    with jax.enable_x64(True):
+        lockstep = of_mlp(twins=('jitter',))
+        (batch,) = batches((6,), 1)
+        batch = {key: jnp.stack([array.astype(float) if key == 'input' else array] * 3) for key, array in batch.items()}
+        state, losses = jax.lax.scan(lockstep.step, lockstep.init(mlp()[0]), batch)
+    assert losses['jitter'].dtype == np.float64 and state.runs['jitter'].loss.dtype == np.float32
 
 
 def test_bits_given_twice_are_refused():

@@ -51,7 +51,7 @@ def test_first_update_and_how_weight_decay_enters_it(name, weight_decay, params,
 
 
 def test_every_optimizer_is_tested():
-    assert set(optimizers.FAMILIES) == {*FIRST_UPDATES, 'muon', 'adafactor'}
+    assert set(optimizers.FAMILIES) == {*FIRST_UPDATES, 'muon', 'adafactor'}, 'FIRST_UPDATES and CLASSES here'
 
 
 def test_muon_orthogonalizes_conv_kernels(params, gradients):
@@ -126,7 +126,7 @@ def test_transfer_classes(name, arguments, decay, gradient, update):
 
 
 def test_every_optimizer_is_in_the_table_of_classes():
-    assert {row[0] for row in CLASSES} == set(FAMILIES)
+    assert {row[0] for row in CLASSES} == set(FAMILIES), 'CLASSES here, and CONVERTED of test_conversion.py'
     with_decay = {row[0] for row in CLASSES if row[2]}
     assert with_decay == {name for name, family in FAMILIES.items() if family.decay != 'unsupported'}
 

@@ -5,6 +5,8 @@ import pathlib
 from hypothesis import strategies as st
 
 from configs import common
+from qat.optimizers import FAMILIES
+from qat.slopes import CATALOGUE
 from scripts.noise import save_noise
 from tests.reliability.processes import ROOT
 
@@ -45,8 +47,9 @@ _text = st.one_of(
 )
 _names = st.sampled_from(
     [
-        *('ste', 'dsq', 'soft_round', 'sine', 'rdfs', 'dge', 'mad', 'ewgs', 'ede', 'reste', 'swish_sign'),
-        *('sgd', 'signsgd', 'adam', 'adamw', 'rmsprop', 'lion', 'adafactor', 'muon', '', 'dqs', '__import__'),
+        *CATALOGUE,
+        *FAMILIES,
+        *('', 'dqs', '__import__'),
     ]
 )
 _arguments = st.dictionaries(
