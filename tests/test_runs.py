@@ -94,6 +94,7 @@ def order(errors: dict[float, dict], twin: str) -> float:
     return np.polyfit(np.log(list(errors)), np.log([found[twin] for found in errors.values()]), 1)[0]
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_learning_rate():
     errors = {rate: final_errors(rate) for rate in (0.04, 0.01)}
     assert errors[0.01]['ste'] < 0.15

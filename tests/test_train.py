@@ -299,12 +299,15 @@ def test_arrays_of_the_users_own_and_init_from(finished, tmp_path):
             '--config.twins=naive_ste,jitter',
             '--config.track_change_points=False',
         ],
-        [
-            '--config.estimator=mad',
-            '--config.range=channel_max_abs',
-            '--config.optimizer=adamw',
-            '--config.weight_decay=0.1',
-        ],
+        pytest.param(
+            [
+                '--config.estimator=mad',
+                '--config.range=channel_max_abs',
+                '--config.optimizer=adamw',
+                '--config.weight_decay=0.1',
+            ],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=['muon', 'update', 'ede', 'mad'],
 )

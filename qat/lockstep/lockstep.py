@@ -13,7 +13,7 @@ import optax
 
 from qat import trajectory, weights
 from qat.estimators import Estimator, fake_quantize
-from qat.lockstep import evaluation
+from qat.lockstep import checks, evaluation
 from qat.lockstep.plan import Plan, Run, make
 from qat.lockstep.spec import Spec, estimators, range_rules
 from qat.lockstep.state import Moment, RunState, State
@@ -69,12 +69,7 @@ class Lockstep:
         kernel_learning_rate_factor: float = 1.0,
         track_change_points: bool = True,
     ):
-        if not callable(quantized):
-            raise ValueError(f'quantized must be a function, path -> whether it is quantized, not {quantized!r}')
-        if not (isinstance(optimizer, Optimizer) or (hasattr(optimizer, 'init') and hasattr(optimizer, 'update'))):
-            raise ValueError(f"optimizer must be one of optax or qat.optimizer('sgd'), not {optimizer!r}")
-        if isinstance(twins, str):
-            raise ValueError(f'twins must be several names, as in ({twins!r},), not a text')
+        checks.arguments(optimizer, quantized, twins)
         self.loss = loss if has_state else _without_state(loss)
         self.axis_name = axis_name
         self.spec = Spec(
@@ -111,9 +106,7 @@ class Lockstep:
         """
         self.plan(params)  # outside of the compiled part, so that what it refuses has a short traceback
         state = jax.jit(self._init)(params, {} if model_state is None else model_state)
-        for layer, range in state.ranges.items():
-            if not isinstance(range, jax.core.Tracer) and not bool(((range > 0) & jnp.isfinite(range)).all()):
-                raise ValueError(f'the range of {layer!r} must be positive and finite; `ranges` takes other rules')
+        checks.ranges(state.ranges)
         return state
 
     def _init(self, params, model_state) -> State:
@@ -147,7 +140,7 @@ class Lockstep:
         Returns:
           The new state, and the loss of the reference and of every twin, scalars by name.
         """
-        _check_one(state)
+        checks.one_state(state)
         plan = self.plan(state.runs[REFERENCE].params)
         updated = {
             name: self._update(plan, run, state.runs[name], state.ranges, moment, batch)
@@ -192,14 +185,14 @@ class Lockstep:
 
     def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
         """By listed twin: the metrics of its trajectory so far, on the host; None for what does not exist."""
-        _check_one(state)
+        checks.one_state(state)
         plan = self.plan(state.runs[REFERENCE].params)
         measured = jax.device_get(jax.jit(self.measure)(state))
         return {name: trajectory.summarize(measured[run].values()) for name, run in plan.computed_by.items()}
 
     def verdict(self, state: State) -> str:
         """Whether the estimator is STE in disguise, and why, in words."""
-        _check_one(state)
+        checks.one_state(state)
         plan = self.plan(state.runs[REFERENCE].params)
         distinct = dict.fromkeys(plan.estimators.values())
         alphas = [alpha_if_covered(estimator) for estimator in distinct]
@@ -214,7 +207,7 @@ class Lockstep:
     def _update(self, plan: Plan, run: Run, before: RunState, ranges, moment: Moment, batch) -> tuple:
         def loss_of(params):
             rounded = self._rounded(plan, run, params, ranges, moment.progress)
-            return _checked(self.loss(rounded, before.model_state, batch))
+            return checks.returned(self.loss(rounded, before.model_state, batch))
 
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
         (loss, model_state), gradients = self._mean_over_devices(results)
@@ -269,30 +262,6 @@ class Lockstep:
 
     def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
         return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}
-
-
-def _check_one(state) -> None:
-    if not isinstance(state, State):
-        raise ValueError(f'the state must be that of `init` or of the step before, not {type(state).__name__}')
-    if jnp.ndim(state.step):
-        raise ValueError(
-            f'a state with a leading axis of {jnp.shape(state.step)[0]}, of devices or seeds: take one of them, as in '
-            'jax.tree.map(lambda leaf: leaf[0], state)'
-        )
-
-
-def _checked(returned) -> tuple:
-    """(loss, model state), where the loss is a scalar that has a gradient."""
-    if not (isinstance(returned, tuple) and len(returned) == 2):
-        raise ValueError('with has_state the loss must return (scalar, new model state)')
-    loss, model_state = returned
-    if not jax.tree_util.all_leaves([loss]) or loss is None:
-        raise ValueError(f'the loss must be a scalar, it is a {type(loss).__name__}; what else it returns is not kept')
-    if jnp.shape(loss) != ():
-        raise ValueError(f'the loss must be a scalar, it has shape {jnp.shape(loss)}')
-    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-        raise ValueError(f'the loss must be a real number, it is {jnp.result_type(loss)}')
-    return loss, model_state
 
 
 def _without_state(loss: Callable) -> Callable:

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     'lockstep.tracking': {'quantizers', 'trajectory', 'weights'},
     'lockstep.state': {'lockstep.tracking'},
     'lockstep.evaluation': {'lockstep.twins'},
+    'lockstep.checks': {'optimizers', 'lockstep.state'},
     'lockstep.finiteness': {'lockstep.state', 'weights'},
     'probe': {'optimizers', 'weights'},
     'lockstep.spec': {'calls', 'estimators', 'optimizers', 'ranges', 'lockstep.twins'},
@@ -53,7 +54,10 @@ MAY_IMPORT = {
         *BELOW_LOCKSTEP,
         *THEORY,
         'probe',
-        *(f'lockstep.{part}' for part in ('evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'verdict')),
+        *(
+            f'lockstep.{part}'
+            for part in ('checks', 'evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'verdict')
+        ),
     },
     'api': {'estimators', 'optimizers', 'lockstep.lockstep', 'lockstep.state'},
     '': {'api'},

@@ -187,7 +187,9 @@ def test_self_is_bit_equal(model, devices):
     assert state.step == (1 if devices == 0 else 6)
 
 
-@pytest.mark.parametrize('model', ['mlp', 'transformer', 'nnx_state'])
+@pytest.mark.parametrize(
+    'model', ['mlp', *(pytest.param(each, marks=pytest.mark.slow) for each in ('transformer', 'nnx_state'))]
+)
 def test_eight_devices_give_what_one_gives(model):
     """Under SGD: Adam makes whole steps of gradients that cancel but for their rounding."""
     (_, one, losses_of_one), (_, eight, losses_of_eight) = (lockstep_of(model, devices) for devices in (1, 8))

@@ -117,7 +117,10 @@ def test_M_of_mad_is_as_published():
 
 @pytest.mark.parametrize(
     'estimator, bits',
-    [*((each, 2) for each in [*ESTIMATORS, *PASSING]), *((each, bits) for each in ESTIMATORS[::2] for bits in (1, 8))],
+    [
+        *((each, 2) for each in [*ESTIMATORS, *PASSING]),
+        *(pytest.param(each, bits, marks=pytest.mark.slow) for each in ESTIMATORS[::2] for bits in (1, 8)),
+    ],
     ids=lambda value: value if isinstance(value, int) else id_of(value),
 )
 def test_properties_of_M(estimator, bits):

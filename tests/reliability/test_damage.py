@@ -47,7 +47,7 @@ DAMAGES: dict[str, Callable[[pathlib.Path], None]] = {
 }
 
 
-@pytest.mark.parametrize('every', [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('every', [41, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_damaged_file_of_the_newest_checkpoint(every, interrupted, unbroken, tmp_path):
     """Every file, damaged in each way; or each so-many-th of these cases."""
     newest = newest_checkpoint(interrupted)

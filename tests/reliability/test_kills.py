@@ -43,7 +43,7 @@ MOMENTS: dict[str, tuple[Callable[[pathlib.Path], bool], float]] = {
     'while the step is compiled': (_compiling, 1),
     'while the report is written': (_reporting, 1),
 }
-FAST = [('at a random time', 1, 0), ('while a checkpoint is written', 1, 0)]
+FAST = [('while a checkpoint is written', 1, 0)]
 
 
 @pytest.mark.parametrize(

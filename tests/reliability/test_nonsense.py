@@ -38,7 +38,7 @@ def ran_or_was_refused(argv: list[str], code: int, error: str, seconds: float) -
     assert seconds <= SECONDS, told
 
 
-@pytest.mark.parametrize('examples', [15, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('examples', [8, pytest.param(300, marks=pytest.mark.slow)])
 def test_generated_command_lines(examples, place, monkeypatch):
     """None leaves anything beside its workdir, nor where the command is given."""
     here, out = place / 'here', place / 'out'
