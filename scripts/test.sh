@@ -8,4 +8,5 @@ if [ "${1:-}" = --full ]; then
 fi
 ruff check .
 ruff format --check .
-python -m pytest -n auto "${selection[@]}" "$@"
+# One more worker than cores: some tests wait for processes that they have started.
+python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" "${selection[@]}" "$@"

@@ -11,5 +11,5 @@ cache = pathlib.Path(__file__).parent.parent / '.pytest_cache' / 'compiled'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 
-settings.register_profile('exact', deadline=None, derandomize=True, max_examples=60)
+settings.register_profile('exact', deadline=None, derandomize=True, max_examples=40)
 settings.load_profile('exact')

@@ -293,12 +293,15 @@ def test_arrays_of_the_users_own_and_init_from(finished, tmp_path):
             '--config.placement=update',
             '--config.twins=ste,jitter',
         ],
-        [
-            '--config.estimator=ede',
-            '--config.bits=1',
-            '--config.twins=naive_ste,jitter',
-            '--config.track_change_points=False',
-        ],
+        pytest.param(
+            [
+                '--config.estimator=ede',
+                '--config.bits=1',
+                '--config.twins=naive_ste,jitter',
+                '--config.track_change_points=False',
+            ],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             [
                 '--config.estimator=mad',

@@ -75,9 +75,10 @@ def block() -> nn.Module:
     return Bottleneck(4, 2, functools.partial(nn.Conv, use_bias=False), norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'model_of, learning_rate',
-    [(block, 0.1), pytest.param(lambda: ResNet50(classes=10), 1e-3, marks=pytest.mark.slow)],
+    [(block, 0.1), (lambda: ResNet50(classes=10), 1e-3)],
     ids=['block', 'whole'],
 )
 def test_a_pair_trains_in_lockstep(model_of, learning_rate):

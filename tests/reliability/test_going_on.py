@@ -20,7 +20,8 @@ def on_eight_devices(tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
-@pytest.mark.parametrize('devices', [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', [1, 4])
 def test_from_eight_devices_to_fewer(devices, on_eight_devices, tmp_path):
     goes_on(shutil.copytree(on_eight_devices, tmp_path / 'run'), *SMALL, devices=devices)
 
