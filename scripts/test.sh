@@ -8,5 +8,4 @@ if [ "${1:-}" = --full ]; then
 fi
 ruff check .
 ruff format --check .
-# One more worker than cores: some tests wait for processes that they have started.
-python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" "${selection[@]}" "$@"
+python -m pytest -n auto "${selection[@]}" "$@"

@@ -5,6 +5,7 @@ import itertools
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -188,7 +189,9 @@ def small_disk(workdir: pathlib.Path, room: int) -> Iterator[None]:
 def test_a_second_run_in_the_workdir_is_refused_and_the_first_goes_on(unbroken, tmp_path):
     first = start(tmp_path)
     wait_for(tmp_path / 'metrics.jsonl', first)
+    first.send_signal(signal.SIGSTOP)  # so that it is not over before the second begins
     code, error = finish(start(tmp_path))
+    first.send_signal(signal.SIGCONT)
     assert code == 2 and 'another run is going on there' in error and '\n' not in error
     assert finish(first)[0] == 0
     assert differences(tmp_path, unbroken(1)) == []
