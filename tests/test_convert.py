@@ -178,6 +178,7 @@ def ended(sgd, tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_ends_where_the_first_run_ends(sgd, ended):
     ends = [opened(ended / name)[1] for name in ('dsq', 'ste')]
     assert error(opened(sgd / 'dsq')[1], *ends) < 0.1
@@ -189,6 +190,7 @@ def test_it_ends_where_the_first_run_ends(sgd, ended):
     assert last_of_ste == pytest.approx(last, rel=0.01)
 
 
+@pytest.mark.slow
 def test_its_rows_begin_with_it_and_none_may_be_lost(sgd, ended, tmp_path, capsys):
     assert [row['step'] for row in read_rows(ended / 'ste')] == [150, 200]
     origin = json.loads((ended / 'ste/origin.json').read_text())

@@ -242,6 +242,7 @@ def test_validation_without_a_sound_image_is_refused(sound, tmp_path):
     assert 'no validation image' in refusal(lambda: list(batches.validation()))
 
 
+@pytest.mark.slow
 def test_the_command_refuses_or_skips_corrupt_images(corrupt, tmp_path, capsys):
     command = ['--config=configs/imagenet_resnet50.py', f'--config.data_dir={corrupt}', '--config.model=convnet']
     command += ['--config.batch_size=4', '--config.image_size=8', '--config.twins=self', '--config.max_steps=1']

@@ -127,6 +127,7 @@ def test_a_killed_sweep_ends_with_the_same_table(unbroken, tmp_path):
         assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_the_workers(tmp_path):
     process = start(tmp_path)
     while not list(tmp_path.glob('points/*/checkpoints/0')):

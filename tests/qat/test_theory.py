@@ -171,7 +171,10 @@ def derivative(function, w: np.ndarray, h: float = 1e-6) -> np.ndarray:
 
 @pytest.mark.parametrize(
     'estimator, closed_form',
-    [*((each, True) for each in [*ESTIMATORS, *PASSING]), *((each, False) for each in ESTIMATORS[::2])],
+    [
+        *((each, True) for each in [*ESTIMATORS, *PASSING]),
+        *(pytest.param(each, False, marks=pytest.mark.slow) for each in ESTIMATORS[::2]),
+    ],
     ids=lambda value: str(value) if isinstance(value, bool) else id_of(value),
 )
 def test_M_solves_the_equation_that_makes_a_step_a_step_of_STE(estimator, closed_form):

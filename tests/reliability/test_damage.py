@@ -48,7 +48,7 @@ DAMAGES: dict[str, Callable[[pathlib.Path], None]] = {
 }
 
 
-@pytest.mark.parametrize('every', [41, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('every', [61, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_damaged_file_of_the_newest_checkpoint(every, interrupted, unbroken, tmp_path):
     """Every file, damaged in each way; or each so-many-th of these cases."""
     newest = newest_checkpoint(interrupted)
@@ -153,9 +153,9 @@ def test_orbax_by_itself_does_not_find_a_flipped_bit(tmp_path):
 @pytest.mark.parametrize(
     'room',
     [
-        pytest.param(0, marks=pytest.mark.slow, id='no room'),
+        pytest.param(0, id='no room'),
         pytest.param(20_000, marks=pytest.mark.slow, id='room for a row'),
-        pytest.param(500_000, id='room for a part of a checkpoint'),
+        pytest.param(500_000, marks=pytest.mark.slow, id='room for a part of a checkpoint'),
     ],
 )
 def test_a_full_disk(room, workdir, unbroken):

@@ -34,7 +34,11 @@ def poison(monkeypatch, at: int, run: str, layer: str, value: float) -> None:
     monkeypatch.setattr(trainer.Trainer, 'advance', poisoned)
 
 
-@pytest.mark.parametrize('at, noticed', [(14, 15), (17, 20)], ids=['at an evaluation', 'at a checkpoint'])
+@pytest.mark.parametrize(
+    'at, noticed',
+    [(14, 15), pytest.param(17, 20, marks=pytest.mark.slow)],
+    ids=['at an evaluation', 'at a checkpoint'],
+)
 def test_a_number_that_is_not_finite_is_named_and_the_last_good_checkpoint_kept(
     at, noticed, tmp_path, monkeypatch, capsys
 ):
