@@ -8,4 +8,4 @@ if [ "${1:-}" = --full ]; then
 fi
 ruff check .
 ruff format --check .
-python -m pytest -n auto "${selection[@]}" "$@"
+python -m pytest -n auto --dist worksteal "${selection[@]}" "$@"

@@ -189,11 +189,13 @@ def test_every_worker_gets_copy_install_and_start(sandbox):
     assert sorted(workers[2:]) == ['--worker=0', '--worker=1', '--worker=2']
 
 
+@pytest.mark.slow
 def test_workers_with_several_networks_count_once(sandbox):
     assert sandbox.launch(POD, *SLICE, '--', *RUN, ENDPOINTS='4\\t2')[0] == 0
     assert sandbox.trained() == [True, True, False]
 
 
+@pytest.mark.slow
 def test_a_second_launch_starts_again(sandbox):
     for _ in range(2):
         assert sandbox.launch(POD, *SLICE, '--log_folder', sandbox.fake / 'logs', '--', *RUN)[0] == 0
@@ -224,7 +226,14 @@ def hangup():
 
 
 @pytest.mark.usefixtures('hangup')
-@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGHUP, -1), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ('number', 'code'),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, -1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
 def test_the_run_ends_with_its_launcher(sandbox, number, code):
     with sandbox.start(POD, *SLICE, '--', *RUN, FATE_0=HANG, FATE_1=HANG, FATE_2=HANG) as process:
         wait_for(lambda: all(sandbox.trained()))
@@ -233,6 +242,7 @@ def test_the_run_ends_with_its_launcher(sandbox, number, code):
     wait_for(lambda: all((copy / 'saved').exists() for copy in sandbox.copies))
 
 
+@pytest.mark.slow
 def test_a_command_that_gcloud_repeats_trains_once(sandbox):
     sandbox.launch(POD, *SLICE, '--', *RUN)
     (sandbox.copies[1] / 'argv').unlink()
@@ -242,6 +252,7 @@ def test_a_command_that_gcloud_repeats_trains_once(sandbox):
     assert sandbox.trained() == [True, False, True]
 
 
+@pytest.mark.slow
 def test_a_failed_installation_starts_nothing(sandbox):
     assert sandbox.launch(POD, *SLICE, '--', *RUN, PIP='1')[0] != 0
     assert not any(sandbox.trained())

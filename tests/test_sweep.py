@@ -112,6 +112,7 @@ def start(out: pathlib.Path, *more: str) -> subprocess.Popen:
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_ends_with_the_same_table(unbroken, tmp_path):
     process = start(tmp_path)
     while not list(tmp_path.glob('points/*/checkpoints/*')):

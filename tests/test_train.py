@@ -287,7 +287,10 @@ def test_arrays_of_the_users_own_and_init_from(finished, tmp_path):
 @pytest.mark.parametrize(
     'options',
     [
-        ['--config.optimizer=muon', '--config.twins=naive_ste,map_ste,jitter', '--config.learning_rate=2e-3'],
+        pytest.param(
+            ['--config.optimizer=muon', '--config.twins=naive_ste,map_ste,jitter', '--config.learning_rate=2e-3'],
+            marks=pytest.mark.slow,
+        ),
         [
             '--config.optimizer=adafactor(multiply_by_parameter_scale=False)',
             '--config.placement=update',
@@ -402,7 +405,7 @@ def test_a_bad_distributed_setting_is_refused(setting, tmp_path, capsys):
     assert 'off, auto or HOST:PORT,COUNT,INDEX' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('index', [0, 1])
+@pytest.mark.parametrize('index', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_process_whose_others_do_not_come_ends_with_a_message(index, tmp_path):
     setting = f'--config.distributed=127.0.0.1:{free_port()},2,{index}'
     alone = process(DIGITS, setting, f'--workdir={tmp_path / "run"}', RENDEZVOUS_SECONDS='3')

@@ -93,6 +93,7 @@ def contents(workdir: pathlib.Path) -> dict[str, bytes]:
     return {str(path.relative_to(workdir)): path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_without_any_checkpoint_does_not_begin_again_silently(tmp_path, capsys):
     command = ['--config=configs/digits.py', '--config.twins=self', '--config.max_steps=3', f'--workdir={tmp_path}']
     assert train.main(command) == 0
@@ -150,12 +151,13 @@ def test_orbax_by_itself_does_not_find_a_flipped_bit(tmp_path):
     assert False in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'room',
     [
         pytest.param(0, id='no room'),
-        pytest.param(20_000, marks=pytest.mark.slow, id='room for a row'),
-        pytest.param(500_000, marks=pytest.mark.slow, id='room for a part of a checkpoint'),
+        pytest.param(20_000, id='room for a row'),
+        pytest.param(500_000, id='room for a part of a checkpoint'),
     ],
 )
 def test_a_full_disk(room, workdir, unbroken):

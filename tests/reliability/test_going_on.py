@@ -52,6 +52,7 @@ def goes_on(workdir: pathlib.Path, *flags: str, devices: int = 1) -> None:
     assert twins['self']['weight_alignment_error'] == 0
 
 
+@pytest.mark.slow
 def test_num_epochs_may_grow_and_nothing_else(tmp_path, capsys):
     command = ['--config=configs/digits.py', '--config.twins=ste,self', '--config.learning_rate=0.1']
     command += ['--config.checkpoint_every_steps=5', '--config.batch_size=750', f'--workdir={tmp_path}']
