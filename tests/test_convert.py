@@ -131,6 +131,7 @@ def test_the_error_is_of_second_order(sgd):
     assert errors[1] == pytest.approx(errors[0] / 4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_under_adam_the_weights_stay_and_the_moments_are_divided(adam):
     (of_dsq, start), (of_ste, begun) = opened(adam / 'dsq'), opened(adam / 'ste')
     assert np.array_equal(weights(begun), weights(start))
@@ -149,7 +150,7 @@ def test_under_adam_the_weights_stay_and_the_moments_are_divided(adam):
     assert error(start, end, continued(of_ste, as_they_were), identity) > 10 * right
 
 
-@pytest.mark.parametrize('setting', ['sgd', 'adam'])
+@pytest.mark.parametrize('setting', ['sgd', pytest.param('adam', marks=pytest.mark.slow)])
 def test_there_and_back(setting, tmp_path, request):
     folder = request.getfixturevalue(setting)
     back = converted(folder / 'ste', 'dsq(k=6.5)', tmp_path / 'back')

@@ -51,7 +51,10 @@ def file(tmp_path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize('quantized, layers', [('all', {'Dense_0', 'Dense_1'}), ('Dense_0/*l', {'Dense_0'})])
+@pytest.mark.parametrize(
+    'quantized, layers',
+    [pytest.param('all', {'Dense_0', 'Dense_1'}, marks=pytest.mark.slow), ('Dense_0/*l', {'Dense_0'})],
+)
 def test_a_flax_module_from_a_file(quantized, layers, file, tmp_path, capsys):
     command = [*DIGITS, f'--config.model={file}:Perceptron(width=8)', f'--config.quantized={quantized}']
     assert train.main([*command, '--config.range=max_abs', f'--workdir={tmp_path / "run"}']) == 0

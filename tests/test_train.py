@@ -375,6 +375,7 @@ def start(devices: int, *argv) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, '-m', 'experiments.train', *argv], stderr=subprocess.PIPE, env=environment)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path):
     command = [DIGITS, '--config.num_epochs=1', '--config.twins=ste,self']
     address = f'127.0.0.1:{free_port()}'

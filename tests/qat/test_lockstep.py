@@ -202,7 +202,12 @@ def test_eight_devices_give_what_one_gives(model):
 
 
 @pytest.mark.parametrize(
-    'model, transfer_class', [('mlp', 'map'), ('transformer', 'map'), ('nnx_pure_dict', 'identity')]
+    'model, transfer_class',
+    [
+        ('mlp', 'map'),
+        pytest.param('transformer', 'map', marks=pytest.mark.slow),
+        ('nnx_pure_dict', 'identity'),
+    ],
 )
 def test_summary_and_verdict(model, transfer_class):
     lockstep, state, _ = lockstep_of(model, 1)

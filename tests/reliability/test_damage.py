@@ -188,6 +188,7 @@ def small_disk(workdir: pathlib.Path, room: int) -> Iterator[None]:
         aside.rename(workdir)
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_workdir_is_refused_and_the_first_goes_on(unbroken, tmp_path):
     first = start(tmp_path)
     wait_for(tmp_path / 'metrics.jsonl', first)

@@ -39,6 +39,7 @@ def count_rows(workdir: pathlib.Path) -> int:
     return path.read_text().count('\n') if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_in_a_step(unbroken, tmp_path):
     stop(start(tmp_path), tmp_path, lambda: count_rows(tmp_path) >= 2, seconds_later=0.2)
     continue_to_the_same_end(tmp_path, unbroken(1))
