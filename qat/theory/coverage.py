@@ -15,10 +15,39 @@ from qat.estimators import Estimator
 
 PANELS = 2**14  # of the quadrature over one cell
 TOLERANCE = 1e-6
+_GRID = np.linspace(-0.5, 0.5, 2**12 + 1)  # of a cell
 
 
 class NotCovered(ValueError):
     """The estimator, or the optimizer with it, has no known recipe; the message says why."""
+
+
+def sampled(estimator: Estimator, r: np.ndarray) -> np.ndarray:
+    """The slope at offsets r, any shape, in float64; evaluated now, also while a program is being traced.
+
+    A slope that asks for the incoming gradient gets 1, one that asks for the progress gets 0.
+    """
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        return np.asarray(estimator(jnp.asarray(r)), np.float64)
+
+
+@functools.lru_cache(maxsize=64)
+def extremes(estimator: Estimator) -> tuple[float, float]:
+    """The least and the largest value of the slope over a cell."""
+    s = sampled(estimator, _GRID)
+    return float(s.min()), float(s.max())
+
+
+@functools.lru_cache(maxsize=64)
+def steepness(estimator: Estimator) -> float:
+    """max |d ln s / dr| inside a cell, by differences over 2^12 intervals: how fast the slope changes, per step size.
+
+    At a jump this is |ln of the ratio| x 2^12: large, but finite. Infinite where the slope is not positive and finite.
+    """
+    s = sampled(estimator, _GRID)
+    if not ((s > 0) & (s < np.inf)).all():
+        return float('inf')
+    return float(np.abs(np.diff(np.log(s))).max() * (_GRID.size - 1))
 
 
 @functools.lru_cache(maxsize=64)
@@ -32,7 +61,7 @@ def quadrature(estimator: Estimator) -> tuple[np.ndarray, np.ndarray]:
     nodes = np.linspace(-0.5, 0.5, PANELS + 1)
     points, gauss = np.polynomial.legendre.leggauss(4)
     inside = (nodes[:-1, None] + nodes[1:, None]) / 2 + points * (0.5 / PANELS)
-    panels = (1 / _sampled(estimator, inside)) @ (gauss / 2 / PANELS)
+    panels = (1 / sampled(estimator, inside)) @ (gauss / 2 / PANELS)
     cumulative = np.concatenate([[0.0], np.cumsum(panels)])
     return nodes, cumulative - cumulative[PANELS // 2]
 
@@ -45,7 +74,7 @@ def conditions_that_fail(estimator: Estimator) -> tuple[str, ...]:
     if estimator.needs('progress'):
         return ('its slope changes with time',)
     nodes = np.linspace(-0.5, 0.5, PANELS + 1)
-    s = _sampled(estimator, nodes)
+    s = sampled(estimator, nodes)
     bad = ~((s > 0) & (s < np.inf))
     if bad.any():
         return (f'its slope is {s[bad][0]:.3g} at r = {nodes[bad][0]:.3g}, not positive and finite',)
@@ -71,12 +100,6 @@ def check_covered(estimator: Estimator) -> None:
     reasons = conditions_that_fail(estimator)
     if reasons:
         raise NotCovered(f'the theorem does not cover {estimator}: {"; ".join(reasons)}')
-
-
-def _sampled(estimator: Estimator, r: np.ndarray) -> np.ndarray:
-    """The slope at r, in float64; evaluated now, also while a program is being traced."""
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        return np.asarray(estimator(jnp.asarray(r)), np.float64)
 
 
 def _jumps(s: np.ndarray) -> bool:
