@@ -1,6 +1,7 @@
 """Self-contained HTML pages with their figures: one function writes them all, from the templates beside this file."""
 
 import base64
+import math
 import pathlib
 from collections.abc import Mapping
 
@@ -8,6 +9,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from experiments.results import figures
+from experiments.results.statistics import Estimate
 from experiments.workdir.files import write_text
 
 _ENVIRONMENT = jinja2.Environment(
@@ -49,12 +51,13 @@ def number(value: float | None) -> str:
     return f'{value:,}' if isinstance(value, int) else f'{value:.4g}'
 
 
-def with_interval(found: tuple[float, float, float] | None) -> str:
-    """Formats a mean and the ends of its interval, (mean, low, high), for reading; None is a dash."""
+def with_interval(found: Estimate | None) -> str:
+    """Formats an estimate, its interval and the number of seeds for reading, in three digits; None is a dash."""
     if found is None:
         return '–'
-    mean, low, high = found
-    return number(mean) if low == high else f'{number(mean)} [{number(low)}, {number(high)}]'
+    value, low, high, n = found
+    ends = f' [{low:.3g}, {high:.3g}]' if low < high < math.inf else ''  # a single seed has no interval
+    return f'{value:.3g}{ends} (n = {n})'
 
 
 _ENVIRONMENT.filters |= {'number': number, 'with_interval': with_interval}
