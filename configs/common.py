@@ -50,6 +50,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.learning_rate_scale = 1.0  # multiplies learning_rate
     config.epochs_scale = 1.0  # multiplies num_epochs
 
+    # In the limit: the run again at 1/2, 1/4, ... of its learning rate over 2, 4, ... times the steps; 1: only itself.
+    config.ladder = 1  # rungs
+    config.ladder_seeds = 5  # runs at each
+
     # What the reference is compared with: ste, naive_ste, map_ste, jitter, self.
     config.twins = 'ste,naive_ste,jitter,self'
     config.track_change_points = True  # 20 bytes a quantized weight and run

@@ -1,8 +1,11 @@
 """What people see during a run: lines and a progress bar, from only one of the processes."""
 
 import sys
+import textwrap
 
 import jax
+
+_WIDTH = 80  # characters
 
 
 def is_primary() -> bool:
@@ -19,6 +22,11 @@ def say(message: str, file=None) -> None:
 def warn(message: str) -> None:
     """Prints a warning on stderr, if this process is the one that prints."""
     say(f'warning: {message}', sys.stderr)
+
+
+def wrapped(text: str) -> str:
+    """Returns a paragraph in lines for a terminal."""
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def progress_bar(steps: int, done: int):

@@ -119,7 +119,7 @@ class _Family:
       build: (learning rate, weight decay, arguments) -> its optax transformation.
       transfer_class: under placement `gradient`, without weight decay.
       decay: 'coupled' (added to the gradient), 'decoupled' or 'unsupported'.
-      memory: the argument that is the decay of the second moment, or its value; None where there is no such moment.
+      memories: the arguments that are decays of what it averages; empty where nothing it remembers has to cancel.
       moments: by the name of a field of its optax state, the power of the gradient with which that grows, read by
         `experiments.convert`; fields that do not grow are left out.
     """
@@ -127,18 +127,18 @@ class _Family:
     build: Callable
     transfer_class: str
     decay: str
-    memory: str | float | None = None
+    memories: tuple[str, ...] = ()
     moments: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 _ADAM_MOMENTS = {'mu': 1, 'nu': 2}
 FAMILIES = {
     'sgd': _Family(_sgd, 'map', 'coupled', moments={'trace': 1}),
-    'signsgd': _Family(_signsgd, 'identity', 'coupled', 0.0),
-    'adam': _Family(_adam, 'identity', 'coupled', 'b2', _ADAM_MOMENTS),
-    'adamw': _Family(_adamw, 'identity', 'decoupled', 'b2', _ADAM_MOMENTS),
-    'rmsprop': _Family(_rmsprop, 'identity', 'coupled', 'decay', _ADAM_MOMENTS),
-    'lion': _Family(_lion, 'identity', 'decoupled', 'b2', {'mu': 1}),
+    'signsgd': _Family(_signsgd, 'identity', 'coupled'),
+    'adam': _Family(_adam, 'identity', 'coupled', ('b1', 'b2'), _ADAM_MOMENTS),
+    'adamw': _Family(_adamw, 'identity', 'decoupled', ('b1', 'b2'), _ADAM_MOMENTS),
+    'rmsprop': _Family(_rmsprop, 'identity', 'coupled', ('decay',), _ADAM_MOMENTS),
+    'lion': _Family(_lion, 'identity', 'decoupled', ('b1', 'b2'), {'mu': 1}),
     'adafactor': _Family(_adafactor, 'none', 'unsupported'),
     'muon': _Family(_muon, 'none', 'decoupled'),
 }
@@ -200,10 +200,9 @@ class Optimizer:
         return Transfer(family.transfer_class, reason)
 
     @property
-    def second_moment_decay(self) -> float | None:
-        """beta2, the decay of the second moment; None where there is none."""
-        memory = FAMILIES[self.name].memory
-        return dict(self.parameters)[memory] if isinstance(memory, str) else memory
+    def decays(self) -> tuple[float, ...]:
+        """The decays of the averages that a slope has to cancel in, b1 and b2 of Adam; () where there are none."""
+        return tuple(dict(self.parameters)[name] for name in FAMILIES[self.name].memories)
 
 
 def check_placement(placement: str) -> None:
@@ -241,16 +240,3 @@ def make(name: str, weight_decay: float = 0.0, **arguments) -> Optimizer:
         raise ValueError(f'{name} is offered without weight decay: set weight_decay to 0')
     bound = calls.bind(f'optimizer {name!r}', FAMILIES[name].build, arguments, _DOMAINS)
     return Optimizer(name, tuple(bound.items()), weight_decay)
-
-
-def kappa(optimizer: Optimizer, peak_learning_rate: float, step_size: float) -> float | None:
-    """How many step sizes of the quantizer a weight can cross within the second moment's memory.
-
-    kappa = peak learning rate / ((1 - beta2) D). Where it is not far below 1 the slope changes
-    before the optimizer has normalised it away, and the identity class' claim fails.
-
-    Returns:
-      kappa, or None for an optimizer without a second moment.
-    """
-    beta2 = optimizer.second_moment_decay
-    return None if beta2 is None else peak_learning_rate / ((1 - beta2) * step_size)

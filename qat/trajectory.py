@@ -152,6 +152,18 @@ def measure_weights(mapped_reference, reference_codes, twin, twin_codes, path: P
     }
 
 
+def measure_movement(start_codes, codes, path: Path, step_size) -> dict[str, jax.Array]:
+    """Sums over one layer's weights of how much happened to the twin; see `summarize`.
+
+    Args:
+      start_codes: int32, of the twin's start; any shape.
+      codes: int32, of the twin, of that shape.
+      path: of the twin.
+      step_size: of the quantizer where the range is 1.
+    """
+    return {'changed': jnp.sum(start_codes != codes), 'path_in_step_sizes': path.length / step_size}
+
+
 def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict[str, jax.Array]:
     """Counts over one layer's weights for everything that depends on change points; see `summarize`.
 
@@ -203,7 +215,7 @@ def summarize(layers: Iterable[dict]) -> dict[str, float | int | None]:
     """The metrics of a set of layers from their sums, on the host and in 64 bits.
 
     Args:
-      layers: the merged results of `measure_weights` and, where change points are tracked,
+      layers: the merged results of `measure_weights`, `measure_movement` and, where change points are tracked,
         `measure_histories`, one dict a layer.
 
     Returns:
@@ -221,6 +233,9 @@ def summarize(layers: Iterable[dict]) -> dict[str, float | int | None]:
         'quantized_weight_agreement': ratio('agreeing', 'weights'),
         'quantized_weight_agreement_moved': ratio('agreeing_moved', 'moved'),
         'moved_fraction': ratio('moved', 'weights'),
+        'changed_codes': total.get('changed'),
+        'changed_fraction': ratio('changed', 'weights'),
+        'path_length': ratio('path_in_step_sizes', 'weights'),
         'change_point_sequence_agreement': ratio('identical', 'weights'),
         'change_point_sequence_agreement_moved': ratio('identical_moved', 'moved'),
         'compressed_change_point_sequence_agreement': ratio('identical_compressed', 'weights'),

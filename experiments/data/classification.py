@@ -7,6 +7,7 @@ data that give its batches.
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -54,6 +55,16 @@ class Classification:
         """Returns random parameters, and the other state of the model, such as 'batch_stats'."""
         variables = dict(self._apply(self.model.init, key, jnp.zeros((1, *self.image_shape)), train=False))
         return variables.pop('params'), variables
+
+    @property
+    def loss_of_guessing(self) -> float:
+        """The loss, in nats, of giving every class the same probability."""
+
+        def logits():
+            images = jnp.zeros((1, *self.image_shape))
+            return self._apply(self.model.init_with_output, jax.random.key(0), images, train=False)[0]
+
+        return math.log(jax.eval_shape(logits).shape[-1])
 
     def loss(self, params, model_state, batch) -> tuple[jax.Array, dict]:
         """Returns the mean cross-entropy of a training batch in nats, a scalar, and the new state of the model."""

@@ -36,6 +36,9 @@ METRICS = {
         'the same among the weights whose code ever changed, in either run', 'of the\nmoved', in_sweeps=True
     ),
     'moved_fraction': Metric('share of the weights whose code ever changed, in either run', in_sweeps=True),
+    'changed_codes': Metric('weights of the twin whose code at the end is not that of its start'),
+    'changed_fraction': Metric('the same as a share of the quantized weights'),
+    'path_length': Metric('how far a weight of the twin went in all, in step sizes of the quantizer, in the mean'),
     'change_point_sequence_agreement': Metric('share of the weights that went through the same sequence of codes'),
     'change_point_sequence_agreement_moved': Metric('the same among the weights that moved'),
     'compressed_change_point_sequence_agreement': Metric('the same after collapsing oscillations a b a b to a b'),

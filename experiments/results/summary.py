@@ -2,17 +2,19 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments.results.limit import NOT_ASKED
 from experiments.results.metrics import METRICS
 from experiments.setup.settings import Settings
 from experiments.workdir.records import correlations
 from qat import trajectory
 from qat.lockstep.twins import REFERENCE
-from qat.lockstep.verdict import verdict
+from qat.lockstep.verdict import Evidence, verdict
+from qat.theory.recipe import obstacles
 
 PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
@@ -58,24 +60,51 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def summarize(settings: Settings, rows: list[dict]) -> dict:
-    """Returns the content of summary.json from the setting and the rows of a finished run."""
-    last = rows[-1]
-    twins = {}
-    for twin in settings.twins:
-        prefix = f'{twin}/'
-        own = {key.removeprefix(prefix): value for key, value in last.items() if key.startswith(prefix)}
-        of_all_layers = {key: value for key, value in own.items() if '/' not in key and key != 'train_loss'}
-        twins[twin] = {key.removeprefix('eval_'): value for key, value in of_all_layers.items()}
-    transfer_class = settings.transfer.transfer_class
-    sentence = verdict(str(settings.estimator), str(settings.optimizer), transfer_class, settings.alpha(), twins)
+def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cautions: Sequence[str] = ()) -> dict:
+    """Returns the content of summary.json of a finished run, without what a ladder adds.
+
+    Args:
+      settings: of the run.
+      rows: of metrics.jsonl.
+      loss_of_guessing: of a model that knows nothing.
+      cautions: what makes the claim doubtful in this setting.
+    """
+    first, last = rows[0], rows[-1]
+    reference, twins = _outcomes(last), _twins(settings, last)
+    newer = [row for row in rows if 'jitter/changed_codes' in row]  # than the first version of a run that went on
+    evidence = Evidence(
+        f'{settings.estimator} under {settings.optimizer}',
+        over_time=[_twins(settings, row) for row in newer[:-1] if row['step']] + [twins],
+        reference=reference,
+        untrained_loss=loss_of_guessing if first['step'] else min(loss_of_guessing, first['eval/loss']),
+        reason='; '.join(obstacles(settings.estimator, settings.transfer)),
+        cautions=cautions,
+    )
     return {
         'config': settings.config.name,
         'steps': last['step'],
-        'verdict': sentence,
-        REFERENCE: {key.removeprefix('eval/'): value for key, value in last.items() if key.startswith('eval/')},
+        'verdict': verdict(evidence),
+        'limit': {'answer': NOT_ASKED},
+        'cautions': list(cautions),
+        REFERENCE: reference,
         'twins': twins,
     }
+
+
+def _outcomes(row: dict) -> dict:
+    """Returns the reference's metrics of validation in a row."""
+    return {key.removeprefix('eval/'): value for key, value in row.items() if key.startswith('eval/')}
+
+
+def _twins(settings: Settings, row: dict) -> dict:
+    """Returns the metrics of every twin in a row."""
+    twins = {}
+    for twin in settings.twins:
+        prefix = f'{twin}/'
+        own = {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+        of_all_layers = {key: value for key, value in own.items() if '/' not in key and key != 'train_loss'}
+        twins[twin] = {key.removeprefix('eval_'): value for key, value in of_all_layers.items()}
+    return twins
 
 
 def table(result: dict) -> str:
@@ -86,5 +115,5 @@ def table(result: dict) -> str:
         values = [metrics.get(key) for key in columns.values()]
         grid.add_row(name, *('-' if value is None else f'{value:.4f}' for value in values))
     out = io.StringIO()
-    Console(file=out, width=100).print(grid)
+    Console(file=out, width=80).print(grid)
     return out.getvalue().rstrip()

@@ -22,6 +22,7 @@ from qat.lockstep.twins import Twin, twins
 from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50
 from qat.ranges import RANGE_RULES
+from qat.theory import small_parameters
 from qat.theory.weight_map import alpha_if_covered
 
 CORRUPT_IMAGES = ('refuse', 'skip')
@@ -30,7 +31,6 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 # He-uniform initial weights fill the range of that name.
 _CONV = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())
 MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}  # what they are given: `Settings.model`
-KAPPA_WARNING = 0.05  # above it the identity class' claim is in doubt
 
 _NAME = re.compile(r'\w[\w.-]*')
 _POSITIVE = Interval(0, math.inf)
@@ -48,6 +48,8 @@ _DOMAINS = {
     'epochs_scale': _POSITIVE,
     'eval_every_epochs': _COUNT,
     'checkpoint_every_steps': _COUNT,
+    'ladder': Interval(1, 10, low_included=True, high_included=True),  # at the tenth, 512 times the steps
+    'ladder_seeds': Interval(1, 1000, low_included=True, high_included=True),
 }
 _MOST_STEPS = 10**8  # a learning rate each; a month at 40 a second
 _COUNT_OR_ALL = ('steps_per_epoch', 'max_steps', 'learning_rate_images')
@@ -137,20 +139,19 @@ class Settings:
             return dict.fromkeys(ranges)
         peak = self.peak_learning_rate * self.config.kernel_learning_rate_factor
         return {
-            layer: optimizers.kappa(self.optimizer, peak, float(np.min(self.estimator.quantizer.step_size(R))))
+            layer: small_parameters.kappa(self.optimizer, peak, float(np.min(self.estimator.quantizer.step_size(R))))
             for layer, R in ranges.items()
         }
 
     def warnings(self, ranges: Mapping[str, float]) -> list[str]:
         """What makes the claim doubtful in this setting, a line each."""
-        high = {layer: kappa for layer, kappa in self.kappas(ranges).items() if kappa and kappa > KAPPA_WARNING}
-        if not high:
+        if self.transfer.transfer_class != 'identity':
             return []
-        worst = max(high, key=high.get)
-        return [
-            f'kappa of {worst} is {high[worst]:.2g}, above {KAPPA_WARNING} as in {len(high)} of {len(ranges)} layers: '
-            'the learning rate is too high, or beta2 too close to 1, for the estimator to act like STE'
+        said = [
+            small_parameters.large_kappa(self.kappas(ranges)),
+            small_parameters.longer_numerator(self.optimizer),
         ]
+        return [sentence for sentence in said if sentence]
 
     def alpha(self) -> float | None:
         """The estimator's alpha; None where the theorem does not cover it."""

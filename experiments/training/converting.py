@@ -73,7 +73,7 @@ def _config(workdir: pathlib.Path, out: str, overrides: list[str]) -> ml_collect
     copies = [name for name in twins if name in _COPIES]
     if 'twins' in changed and copies != twins:
         raise UserError(f'twins: a converted run has no others than {", ".join(_COPIES)}, got {config.twins!r}')
-    config.twins = ','.join(copies) or 'self'
+    config.twins, config.ladder = ','.join(copies) or 'self', 1
     return config
 
 

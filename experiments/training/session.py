@@ -7,23 +7,24 @@ import sys
 import jax
 import numpy as np
 
+from experiments import terminal
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.results import report, summary
+from experiments.results import limit, report, summary
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
-from experiments.training import distributed
+from experiments.training import distributed, ladder
 from experiments.training.stopping import STOPPED, Stop, stopping
-from experiments.training.trainer import FINISHED, Trainer
+from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
 from experiments.workdir import beginning, environment, records
 from experiments.workdir.checkpoints import Checkpoints
-from experiments.workdir.files import blame_disk, replacing, write_json
+from experiments.workdir.files import blame_disk, read_json, replacing, write_json
 from experiments.workdir.lock import locked
 from qat.lockstep.state import State
 
 
 def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
-    """Trains, or continues, the run in a workdir and writes all that the contract names.
+    """Trains, or continues, the run in a workdir, and its ladder, and writes all that the contract names.
 
     Args:
       settings: of the run.
@@ -38,33 +39,51 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
       UserError: before anything is written, where the config and the data or the workdir do not fit; later, where
         the disk is full, or nothing is left to go on from.
     """
-    config = settings.config.to_dict()
     if not settings.twins:
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
+    climbed = {}
+    for rung in ladder.rungs(settings):
+        place = workdir / rung.folder
+        code = _run(rung.settings if rung.folder else settings, place, argv, alone=not rung.folder)
+        if code in STOPPED or (code == NOT_FINITE and not rung.folder):
+            return code
+        climbed.setdefault(rung.settings.peak_learning_rate, []).append(place if code == FINISHED else None)
+    if is_primary():
+        with blame_disk(workdir):
+            _conclude(settings, workdir, climbed, draw)
+    return FINISHED
+
+
+def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, alone: bool) -> int:
+    """One run, up to its summary.json; returns the exit code. `alone`: not as a rung, which says less."""
+    config = settings.config.to_dict()
     with stopping() as stop, blame_disk(workdir):
         records.check_same_run(workdir, config)
         records.check_same_processes(workdir, jax.process_count())
         trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
         state = trainer.initial_state()
         with _opened(workdir, config, environment.describe(argv, trainer.devices)):
-            state, code, rows = _train(trainer, state, workdir, stop)
+            state, code, rows = _train(trainer, state, workdir, stop, alone)
             if code == FINISHED and is_primary():
-                _finish(trainer, state, rows, workdir, draw)
+                _finish(trainer, state, rows, workdir)
             elif code in STOPPED:
                 say(f'stopped at step {state.step} and saved; --workdir={workdir} goes on from there', sys.stderr)
     return code
 
 
-def _train(trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop) -> tuple[State, int, list[dict]]:
+def _train(
+    trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop, alone: bool
+) -> tuple[State, int, list[dict]]:
     """Restores what there is, and trains; returns the last state, the exit code and the rows of metrics too."""
     settings = trainer.settings
     with Checkpoints(workdir) as checkpoints:
         begin = beginning.beginning(workdir, checkpoints, trainer.record_every)
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
-        for message in settings.warnings(state.ranges):
-            warn(message)
-        _say_size(trainer)
+        if alone:
+            for message in settings.warnings(state.ranges):
+                warn(message)
+            _say_size(trainer)
         if begin.step < trainer.steps and is_primary():
             (workdir / 'summary.json').unlink(missing_ok=True)  # of a shorter run: this one is not finished
         if begin.restored:
@@ -100,14 +119,28 @@ def _opened(workdir: pathlib.Path, config: dict, environment_now: dict):
         yield
 
 
-def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path, draw: bool) -> None:
+def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path) -> None:
+    """Writes what a finished run leaves, and summary.json last: where it is, the run is finished."""
+    settings = trainer.settings
     if trainer.timing()['steps_per_second'] is not None:
         write_json(workdir / 'timing.json', trainer.timing())
     with replacing(workdir / 'weights.npz') as partial, partial.open('wb') as file:
         np.savez(file, **trainer.sampled_weights(state))
-    result = summary.summarize(trainer.settings, rows)
-    write_json(workdir / 'summary.json', result)
+    cautions = list(dict.fromkeys([*settings.warnings(state.ranges), *trainer.lockstep.cautions(state)]))
+    write_json(workdir / 'summary.json', summary.summarize(settings, rows, trainer.loss_of_guessing, cautions))
+
+
+def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, list], draw: bool) -> None:
+    """Adds to summary.json what the ladder says, tells both answers, and draws the report."""
+    result = read_json(workdir / 'summary.json')
+    if settings.config.ladder > 1:
+        rungs = {
+            rate: [place and read_json(place / 'summary.json') for place in places] for rate, places in climbed.items()
+        }
+        result['limit'] = limit.in_the_limit(f'{settings.estimator} under {settings.optimizer}', rungs)
+        write_json(workdir / 'summary.json', result)
     say(summary.table(result))
-    say(f'\n{result["verdict"]}\n')
+    for answer in (result['verdict'], result['limit']['answer']):
+        say(f'\n{terminal.wrapped(answer)}')
     if draw:
-        say(f'Report: {report.write(workdir)}')
+        say(f'\nReport: {report.write(workdir)}')

@@ -14,7 +14,7 @@ from qat.lockstep.lockstep import Lockstep
 # What a compiled step does not depend on: runs that differ in nothing else share it.
 _FREE_KEYS = (
     *('name', 'seed', 'dataset', 'data_dir', 'init_from', 'distributed', 'eval_every_epochs', 'checkpoint_every_steps'),
-    *('num_epochs', 'steps_per_epoch', 'max_steps', 'epochs_scale', 'warmup_fraction'),
+    *('num_epochs', 'steps_per_epoch', 'max_steps', 'epochs_scale', 'warmup_fraction', 'ladder', 'ladder_seeds'),
     *('learning_rate', 'learning_rate_images', 'learning_rate_scale'),
 )
 _KEPT = 4  # programs; they take memory

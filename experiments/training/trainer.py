@@ -46,6 +46,11 @@ class Trainer:
         self._learning_rates = settings.learning_rates(self.steps)
         self._train_seconds, self._steps_timed, self._compile_seconds = 0.0, 0, None
 
+    @property
+    def loss_of_guessing(self) -> float:
+        """The validation loss of a model that knows nothing."""
+        return self.batches.task(self.settings.model).loss_of_guessing
+
     def initial_state(self) -> State:
         """The state before the first step.
 

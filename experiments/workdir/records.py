@@ -16,7 +16,8 @@ from experiments.terminal import warn
 from experiments.workdir.files import free_name, read_json, write_text
 
 _ROWS = 'metrics.jsonl'
-_MAY_DIFFER = {'corrupt_images', 'distributed'}  # may change when a run continues: what it has seen stays the same
+# May change when a run continues: what it has seen stays the same.
+_MAY_DIFFER = {'corrupt_images', 'distributed', 'ladder', 'ladder_seeds'}
 _MAY_GROW = {'num_epochs'}  # may grow when a run continues: the learning rate then follows the longer schedule
 ORIGIN = 'origin.json'  # marks a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}

@@ -14,16 +14,17 @@ import optax
 from qat import trajectory, weights
 from qat.estimators import Estimator, fake_quantize
 from qat.lockstep import checks, evaluation
+from qat.lockstep.cautions import cautions
 from qat.lockstep.plan import Plan, Run, make
 from qat.lockstep.spec import Spec, estimators, range_rules
 from qat.lockstep.state import Moment, RunState, State
 from qat.lockstep.tracking import Tracker, Tracking
 from qat.lockstep.twins import REFERENCE
-from qat.lockstep.verdict import verdict
+from qat.lockstep.verdict import Evidence, verdict
 from qat.optimizers import Optimizer
 from qat.probe import Probed
 from qat.ranges import RangeRule
-from qat.theory.weight_map import alpha_if_covered
+from qat.theory.recipe import obstacles
 
 
 class Lockstep:
@@ -185,24 +186,26 @@ class Lockstep:
 
     def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
         """By listed twin: the metrics of its trajectory so far, on the host; None for what does not exist."""
-        checks.one_state(state)
-        plan = self.plan(state.runs[REFERENCE].params)
-        measured = jax.device_get(jax.jit(self.measure)(state))
+        plan, measured = self._measured(state)
         return {name: trajectory.summarize(measured[run].values()) for name, run in plan.computed_by.items()}
 
+    def cautions(self, state: State) -> list[str]:
+        """What makes a recipe doubtful in this setting, as far as the state shows it; none where nothing does."""
+        plan, measured = self._measured(state)
+        return cautions(plan, self.spec.optimizer, state, measured)
+
     def verdict(self, state: State) -> str:
-        """Whether the estimator is STE in disguise, and why, in words."""
-        checks.one_state(state)
+        """Whether STE is interchangeable with the estimator in this setting, and why, in words."""
         plan = self.plan(state.runs[REFERENCE].params)
-        distinct = dict.fromkeys(plan.estimators.values())
-        alphas = [alpha_if_covered(estimator) for estimator in distinct]
-        return verdict(
-            ' and '.join(dict.fromkeys(map(str, distinct))),
-            f'{self.spec.optimizer} (class {plan.transfer.transfer_class}, {plan.transfer.reason})',
-            plan.transfer.transfer_class,
-            None if None in alphas else min(alphas),
-            self.summary(state),
-        )
+        distinct, transfer = dict.fromkeys(plan.estimators.values()), plan.transfer
+        names = ' and '.join(dict.fromkeys(map(str, distinct)))
+        subject = f'{names} under {self.spec.optimizer} (class {transfer.transfer_class}, {transfer.reason})'
+        reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
+        return verdict(Evidence(subject, [self.summary(state)], reason=reason, cautions=self.cautions(state)))
+
+    def _measured(self, state: State) -> tuple[Plan, dict]:
+        checks.one_state(state)
+        return self.plan(state.runs[REFERENCE].params), jax.device_get(jax.jit(self.measure)(state))
 
     def _update(self, plan: Plan, run: Run, before: RunState, ranges, moment: Moment, batch) -> tuple:
         def loss_of(params):

@@ -93,16 +93,12 @@ class Tracker:
         }
 
     def _measure_layer(self, tracking, weights, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
+        quantizer, R, path = self.quantizers[layer], ranges[layer], tracking.paths[twin][layer]
         weights = {run: weights[run][layer] for run in (self.reference, twin)}
-        codes = {run: self.quantizers[layer].codes(weight, ranges[layer]) for run, weight in weights.items()}
-        sums = trajectory.measure_weights(
-            self.maps[twin][layer](weights[self.reference], ranges[layer]),
-            codes[self.reference],
-            weights[twin],
-            codes[twin],
-            tracking.paths[twin][layer],
-            ranges[layer],
-        )
+        codes = {run: quantizer.codes(weight, R) for run, weight in weights.items()}
+        mapped = self.maps[twin][layer](weights[self.reference], R)
+        sums = trajectory.measure_weights(mapped, codes[self.reference], weights[twin], codes[twin], path, R)
+        sums |= trajectory.measure_movement(quantizer.codes(path.start, R), codes[twin], path, quantizer.step_size(1.0))
         if self.change_points:
             histories = tracking.histories[self.reference][layer], tracking.histories[twin][layer]
             sums |= trajectory.measure_histories(*histories, tracking.lags[twin][layer])

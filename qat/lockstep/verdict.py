@@ -1,73 +1,149 @@
-"""Is the estimator an STE in disguise? One sentence from a run's summary, thresholds included."""
+"""At this setting: is STE interchangeable with the estimator? What one run can say, in words, thresholds included.
 
+The measure is how far the STE twin is from the reference in units of `jitter`, the reference at 1.01 times the learning
+rate: a change nobody cares about. Errors grow until the runs are chaos and everything is far from everything, so the
+largest ratio counts, over all times at which enough codes have changed. What makes a run unable to tell is looked for
+first, and named. Whether the estimator is STE in disguise *in the limit* of small learning rates is another question,
+which takes runs at several learning rates.
+"""
+
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-JITTER_MULTIPLE = 4  # an error that many times the yardstick's is a difference
-ALWAYS_SMALL = 0.1  # an error nobody would call a difference
-RECIPE_MATTERS_BELOW = 0.9  # alpha; above it the recipe changes too little to be told apart
-SHARE_OF_NAIVE = 1 / 3
+LIMIT = 2.0  # times jitter; a second change nobody cares about stays below it, see docs/results/calibration
+FEWEST_CHANGES, SMALLEST_SHARE = 100, 1e-3  # of the codes: a share of 100 is known to 10% at best
+SATURATED = 0.2  # of the way travelled: where 1% more learning rate moves the end so far, the runs are chaos
+ROUNDING = 1e-5  # an alignment error that float32 alone can make
 
-ANSWERS = ('Yes,', 'No,', 'Not shown by this run')  # every verdict begins with one
+YES, NO, NONE = 'At this setting yes', 'At this setting no', 'No verdict'
+ANSWERS = (YES, NO, NONE)  # every verdict begins with one
 
-_ERROR = 'weight_alignment_error'
-_CAVEAT = 'One learning rate is evidence; a convergence order over several is proof.'
+_ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'
+_STE_TWINS = ('ste', 'naive_ste', 'map_ste')  # the first is the recipe's; without it the closest counts
+_OUTCOMES = ('accuracy', 'loss')
+
+Metrics = Mapping[str, Mapping[str, float | int | None]]  # by twin and name, see `qat.trajectory.summarize`
 
 
-def verdict(estimator: str, optimizer: str, transfer_class: str, alpha: float | None, twins: Mapping) -> str:
-    """Yes, no, or not shown by this run, and why, in one sentence and the caveat.
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What a run left behind.
 
-    Args:
-      estimator, optimizer: as the user wrote them.
-      transfer_class: 'map', 'identity' or 'none'.
-      alpha: None where the theorem does not cover the estimator.
-      twins: by name, the metrics of the run's end.
+    Attributes:
+      subject: estimator and optimizer, as in 'dsq(k=6.5) under sgd'.
+      over_time: the metrics of the twins, from the first measured to the end's.
+      reference: the reference's outcomes at the end, such as accuracy and loss, compared with those of the twins; empty
+        where nothing was evaluated.
+      untrained_loss: what the reference's 'loss' must have fallen below: the lower of the loss before the first step
+        and that of guessing; None where nobody knows.
+      reason: why there is no recipe, for people; '' where there is one.
+      cautions: what makes the claim doubtful in this setting, a sentence each.
     """
-    errors = {name: metrics[_ERROR] for name, metrics in twins.items() if metrics[_ERROR] is not None}
-    subject = f'{estimator} under {optimizer}'
-    lost = [name for name, error in errors.items() if not math.isfinite(error)]
-    if lost:
-        return f'Not shown by this run: for {subject} the error of {lost[0]} is not finite. Try a smaller rate.'
-    if not errors.get('jitter'):
-        return f'Not shown by this run: without the twin jitter, or any movement, there is no yardstick for {subject}.'
-    limit = JITTER_MULTIPLE * errors['jitter']
-    if transfer_class == 'none' or alpha is None:
-        return _without_recipe(subject, errors, limit)
-    if 'ste' not in errors:
-        return f'Not shown by this run: {subject} has a recipe, but the twin ste was not run.'
-    return _with_recipe(subject, errors, max(limit, ALWAYS_SMALL), transfer_class, alpha)
+
+    subject: str
+    over_time: Sequence[Metrics]
+    reference: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    untrained_loss: float | None = None
+    reason: str = ''
+    cautions: Sequence[str] = ()
 
 
-def _without_recipe(subject: str, errors: Mapping, limit: float) -> str:
-    candidates = {name: errors[name] for name in ('naive_ste', 'map_ste') if name in errors}
-    if not candidates:
-        return f'Not shown by this run: no recipe is known for {subject}, and no STE twin was run.'
-    closest = min(candidates, key=candidates.get)
-    compared = f'{closest}, has alignment error {errors[closest]:.3g}'
-    if errors[closest] > limit:
-        return (
-            f'No, not an STE in disguise: no recipe is known for {subject}, and the closest twin, {compared}, '
-            f'above {JITTER_MULTIPLE} x jitter = {limit:.3g}. {_CAVEAT}'
-        )
+def verdict(evidence: Evidence) -> str:
+    """Yes, no, or none, with the size of the effect and its limit, or with what makes the run unable to tell."""
+    end = evidence.over_time[-1]
+    twins = [twin for twin in _STE_TWINS if twin in end]
+    unable = _not_finite(evidence) or _untrained(evidence) or _without_twins(end, twins) or _unmoved(end)
+    if not unable:
+        ratios = {twin: _largest_ratio(evidence.over_time, twin) for twin in twins}
+        unable = _saturated(end) if all(ratios.values()) else ''
+    if unable:
+        return f'{NONE} on {evidence.subject}: {unable}.'
+    twin = twins[0] if twins[0] == 'ste' else min(ratios, key=ratios.get)
+    return ' '.join([_answer(evidence, twin, ratios[twin]), *_outcome(evidence, twin), *_doubts(evidence)])
+
+
+def _answer(evidence: Evidence, twin: str, ratio: float) -> str:
+    if ratio == 0:
+        return f'{YES}: {twin} is {evidence.subject} exactly, to the rounding of float32.'
+    found = f'{twin} came {ratio:.2g} x as far from it as jitter (1.01 x the learning rate), limit {LIMIT:g}'
+    if ratio <= LIMIT:
+        return f'{YES}, STE trains like {evidence.subject}: {found}.'
+    why = f' No recipe is known: {evidence.reason}.' if evidence.reason else ''
+    return f'{NO}, STE can be told from {evidence.subject}: {found}.{why}'
+
+
+def _outcome(evidence: Evidence, twin: str) -> list[str]:
+    """The outcomes of twin and reference side by side, where there are any."""
+    of_twin, reference = evidence.over_time[-1][twin], evidence.reference
+    pairs = [f'{key} {of_twin[key]:.4f} against {reference[key]:.4f}' for key in _OUTCOMES if key in reference]
+    return [f'It ends with {" and ".join(pairs)}.'] if pairs else []
+
+
+def _doubts(evidence: Evidence) -> list[str]:
+    return [f'Beware: {caution}.' for caution in evidence.cautions]
+
+
+def _not_finite(evidence: Evidence) -> str:
+    reference = [evidence.reference[key] for key in _OUTCOMES if key in evidence.reference]
+    if not all(map(_finite, reference)):
+        return "the reference's loss or accuracy is not finite"
+    for twin, metrics in evidence.over_time[-1].items():
+        known = [metrics[key] for key in _OUTCOMES if key in metrics]
+        if metrics['path_length'] != 0:  # where nothing moved there is no error
+            known += [metrics[_ERROR], metrics['path_length']]
+        if not all(map(_finite, known)):
+            return f'the twin {twin} ended with numbers that are not finite'
+    return ''
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _untrained(evidence: Evidence) -> str:
+    loss, untrained = evidence.reference.get('loss'), evidence.untrained_loss
+    if loss is None or untrained is None or loss < untrained:
+        return ''
     return (
-        f'Not shown by this run: no recipe is known for {subject}, yet the closest twin, {compared}, '
-        f'no more than {JITTER_MULTIPLE} x jitter = {limit:.3g}. {_CAVEAT}'
+        f'the reference did not train, its loss ended at {loss:.3g} and is {untrained:.3g} without training; '
+        'try a smaller learning rate, or more steps'
     )
 
 
-def _with_recipe(subject: str, errors: Mapping, limit: float, transfer_class: str, alpha: float) -> str:
-    found = f'the ste twin has alignment error {errors["ste"]:.3g}'
-    allowed = f'max({JITTER_MULTIPLE} x jitter, {ALWAYS_SMALL}) = {limit:.3g}'
-    if errors['ste'] > limit:
-        return f'Not shown by this run: for {subject} {found}, above {allowed}. Try a smaller learning rate. {_CAVEAT}'
-    if transfer_class == 'map' and alpha < RECIPE_MATTERS_BELOW:
-        if 'naive_ste' not in errors:
-            return f'Not shown by this run: for {subject} {found}, but the twin naive_ste was not run. {_CAVEAT}'
-        third = SHARE_OF_NAIVE * errors['naive_ste']
-        if errors['ste'] > third:
-            return (
-                f'Not shown by this run: for {subject} {found}, within {allowed}, but above a third of '
-                f"naive_ste's, {third:.3g}. Try a smaller learning rate. {_CAVEAT}"
-            )
-        allowed += f" and a third of naive_ste's = {third:.3g}"
-    return f'Yes, {subject} is an STE in disguise: {found}, within {allowed}. {_CAVEAT}'
+def _without_twins(end: Metrics, twins: Sequence[str]) -> str:
+    missing = [name for name, there in (('jitter', 'jitter' in end), ('ste or naive_ste', twins)) if not there]
+    return f'the twin {missing[0]} was not run' if missing else ''
+
+
+def _enough_changed(metrics: Metrics) -> bool:
+    jitter = metrics['jitter']
+    return jitter['changed_codes'] >= FEWEST_CHANGES and jitter['changed_fraction'] >= SMALLEST_SHARE
+
+
+def _unmoved(end: Metrics) -> str:
+    if _enough_changed(end):
+        return ''
+    changed = f'{end["jitter"]["changed_codes"]} codes ({end["jitter"]["changed_fraction"]:.2g} of them)'
+    return (
+        f'next to nothing happened, {changed} changed and {FEWEST_CHANGES} ({SMALLEST_SHARE:g}) are needed; '
+        'try more steps, or a larger learning rate'
+    )
+
+
+def _largest_ratio(over_time: Sequence[Metrics], twin: str) -> float:
+    """Of the twin's error to that of jitter, while enough codes had changed; 0 where it is rounding throughout."""
+    errors = [(now[twin][_ERROR], now['jitter'][_ERROR]) for now in over_time if _enough_changed(now)]
+    if all(error <= ROUNDING for error, _ in errors):
+        return 0.0
+    return max(error / jitter if jitter else math.inf for error, jitter in errors)
+
+
+def _saturated(end: Metrics) -> str:
+    error = end['jitter'][_OF_THE_WAY]
+    if error <= SATURATED:
+        return ''
+    return (
+        f'saturated, 1% more learning rate already ends {error:.0%} of the way travelled apart and {SATURATED:.0%} '
+        'is the most at which runs can be told apart; try a smaller learning rate, or fewer steps'
+    )

@@ -4,8 +4,8 @@ import dataclasses
 
 from qat.calls import unknown
 from qat.estimators import Estimator
-from qat.optimizers import TRANSFER_CLASSES
-from qat.theory.coverage import NotCovered, check_covered
+from qat.optimizers import TRANSFER_CLASSES, Transfer
+from qat.theory.coverage import NotCovered, check_covered, conditions_that_fail
 from qat.theory.weight_map import alpha
 
 
@@ -43,3 +43,9 @@ def recipe(estimator: Estimator, transfer_class: str, reason: str = '') -> Recip
         raise NotCovered(f'no recipe is known: {reason}')
     check_covered(estimator)
     return Recipe(alpha(estimator), True) if transfer_class == 'map' else UNCHANGED
+
+
+def obstacles(estimator: Estimator, transfer: Transfer) -> list[str]:
+    """Why there is no recipe, those of the estimator first; empty where there is one."""
+    of_optimizer = [transfer.reason] if transfer.transfer_class == 'none' else []
+    return [*conditions_that_fail(estimator), *of_optimizer]

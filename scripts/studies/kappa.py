@@ -9,10 +9,10 @@ from experiments.results import figures
 from experiments.results.pages import number, with_interval
 from experiments.results.statistics import interval
 from experiments.setup.command_line import load
-from experiments.setup.settings import KAPPA_WARNING
 from experiments.sweeps.report import ERROR, grouped
 from qat import calls
 from qat.quantizers import UniformQuantizer
+from qat.theory.small_parameters import KAPPA_WARNING
 from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, draw, mark_rates
 
 CONFIG = 'configs/digits.py'

@@ -132,6 +132,14 @@ def test_alignment_errors_by_hand():
     assert metrics['quantized_weight_agreement'] == 0
 
 
+def test_movement_by_hand():
+    path = trajectory.advance_path(trajectory.begin_path(jnp.zeros(2)), jnp.zeros(2), jnp.float32([1.0, 0.5]), 1.0)
+    codes = jnp.int32([1, 2])
+    sums = trajectory.measure_movement(codes, jnp.int32([1, 3]), path, 0.25)
+    found = trajectory.summarize([trajectory.measure_weights(codes, codes, codes, codes, path, 1.0) | sums])
+    assert found['changed_codes'] == 1 and found['path_length'] == (1.0 + 0.5) / 0.25 / 2
+
+
 def test_counts_are_summed_in_64_bits():
     lag = jnp.full(100_000, 2**31 + 5, jnp.uint32)
     history = trajectory.begin(jnp.zeros(100_000, jnp.int32))

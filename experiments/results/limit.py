@@ -1,0 +1,72 @@
+"""In the limit: is the estimator an STE in disguise? What runs at falling learning rates say, in words.
+
+The error of the STE twin is fitted by a power of the learning rate, in units of `jitter`'s, which cannot vanish: the
+learning rate is 1% higher at every rung. A power above 0 says that the twin's error falls faster than that of a change
+nobody cares about, as the theorem promises (arXiv 2405.05171, theorem 1); the errors themselves are no evidence, for
+those of jitter fall too.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from experiments.results.statistics import pooled_order
+from qat.lockstep.verdict import NONE, ROUNDING
+
+YES, NO, UNSETTLED = 'In the limit yes', 'In the limit no', 'In the limit not settled'
+NOT_ASKED = 'In the limit: not asked; --config.ladder=3 does.'
+_ERROR = 'weight_alignment_error'
+
+
+def in_the_limit(subject: str, rungs: Mapping[float, Sequence[Mapping | None]]) -> dict:
+    """The answer, and the numbers behind it.
+
+    Args:
+      subject: estimator and optimizer, as in 'dsq(k=6.5) under sgd'.
+      rungs: by learning rate, the contents of summary.json, a seed each and in one order; None for a run that ended
+        with numbers that are not finite.
+
+    Returns:
+      'answer', a sentence; 'order', its 'low' and 'high' end, or None where there is none; 'seeds'; 'learning_rates'.
+    """
+    rates = sorted(rungs, reverse=True)
+    found = {'order': None, 'low': None, 'high': None, 'seeds': len(rungs[rates[0]]), 'learning_rates': rates}
+    unable = next(filter(None, (_unable(rate, run) for rate in rates for run in rungs[rate])), '')
+    if unable:
+        return {'answer': f'{UNSETTLED}: {unable}', **found}
+    twins = rungs[rates[0]][0]['twins']
+    twin = next(name for name in ('ste', 'naive_ste', 'map_ste') if name in twins)
+    errors, jitter = (_by_seed(rungs, rates, name) for name in (twin, 'jitter'))
+    if all(error <= ROUNDING for of_seed in errors for error in of_seed):
+        return {'answer': f'{YES}: {twin} is {subject} exactly, at every learning rate.', **found}
+    order = pooled_order(rates, errors, jitter)
+    if order is None:
+        return {'answer': f'{UNSETTLED}: an error of {twin} is 0 at one learning rate and not at another.', **found}
+    found |= {'order': order.value, 'low': order.low, 'high': order.high}
+    return {'answer': _answer(subject, twin, found), **found}
+
+
+def _unable(rate: float, run: Mapping | None) -> str:
+    """What makes a rung unable to tell; '' if nothing does."""
+    if run is None:
+        return f'at learning rate {rate:g} a run ended with numbers that are not finite.'
+    _, none, reason = run['verdict'].partition(f'{NONE} on ')
+    return f'at learning rate {rate:g}, {reason}' if none else ''
+
+
+def _by_seed(rungs: Mapping, rates: list[float], twin: str) -> list[list[float]]:
+    """(seeds, learning rates) errors of a twin."""
+    return [list(of_seed) for of_seed in zip(*([run['twins'][twin][_ERROR] for run in rungs[rate]] for rate in rates))]
+
+
+def _answer(subject: str, twin: str, found: Mapping) -> str:
+    rates = f'from learning rate {found["learning_rates"][0]:g} down to {found["learning_rates"][-1]:g}'
+    power = (
+        f'in units of jitter it goes as the learning rate to the power {found["order"]:.2f} '
+        f'[{found["low"]:.2f}, {found["high"]:.2f}] (95%, n = {found["seeds"]} seeds)'
+    )
+    if found['low'] > 0:
+        return f'{YES}, {subject} is STE in disguise: {rates} the error of {twin} vanishes; {power}.'
+    if found['high'] < 0:
+        return f'{NO}, {subject} is not STE in disguise: {rates} the error of {twin} stays; {power}.'
+    return (
+        f'{UNSETTLED}: {rates} the error of {twin} for {subject} falls about as jitter does; {power}. More seeds tell.'
+    )

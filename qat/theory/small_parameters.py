@@ -1,0 +1,100 @@
+"""What must be small for the recipes to hold, and what to say where it is not; derived from the proofs of
+arXiv 2405.05171.
+
+Class `identity`: a slope cancels in a ratio of averages of gradients only while it hardly changes within what the
+averages remember (kappa), and only while eps adds next to nothing to the denominator. Class `map`: a step follows M
+only where it is short against the distance over which the slope changes.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qat.estimators import Estimator
+from qat.optimizers import Optimizer
+from qat.theory.coverage import steepness
+
+KAPPA_WARNING = 0.05
+LONGEST_STEP = 0.1  # of a mean step times the steepness of the slope
+_EPS_MATTERS = 0.1  # of the denominator without it
+_SHARE_WITH_EPS = 0.1  # of the weights that have a gradient
+
+
+def kappa(optimizer: Optimizer, peak_learning_rate: float, step_size: float) -> float | None:
+    """How many step sizes of the quantizer a weight can cross within the longest of the optimizer's memories.
+
+    kappa = peak learning rate / ((1 - beta) D), beta the larger of b1 and b2; RMSprop's momentum makes its steps up to
+    1 / (1 - momentum) as long.
+
+    Returns:
+      kappa, or None for an optimizer that has no memory in which a slope must cancel.
+    """
+    if not optimizer.decays:
+        return None
+    momentum = dict(optimizer.parameters).get('momentum', 0.0)
+    return peak_learning_rate / ((1 - momentum) * (1 - max(optimizer.decays)) * step_size)
+
+
+def large_kappa(kappas: Mapping[str, float | None]) -> str:
+    """What to say of kappa by layer; '' where it is small everywhere."""
+    high = {layer: found for layer, found in kappas.items() if found and found > KAPPA_WARNING}
+    if not high:
+        return ''
+    worst = max(high, key=high.get)
+    return (
+        f'kappa of {worst} is {high[worst]:.2g}, above {KAPPA_WARNING} as in {len(high)} of {len(kappas)} layers: '
+        'the learning rate is too high, or the memory too long, for the estimator to act like STE'
+    )
+
+
+def longer_numerator(optimizer) -> str:
+    """What to say where Adam's first moment remembers longer than its second; '' elsewhere."""
+    if len(getattr(optimizer, 'decays', ())) < 2 or 'eps' not in dict(optimizer.parameters):
+        return ''
+    b1, b2 = optimizer.decays
+    if b1 <= b2:
+        return ''
+    return (
+        f'b1={b1:g} is above b2={b2:g}: gradients with the slopes of where a weight was are divided by the slopes of '
+        'where it is, and do not cancel'
+    )
+
+
+def long_steps(estimator: Estimator, mean_step: float) -> str:
+    """What to say of the steps under class `map`; '' where they are short.
+
+    Args:
+      estimator: of the layer.
+      mean_step: the mean length of a weight's update, in step sizes of the quantizer.
+    """
+    against_slope = mean_step * steepness(estimator)
+    if not against_slope > LONGEST_STEP:
+        return ''
+    return (
+        f'a step is {mean_step:.2g} step sizes long, {against_slope:.2g} of what the slope of {estimator} needs to '
+        f'change by a factor of e, above {LONGEST_STEP:g}: too long to follow M'
+    )
+
+
+def share_with_eps(second_moments: Mapping[str, jax.Array], eps: float) -> float | None:
+    """The share of weights whose denominator is more than a tenth eps, of those that have a gradient; None: none has.
+
+    Args:
+      second_moments: averages of squared gradients by layer, any shape.
+      eps: what is added to their root.
+    """
+    roots = np.concatenate([np.ravel(jnp.sqrt(moment)) for moment in second_moments.values()])
+    alive = roots[roots > 0]
+    return float((eps > _EPS_MATTERS * alive).mean()) if alive.size else None
+
+
+def large_eps(eps: float, share: float | None) -> str:
+    """What to say of eps, from `share_with_eps`; '' where it is small."""
+    if share is None or share <= _SHARE_WITH_EPS:
+        return ''
+    return (
+        f'eps={eps:g} is more than a tenth of the denominator of {share:.0%} of the weights: it is too large for their '
+        'gradients, and the slope does not cancel'
+    )
