@@ -67,6 +67,4 @@ def _answer(subject: str, twin: str, found: Mapping) -> str:
         return f'{YES}, {subject} is STE in disguise: {rates} the error of {twin} vanishes; {power}.'
     if found['high'] < 0:
         return f'{NO}, {subject} is not STE in disguise: {rates} the error of {twin} stays; {power}.'
-    return (
-        f'{UNSETTLED}: {rates} the error of {twin} for {subject} falls about as jitter does; {power}. More seeds tell.'
-    )
+    return f'{UNSETTLED}: {rates} the error of {twin} for {subject} falls as jitter does; {power}. More seeds tell.'

@@ -48,7 +48,7 @@ METRICS = {
     'validation_accuracy_correlation': Metric('Pearson correlation of the validation accuracies over the run'),
     'validation_loss_correlation': Metric('Pearson correlation of the validation losses over the run'),
     'inference_agreement': Metric(
-        'share of the validation examples given the same class', 'equal\npredictions', in_sweeps=True
+        'share of the validation examples given the same class', 'equal\nclasses', in_sweeps=True
     ),
     'incorrect_inference_agreement': Metric('the same among the examples that both get wrong'),
 }
