@@ -29,11 +29,18 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def progress_bar(steps: int, done: int):
-    """Returns a tqdm bar that counts steps, of which some are done; it is shown by one process."""
+def progress_bar(steps: int, done: int, label: str = ''):
+    """Returns a tqdm bar that counts steps, of which some are done; it is shown by one process.
+
+    Args:
+      steps: in all.
+      done: of them.
+      label: what goes before the bar; a labelled bar is one of many, and is wiped out at its end.
+    """
     from tqdm import tqdm  # late, because most programs show no bar
 
-    return tqdm(initial=done, total=steps, unit='step', mininterval=progress_interval(), disable=not is_primary())
+    look = {'unit': 'step', 'mininterval': progress_interval(), 'ncols': _WIDTH, 'desc': label, 'leave': not label}
+    return tqdm(initial=done, total=steps, disable=not is_primary(), **look)
 
 
 def progress_interval() -> float:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from experiments.setup.settings import Settings
 from qat.quantizers import UniformQuantizer
@@ -157,6 +158,22 @@ def estimator(settings: Settings) -> Figure:
     right.step(x, np.floor(x) + 0.5, where='mid', color='#222222', lw=1.8)
     right.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8)
     styled(right, f'quantizer, {settings.estimator.bits} bits', 'w', 'q(w)')
+    return figure
+
+
+def limit(found: Mapping) -> Figure:
+    """Draws the errors of a ladder against the learning rate, a line a seed, from `limit.in_the_limit`."""
+    figure = empty(8, 4.2)
+    axis = figure.subplots()
+    for twin, errors in found['errors'].items():
+        for number, of_seed in enumerate(errors):
+            label = twin if number == 0 else None
+            axis.plot(found['learning_rates'], of_seed, color=colour(twin), marker='o', ms=4, lw=1, label=label)
+    axis.set(xscale='log', yscale='log')
+    axis.set_xticks(found['learning_rates'], [f'{rate:g}' for rate in found['learning_rates']], minor=False)
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.legend(frameon=False)
+    styled(axis, 'Does it vanish? A line a seed', 'learning rate, times steps constant', 'weight alignment error')
     return figure
 
 

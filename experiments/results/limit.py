@@ -25,10 +25,12 @@ def in_the_limit(subject: str, rungs: Mapping[float, Sequence[Mapping | None]]) 
         with numbers that are not finite.
 
     Returns:
-      'answer', a sentence; 'order', its 'low' and 'high' end, or None where there is none; 'seeds'; 'learning_rates'.
+      'answer', a sentence; 'order', its 'low' and 'high' end, or None where there is none; 'seeds'; 'learning_rates';
+      'errors' by twin, (seeds, learning rates), empty where there is no order.
     """
     rates = sorted(rungs, reverse=True)
-    found = {'order': None, 'low': None, 'high': None, 'seeds': len(rungs[rates[0]]), 'learning_rates': rates}
+    found = {'order': None, 'low': None, 'high': None, 'errors': {}, 'seeds': len(rungs[rates[0]])}
+    found['learning_rates'] = rates
     unable = next(filter(None, (_unable(rate, run) for rate in rates for run in rungs[rate])), '')
     if unable:
         return {'answer': f'{UNSETTLED}: {unable}', **found}
@@ -40,7 +42,7 @@ def in_the_limit(subject: str, rungs: Mapping[float, Sequence[Mapping | None]]) 
     order = pooled_order(rates, errors, jitter)
     if order is None:
         return {'answer': f'{UNSETTLED}: an error of {twin} is 0 at one learning rate and not at another.', **found}
-    found |= {'order': order.value, 'low': order.low, 'high': order.high}
+    found |= {'order': order.value, 'low': order.low, 'high': order.high, 'errors': {twin: errors, 'jitter': jitter}}
     return {'answer': _answer(subject, twin, found), **found}
 
 

@@ -30,6 +30,9 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
             'estimator': figures.estimator(settings),
             'layers': figures.layers(rows, twins),
         }
+    found = result.get('limit', {})  # a run may be older than the ladder
+    if found.get('errors'):
+        drawn['limit'] = figures.limit(found)
     return pages.write(
         workdir,
         'report.html.jinja',

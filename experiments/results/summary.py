@@ -85,7 +85,6 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
         'steps': last['step'],
         'verdict': verdict(evidence),
         'limit': {'answer': NOT_ASKED},
-        'cautions': list(cautions),
         REFERENCE: reference,
         'twins': twins,
     }

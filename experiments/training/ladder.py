@@ -4,7 +4,7 @@ Every rung is a run of its own with its own workdir, for some seeds each; all of
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
 
 import ml_collections
 
@@ -24,12 +24,14 @@ class Rung:
     settings: Settings
 
 
-def rungs(settings: Settings) -> Iterator[Rung]:
+def rungs(settings: Settings) -> list[Rung]:
     """The runs of a ladder, from the highest learning rate down and by seed; the first is the run that asks."""
-    for halvings in range(settings.config.ladder):
-        for seed in range(settings.config.ladder_seeds):
-            folder = f'ladder/rate-over-{2**halvings}-seed-{settings.config.seed + seed}' if halvings or seed else ''
-            yield Rung(folder, resolve(_config(settings.config, halvings, seed)))
+    config, found = settings.config, [Rung('', settings)]
+    for halvings, seed in itertools.product(range(config.ladder), range(config.ladder_seeds)):
+        if config.ladder > 1 and (halvings or seed):
+            folder = f'ladder/rate-over-{2**halvings}-seed-{config.seed + seed}'
+            found.append(Rung(folder, resolve(_config(config, halvings, seed))))
+    return found
 
 
 def _config(config: ml_collections.ConfigDict, halvings: int, seed: int) -> ml_collections.ConfigDict:

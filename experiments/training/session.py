@@ -41,10 +41,10 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     """
     if not settings.twins:
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
-    climbed = {}
-    for rung in ladder.rungs(settings):
-        place = workdir / rung.folder
-        code = _run(rung.settings if rung.folder else settings, place, argv, alone=not rung.folder)
+    climbed, rungs = {}, ladder.rungs(settings)
+    for number, rung in enumerate(rungs, 1):
+        place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
+        code = _run(rung.settings, place, argv, label)
         if code in STOPPED or (code == NOT_FINITE and not rung.folder):
             return code
         climbed.setdefault(rung.settings.peak_learning_rate, []).append(place if code == FINISHED else None)
@@ -54,16 +54,18 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     return FINISHED
 
 
-def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, alone: bool) -> int:
-    """One run, up to its summary.json; returns the exit code. `alone`: not as a rung, which says less."""
+def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], label: str) -> int:
+    """One run, up to its summary.json; returns the exit code. `label`: '' of the run itself, which tells more."""
     config = settings.config.to_dict()
     with stopping() as stop, blame_disk(workdir):
         records.check_same_run(workdir, config)
+        if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():
+            return FINISHED  # several processes may not see the same files
         records.check_same_processes(workdir, jax.process_count())
         trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
         state = trainer.initial_state()
         with _opened(workdir, config, environment.describe(argv, trainer.devices)):
-            state, code, rows = _train(trainer, state, workdir, stop, alone)
+            state, code, rows = _train(trainer, state, workdir, stop, label)
             if code == FINISHED and is_primary():
                 _finish(trainer, state, rows, workdir)
             elif code in STOPPED:
@@ -72,7 +74,7 @@ def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, alone: b
 
 
 def _train(
-    trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop, alone: bool
+    trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop, label: str
 ) -> tuple[State, int, list[dict]]:
     """Restores what there is, and trains; returns the last state, the exit code and the rows of metrics too."""
     settings = trainer.settings
@@ -80,7 +82,7 @@ def _train(
         begin = beginning.beginning(workdir, checkpoints, trainer.record_every)
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
-        if alone:
+        if not label:
             for message in settings.warnings(state.ranges):
                 warn(message)
             _say_size(trainer)
@@ -92,7 +94,7 @@ def _train(
             checkpoints.save_now(state)  # a signal during compilation finds the run saved
         try:
             with records.Records(workdir, begin.step) if is_primary() else records.NoRecords() as log:
-                return *trainer.train(state, begin, log, checkpoints, stop), log.rows
+                return *trainer.train(state, begin, log, checkpoints, stop, label), log.rows
         except jax.errors.JaxRuntimeError:
             if stop.code is None or jax.process_count() == 1:
                 raise

@@ -68,11 +68,14 @@ class Trainer:
         return self.programs.placed(init(given=given))
 
     def train(
-        self, state: State, begin: Beginning, log: NoRecords, checkpoints: Checkpoints, stop: Stop
+        self, state: State, begin: Beginning, log: NoRecords, checkpoints: Checkpoints, stop: Stop, label: str = ''
     ) -> tuple[State, int]:
-        """Runs to the end, to a signal, or to a number that is not finite; returns the exit code too."""
+        """Runs to the end, to a signal, or to a number that is not finite; returns the exit code too.
+
+        `label` goes before the progress bar.
+        """
         every, first = self.settings.config.checkpoint_every_steps, begin.step
-        with progress_bar(self.steps, first) as bar:
+        with progress_bar(self.steps, first, label) as bar:
             bar.set_postfix_str('compiling')
             batches = self.batches_from(first)
             for step in range(first, self.steps + 1):

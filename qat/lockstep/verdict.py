@@ -58,7 +58,7 @@ def verdict(evidence: Evidence) -> str:
         ratios = {twin: _largest_ratio(evidence.over_time, twin) for twin in twins}
         unable = _saturated(end) if all(ratios.values()) else ''
     if unable:
-        return f'{NONE} on {evidence.subject}: {unable}.'
+        return ' '.join([f'{NONE} on {evidence.subject}: {unable}.', *_doubts(evidence)])
     twin = twins[0] if twins[0] == 'ste' else min(ratios, key=ratios.get)
     return ' '.join([_answer(evidence, twin, ratios[twin]), *_outcome(evidence, twin), *_doubts(evidence)])
 
