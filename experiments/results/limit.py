@@ -6,6 +6,7 @@ nobody cares about, as the theorem promises (arXiv 2405.05171, theorem 1); the e
 those of jitter fall too.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from experiments.results.statistics import pooled_order
@@ -42,6 +43,8 @@ def in_the_limit(subject: str, rungs: Mapping[float, Sequence[Mapping | None]]) 
     order = pooled_order(rates, errors, jitter)
     if order is None:
         return {'answer': f'{UNSETTLED}: an error of {twin} is 0 at one learning rate and not at another.', **found}
+    if not math.isfinite(order.high - order.low):
+        return {'answer': f'{UNSETTLED}: one seed at two learning rates has no interval; add seeds.', **found}
     found |= {'order': order.value, 'low': order.low, 'high': order.high, 'errors': {twin: errors, 'jitter': jitter}}
     return {'answer': _answer(subject, twin, found), **found}
 

@@ -236,14 +236,6 @@ def test_a_probed_optimizer_takes_a_factor_on_its_learning_rate():
     np.testing.assert_allclose(updates['w'], [-0.05, 0.1], rtol=1e-6)
 
 
-def test_kappa():
-    adam = optimizers.make('adam', b2=0.95)
-    assert optimizers.kappa(adam, 1e-3, 0.5) == pytest.approx(1e-3 / (0.05 * 0.5))
-    assert optimizers.kappa(optimizers.make('signsgd'), 1e-3, 0.5) == pytest.approx(2e-3)
-    assert optimizers.kappa(optimizers.make('sgd'), 1e-3, 0.5) is None
-    assert optimizers.make('rmsprop', decay=0.8).second_moment_decay == 0.8
-
-
 @pytest.mark.parametrize(
     'name, decay, arguments, message',
     [

@@ -1,38 +1,87 @@
-"""The verdict's three answers and their thresholds, from theory.md."""
+"""The answers of a verdict, on numbers: what makes a run unable to tell, and where the limits lie."""
+
+import dataclasses
+import math
 
 import pytest
 
-from qat.lockstep.verdict import verdict
+from qat.lockstep.verdict import LIMIT, NO, NONE, SATURATED, YES, Evidence, verdict
 
 
-def said(transfer_class, alpha, **errors):
-    twins = {name: {'weight_alignment_error': error} for name, error in errors.items()}
-    return verdict('mine()', 'sgd', transfer_class, alpha, twins).partition(',')[0].partition(':')[0]
+def twin(error, changed=3000, of_the_way=0.06, path_length=1.0, **outcomes):
+    return {
+        'weight_alignment_error': error,
+        'weight_alignment_error_displacement': of_the_way,
+        'changed_codes': changed,
+        'changed_fraction': changed / 19_000,
+        'path_length': path_length,
+        **outcomes,
+    }
 
 
-@pytest.mark.parametrize(
-    'transfer_class, alpha, errors, expected',
-    [
-        ('map', 0.5, {'ste': 0.09, 'naive_ste': 0.30, 'jitter': 0.01}, 'Yes'),
-        ('map', 0.5, {'ste': 0.19, 'naive_ste': 0.60, 'jitter': 0.05}, 'Yes'),  # 4 x jitter
-        ('map', 0.5, {'ste': 0.11, 'naive_ste': 0.60, 'jitter': 0.02}, 'Not shown by this run'),  # above 0.1
-        ('map', 0.5, {'ste': 0.09, 'naive_ste': 0.26, 'jitter': 0.03}, 'Not shown by this run'),  # above a third
-        ('map', 0.95, {'ste': 0.09, 'naive_ste': 0.09, 'jitter': 0.03}, 'Yes'),  # the recipe changes little
-        ('map', 0.5, {'ste': 0.09, 'jitter': 0.03}, 'Not shown by this run'),
-        ('identity', 0.5, {'ste': 0.09, 'naive_ste': 0.09, 'jitter': 0.03}, 'Yes'),
-        ('identity', 0.5, {'ste': 0.2, 'jitter': 0.04}, 'Not shown by this run'),
-        ('none', 0.5, {'naive_ste': 0.5, 'map_ste': 0.13, 'jitter': 0.03}, 'No'),
-        ('none', 0.5, {'naive_ste': 0.5, 'map_ste': 0.11, 'jitter': 0.03}, 'Not shown by this run'),
-        ('identity', None, {'naive_ste': 0.2, 'jitter': 0.03}, 'No'),
-        ('none', 0.5, {'jitter': 0.03}, 'Not shown by this run'),
-        ('map', 0.5, {'ste': 0.01, 'naive_ste': 0.3}, 'Not shown by this run'),
-        ('map', 0.5, {'ste': None, 'naive_ste': None, 'jitter': None}, 'Not shown by this run'),
-    ],
-)
-def test_answers(transfer_class, alpha, errors, expected):
-    if expected == 'Yes':
-        assert verdict(
-            'mine()', 'sgd', transfer_class, alpha, {k: {'weight_alignment_error': v} for k, v in errors.items()}
-        ).startswith('Yes, ')
-    else:
-        assert said(transfer_class, alpha, **errors) == expected
+def evidence(now=None, before=(), **changes) -> Evidence:
+    now = {'ste': twin(0.03), 'naive_ste': twin(0.3), 'jitter': twin(0.02)} | (now or {})
+    now = {name: metrics for name, metrics in now.items() if metrics}
+    return dataclasses.replace(Evidence('mine() under sgd', [*before, now]), **changes)
+
+
+NAN = float('nan')
+TRAINED = {'accuracy': 0.9, 'loss': 0.3}
+CASES = {
+    'within the limit': (YES, 'ste came 1.5 x', evidence()),
+    'beyond it': (NO, f'limit {LIMIT:g}', evidence({'ste': twin(0.05)})),
+    'early is evidence too': (
+        NO,
+        'ste came 4 x',
+        evidence(before=[{'ste': twin(0.04), 'naive_ste': twin(0.3), 'jitter': twin(0.01)}]),
+    ),
+    'but not before codes change': (
+        YES,
+        'ste came 1.5 x',
+        evidence(before=[{'ste': twin(0.04), 'naive_ste': twin(0.3), 'jitter': twin(0.01, changed=20)}]),
+    ),
+    'the larger the jitter, the more may pass': (NONE, 'saturated', evidence({'jitter': twin(0.4, of_the_way=0.5)})),
+    'just below saturation': (YES, '', evidence({'jitter': twin(0.02, of_the_way=SATURATED)})),
+    'without a recipe the closest counts': (
+        NO,
+        'naive_ste came 4 x as far from it as jitter (1.01 x the learning rate), limit 2. No recipe is known: so.',
+        evidence({'ste': None, 'naive_ste': twin(0.08), 'map_ste': twin(0.5)}, reason='so'),
+    ),
+    'and may be near': (YES, '', evidence({'ste': None, 'naive_ste': twin(0.01)}, reason='so')),
+    'exactly': (YES, 'exactly', evidence({'ste': twin(0.0)})),
+    'to rounding': (YES, 'exactly', evidence({'ste': None, 'naive_ste': twin(7e-7)})),
+    'exactly, and chaos': (YES, 'exactly', evidence({'ste': twin(0.0), 'jitter': twin(0.4, of_the_way=0.5)})),
+    'not finite': (NONE, 'the twin ste', evidence({'ste': twin(NAN)})),
+    'does not exist': (NONE, 'the twin ste', evidence({'ste': twin(None)})),
+    'a loss that is not finite': (NONE, 'the twin naive_ste', evidence({'naive_ste': twin(0.3, loss=math.inf)})),
+    'the reference is not finite': (NONE, "reference's", evidence(reference={'loss': None, 'accuracy': 0.1})),
+    'did not train': (NONE, 'did not train', evidence(reference=TRAINED | {'loss': 2.4}, untrained_loss=2.3)),
+    'nothing happened': (
+        NONE,
+        '0 codes (0 of them) changed and 100 (0.001) are needed; try more steps, or a larger learning rate',
+        evidence({'ste': twin(None, 0, None, 0.0), 'jitter': twin(None, 0, None, 0.0)}),
+    ),
+    'too few codes': (NONE, 'next to nothing happened', evidence({'jitter': twin(0.02, changed=99)})),
+    'too small a share': (
+        NONE,
+        'next to nothing happened',
+        evidence({'jitter': twin(0.02, changed=10_000) | {'changed_fraction': 5e-4}}),
+    ),
+    'no yardstick': (NONE, 'jitter was not run', evidence({'jitter': None})),
+    'no twin': (NONE, 'ste or naive_ste was not run', evidence({'ste': None, 'naive_ste': None})),
+}
+
+
+@pytest.mark.parametrize('answer, said, of', CASES.values(), ids=CASES)
+def test_answers(answer, said, of):
+    found = verdict(of)
+    assert found.startswith(answer) and said in found and 'mine() under sgd' in found, found
+    assert found.endswith('.') and '\n' not in found
+
+
+def test_outcomes_and_cautions_are_told():
+    now = {'ste': twin(0.03, accuracy=0.91, loss=0.29), 'naive_ste': twin(0.3, accuracy=0.9, loss=0.3)}
+    found = verdict(evidence(now, reference=TRAINED, untrained_loss=2.3, cautions=['kappa is large']))
+    assert found.endswith(
+        'It ends with accuracy 0.9100 against 0.9000 and loss 0.2900 against 0.3000. Beware: kappa is large.'
+    )
