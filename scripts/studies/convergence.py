@@ -1,7 +1,7 @@
 """Order of convergence: does the alignment error vanish with the learning rate, as the theorem says?
 
-An error that cannot vanish has an order too, for it is divided by the path's length, which depends on the learning
-rate: the twin `jitter` has. So the order that answers is that of the error in units of jitter's, and its null is 0.
+The twin `jitter`, which differs in next to nothing, comes nearer with the learning rate too. So the order that answers
+is that of the error in units of jitter's: above 0 the error falls faster than what hides small differences.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.results import figures
 from experiments.results.pages import with_interval
 from experiments.results.statistics import Estimate, order
-from experiments.sweeps.report import grouped
+from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, draw, mark_rates, over_seeds
 
 MAIN, KINK, ADAM = 'convergence', 'kink', 'adam'  # parts
@@ -39,15 +39,15 @@ SWEEPS = (
 Ladder = tuple[list[float], list[list[float]]]  # learning rates, and errors (seeds, learning rates)
 
 
-def by_estimator(rows: list[dict], twin: str, part: str = MAIN) -> dict[str, Ladder]:
+def by_estimator(rows: list[dict], twin: str, part: str = MAIN, key: str = ERROR) -> dict[str, Ladder]:
     """The ladder of a twin in a part, by estimator."""
     chosen = [row for row in rows if row['part'] == part and row['twin'] == twin]
-    return {name: by_rate(of_one) for (name,), of_one in grouped(chosen, ['estimator']).items()}
+    return {name: by_rate(of_one, key) for (name,), of_one in grouped(chosen, ['estimator']).items()}
 
 
-def orders(rows: list[dict], twin: str, part: str = MAIN) -> dict[str, Estimate | None]:
+def orders(rows: list[dict], twin: str, part: str = MAIN, key: str = ERROR) -> dict[str, Estimate | None]:
     """The order of a twin's error, by estimator."""
-    return {name: order(*found) for name, found in by_estimator(rows, twin, part).items()}
+    return {name: order(*found) for name, found in by_estimator(rows, twin, part, key).items()}
 
 
 def relative_orders(rows: list[dict], part: str = MAIN) -> dict[str, Estimate | None]:

@@ -1,11 +1,12 @@
 """The paper's table on MNIST: how near does STE come to DSQ, and how near a jitter of the learning rate?"""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.metrics import METRICS
 from experiments.results.pages import with_interval
-from experiments.results.statistics import Estimate
+from experiments.results.statistics import Estimate, interval
 from experiments.sweeps.report import ERROR, grouped, over_seeds
 from scripts.studies.study import Sweep
 
@@ -47,6 +48,13 @@ def cells(rows: list[dict], key: str, bits: str = '2') -> dict[tuple[str, str], 
             of_cell = found.get((alternative.partition(';')[0], bits, of_bits, twin), [])
             values[label, column] = over_seeds(of_cell, key)
     return values
+
+
+def ratio(rows: list[dict], label: str, one: str, other: str) -> Estimate:
+    """The error of one column over another's of the same part under an optimizer at 2 bits, paired by seeds."""
+    chosen = [row for row in rows if row['part'] == DEFAULT and row['optimizer'] == OPTIMIZERS[label].partition(';')[0]]
+    errors = ([row[ERROR] for row in chosen if row['twin'] == COLUMNS[column][1]] for column in (one, other))
+    return interval(np.divide(*errors), log=True)
 
 
 def figure(rows: list[dict]) -> Figure:

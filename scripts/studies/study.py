@@ -38,10 +38,10 @@ def at_constant_length(rates: dict[float, int]) -> str:
     return 'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in rates.items())
 
 
-def by_rate(rows: list[dict]) -> tuple[list[float], list[list[float]]]:
+def by_rate(rows: list[dict], key: str = ERROR) -> tuple[list[float], list[list[float]]]:
     """(learning rates, errors (seeds, learning rates)) of the rows of one twin in one setting."""
     ordered = sorted(rows, key=lambda row: float(row['learning_rate']))
-    errors = [[row[ERROR] for row in of_seed] for of_seed in grouped(ordered, ['seed']).values()]
+    errors = [[row[key] for row in of_seed] for of_seed in grouped(ordered, ['seed']).values()]
     return sorted({float(row['learning_rate']) for row in rows}), errors
 
 
