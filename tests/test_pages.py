@@ -65,36 +65,27 @@ def test_kappa():
     (low, high), without = kappa.at_equal_kappa(parts[0]).items(), kappa.at_equal_kappa(parts[1])
     assert not kappa.at_equal_kappa([found for found in parts[0] if found.beta2 >= kappa.BETA1['kappa']])
     at_short = [[found.error.value for found in part if found.beta2 == min(kappa.BETA2)] for part in parts]
-    calm = [[found.ratio for found in part if found.kappa <= KAPPA_WARNING] for part in parts]
-    wild = [[found.ratio for found in part if found.kappa > KAPPA_WARNING] for part in parts]
-    near = [(sum(found.low <= 1 <= found.high for found in part), len(part), name) for part, name in zip(calm, beta1)]
+    calm, wild = zip(*map(kappa.told_apart, parts))
     assert stated(kappa) == said(
         *('`(1 - beta2) D`', 6.5, beta1[0], short, low[1], middle, low[0], high[1], high[0], beta1[1]),
         *(list(without.values()), beta1[0], short, short, at_short[0], beta1[0], at_short[1], beta1[1]),
-        *(KAPPA_WARNING, 1, near, [(sum(found.low > 1 for found in part), len(part)) for part in wild]),
-        *(beta1[1], beta1[0], '`beta2`', 0.95),
+        *(KAPPA_WARNING, calm[0], beta1[0], calm[1], beta1[1], wild, beta1[1], beta1[0], '`beta2`', 0.95),
     )
 
 
 def test_matrix():
     rows = study.rows(matrix, committed(matrix))
     cells = matrix.cells(rows)
-    optimizers = {optimizer: cells[DSQ, optimizer].recipe for _, optimizer in cells}
-    linear = [name for name, recipe in optimizers.items() if recipe and name.startswith('sgd')]
-    normalising = [name for name, recipe in optimizers.items() if recipe and not name.startswith('sgd')]
-    with_recipe = {key: cells[key].ratio for key in matrix.covered(cells, [*linear, *normalising])}
-    worst = max(with_recipe, key=with_recipe.get)
-    covered = [
-        matrix.covered(cells, [name for name, recipe in optimizers.items() if not recipe]),
-        *(matrix.covered(cells, columns) for columns in (linear, normalising)),
-    ]
-    without, *within = ((min(found.values()), max(found.values())) for found in covered)
+    classes = matrix.by_class(cells)
+    covered = {name: matrix.covered(cells, optimizers).values() for name, optimizers in classes.items()}
+    recipes = {key: cells[key].ratio for key in matrix.covered(cells, classes['map'] + classes['identity'])}
+    worst = max(recipes, key=recipes.get)
 
-    def beside(columns, reached):
-        found = [len(columns), reached]
+    def beside(name):
+        found = [len(classes[name]), min(covered[name]), max(covered[name])]
         for control in matrix.CONTROLS:
-            ratios = ends(cells[control, optimizer].ratio for optimizer in columns)
-            found += [code(control), ratios, len(matrix.separating(cells, control, columns))]
+            ratios = ends(cells[control, optimizer].ratio for optimizer in classes[name])
+            found += [code(control), ratios, len(matrix.separating(cells, control, classes[name]))]
         return found
 
     def limit(optimizer):
@@ -102,19 +93,17 @@ def test_matrix():
         return code(optimizer), [(estimate, code(name)) for name, estimate in found.items()]
 
     adam, sgd = matrix.LIMITS
-    plain, relative = (matrix.limit_orders(rows, sgd, relative) for relative in (False, True))
-    assert all(plain[DSQ].low > plain[name].high and plain[name].low < 0 < plain[name].high for name in matrix.CONTROLS)
-    under_adam = matrix.limit_orders(rows, adam)
+    plain, under_sgd, under_adam = (matrix.limit_orders(rows, *which) for which in ((sgd, False), (sgd,), (adam,)))
+    assert all(plain[DSQ].low > plain[name].high > 0 > plain[name].low for name in matrix.CONTROLS)
     assert [name for name, found in under_adam.items() if not found.low <= 0 <= found.high] == [DSQ]
     assert [name for name in matrix.CONTROLS if not cells[name, 'signsgd'].ratios.any()] == [*matrix.CONTROLS[:3]]
     moved = sorted(row['moved_fraction'] for row in matrix.of_matrix(rows) if row['twin'] == 'jitter')
+    within = [sum(getattr(found, end) <= matrix.NEAR for found in recipes.values()) for end in ('value', 'high')]
     assert stated(matrix) == said(
-        *(f'{JITTER - 1:.0%}', with_recipe[worst], [*map(code, worst)], matrix.NEAR),
-        *(sum(found.value <= matrix.NEAR for found in with_recipe.values()), len(with_recipe)),
-        *(sum(found.high <= matrix.NEAR for found in with_recipe.values()), beside(linear, within[0])),
-        *(beside(normalising, within[1]), 0, 0, limit(sgd), 0, code(DSQ), relative[DSQ]),
-        *(limit(adam), code(DSQ), under_adam[DSQ], 0, without),
-        *([f'{moved[place]:.1%}' for place in (0, -1, len(moved) // 2)], 1, 3, 0, 2, 0, 2),
+        *(f'{JITTER - 1:.0%}', recipes[worst], [*map(code, worst)], matrix.NEAR, within[0], len(recipes), within[1]),
+        *(beside('map'), beside('identity'), 0, 0, limit(sgd), 0, code(DSQ), under_sgd[DSQ]),
+        *(limit(adam), code(DSQ), under_adam[DSQ], 0, min(covered['none']), max(covered['none'])),
+        *(f'{moved[place]:.1%}' for place in (0, -1, len(moved) // 2)),
     )
 
 
@@ -168,18 +157,8 @@ def test_stableqat():
     assert naive == same and lowest > 0  # STE the more accurate
     slope = alpha(estimators.make('rdfs', 2, A=0.21))
     assert stated(stableqat) == said(
-        *(
-            '2601.19320',
-            f'{slope:.2f}',
-            stableqat.STEPS,
-            '`sgd(momentum=0.9)`',
-            '95%',
-            differing,
-            settings,
-            errors,
-            recipe,
-        ),
-        *('`adamw(b2=0.95)`', same, 1, settings, 1, settings),
+        *('2601.19320', f'{slope:.2f}', stableqat.STEPS, '`sgd(momentum=0.9)`', '95%', differing, settings, errors),
+        *(recipe, '`adamw(b2=0.95)`', same, 1, settings, 1, settings),
     )
 
 

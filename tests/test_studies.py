@@ -107,23 +107,20 @@ def test_stableqat_counts_the_settings_that_differ():
     assert [stableqat.differing(rows, 'naive_ste', optimizer) for optimizer in stableqat.RATES] == [4, 0]
 
 
-def test_a_part_is_recorded_beside_the_others(tmp_path, monkeypatch):
+def test_a_part_is_recorded_beside_the_others(tmp_path):
     """The tables of other parts stay, and so do the hours that they took."""
-    directory, out = tmp_path / 'page', tmp_path / 'runs'
-    shutil.copytree(RESULTS / 'placement', directory)
+    shutil.copytree(RESULTS / 'placement', tmp_path, dirs_exist_ok=True)
     (chosen,) = study.parts(placement, 'update')
+    before = read_json(tmp_path / study.MADE)
     for point in chosen.points():
-        workdir = out / 'update' / worker.POINTS / point.name
+        workdir = tmp_path / 'update' / worker.POINTS / point.name
         workdir.mkdir(parents=True)
-        write_json(workdir / 'summary.json', {'steps': 360})
-        write_json(workdir / 'timing.json', {'steps_per_second': 1.0, 'compile_seconds': None})
-        write_json(workdir / 'environment.json', read_json(directory / study.MADE)['machine'])
-    (out / 'update' / 'table.csv').write_text((directory / 'update.csv').read_text())
-    before = read_json(directory / study.MADE)['hours']
-    study.record(placement, out, directory, (chosen,))
-    assert read_json(directory / study.MADE)['hours'] == pytest.approx(before + 0.1 * len(chosen.points()))
-    with pytest.raises(UserError, match="did you mean 'update'"):
-        study.parts(placement, 'updat')
+        files = {'environment': before['machine'], 'timing': {'steps_per_second': 1, 'compile_seconds': None}}
+        for name, content in ({'summary': {'steps': 360}} | files).items():
+            write_json(workdir / f'{name}.json', content)
+    shutil.copy(tmp_path / 'update.csv', tmp_path / 'update' / 'table.csv')
+    study.record(placement, tmp_path, tmp_path, (chosen,))
+    assert read_json(tmp_path / study.MADE)['hours'] == pytest.approx(before['hours'] + 0.1 * len(chosen.points()))
 
 
 def test_what_people_wrote_survives(tmp_path):

@@ -14,14 +14,15 @@ from experiments.results.statistics import Estimate, order
 from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, draw, mark_rates, over_seeds
 
-MAIN, KINK, ADAM = 'convergence', 'kink', 'adam'  # parts
+MAIN, KINK, ADAM, LARGE = 'convergence', 'kink', 'adam', 'adam-large'  # parts; the last at ten times adam's rates
 ESTIMATORS = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 RATES = {0.04: 250, 0.023: 435, 0.0132: 758, 0.0076: 1316, 0.0044: 2273, 0.0025: 4000}  # their product is 10
 KINKED = 'dge(k=5,clamp=3)'  # |2r|^(1/k-1)/k near a threshold, cut off there: the higher the clamp, the sharper
 BLUNTED = ('dge(k=5,clamp=1.5)', 'dge(k=5,clamp=0.75)')
 KINK_RATES = {rate: steps for rate, steps in RATES.items() if rate > 0.003}
 ADAM_RATES = {4e-4: 125, 2e-4: 250, 1e-4: 500, 5e-5: 1000}  # their product is 1/20
-OPTIMIZERS = {MAIN: 'sgd(momentum=0.9)', KINK: 'sgd(momentum=0.9)', ADAM: 'adam(b2=0.95)'}
+LARGE_RATES = {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000}  # and here 1/2
+OPTIMIZERS = {MAIN: 'sgd(momentum=0.9)', KINK: 'sgd(momentum=0.9)', ADAM: 'adam(b2=0.95)', LARGE: 'adam(b2=0.95)'}
 TWINS = ('ste', 'jitter')
 
 
@@ -34,6 +35,7 @@ SWEEPS = (
     _sweep(MAIN, ESTIMATORS, RATES, 5),
     _sweep(KINK, BLUNTED, KINK_RATES, 3),
     _sweep(ADAM, ESTIMATORS[1:], ADAM_RATES, 8, f'optimizer={OPTIMIZERS[ADAM]}'),
+    _sweep(LARGE, ESTIMATORS[1:], LARGE_RATES, 8, f'optimizer={OPTIMIZERS[LARGE]}'),
 )
 
 Ladder = tuple[list[float], list[list[float]]]  # learning rates, and errors (seeds, learning rates)
@@ -82,9 +84,10 @@ def _panel(axis: Axes, rates: list[float], lines: dict[str, list[Estimate | None
 
 
 def figure(rows: list[dict]) -> Figure:
-    """Errors against the learning rate, and their ratio; a line an estimator, a row of panels an optimizer."""
-    drawn = Figure(figsize=(14, 8.4), layout='constrained', dpi=figures.RESOLUTION)
-    for axes, (part, rates) in zip(drawn.subplots(2, 3), ((MAIN, RATES), (ADAM, ADAM_RATES))):
+    """Errors against the learning rate, and their ratio; a line an estimator, a row of panels a ladder of rates."""
+    ladders = {MAIN: RATES, ADAM: ADAM_RATES, LARGE: LARGE_RATES}
+    drawn = Figure(figsize=(14, 12.6), layout='constrained', dpi=figures.RESOLUTION)
+    for axes, (part, rates) in zip(drawn.subplots(len(ladders), 3), ladders.items()):
         for axis, twin in zip(axes, TWINS):
             lines = {name: over_seeds(errors) for name, (_, errors) in by_estimator(rows, twin, part).items()}
             _panel(axis, sorted(rates), lines, f'{OPTIMIZERS[part]}: error of {twin}')

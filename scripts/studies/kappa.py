@@ -82,6 +82,12 @@ def at_equal_kappa(found: list[Setting]) -> dict[float, Estimate]:
     return {one.kappa: interval(one.ste / other.ste, log=True) for one, other in ordered}
 
 
+def told_apart(found: list[Setting]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """In how many settings `ste` is farther away than `jitter` beyond chance, of how many: up to the warning, above."""
+    sides = [[one.ratio.low > 1 for one in found if (one.kappa > KAPPA_WARNING) == above] for above in (False, True)]
+    return tuple((sum(side), len(side)) for side in sides)
+
+
 def figure(rows: list[dict]) -> Figure:
     """Error of `ste`, alone and in units of `jitter`, against kappa, with momentum and without, a line a beta2."""
     drawn = Figure(figsize=(11, 8), layout='constrained', dpi=figures.RESOLUTION)

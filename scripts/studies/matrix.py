@@ -112,6 +112,15 @@ def cells(rows: list[dict]) -> Cells:
     return found
 
 
+def by_class(found: Cells) -> dict[str, list[str]]:
+    """The optimizers of the matrix by class."""
+    classes = {'map': [], 'identity': [], 'none': []}
+    for (name, optimizer), cell in found.items():
+        if name == COVERED[1]:
+            classes[('map' if optimizer.startswith('sgd') else 'identity') if cell.recipe else 'none'].append(optimizer)
+    return classes
+
+
 def covered(found: Cells, optimizers: tuple[str, ...]) -> dict[tuple[str, str], float]:
     """The ratios of the estimators that the theorem covers and that are not STE itself."""
     return {key: cell.ratio.value for key, cell in found.items() if key[0] in COVERED[1:] and key[1] in optimizers}
