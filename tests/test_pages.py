@@ -1,6 +1,5 @@
 """Every number on the committed pages is the one in the files beside them."""
 
-import itertools
 import pathlib
 import re
 
@@ -9,16 +8,18 @@ import pytest
 from configs import common
 from experiments.results.metrics import METRICS
 from experiments.results.pages import number, with_interval
-from experiments.setup.settings import KAPPA_WARNING
+from experiments.results.statistics import Estimate
 from experiments.sweeps.report import ERROR
 from experiments.workdir.files import read_json
 from qat import estimators
 from qat.lockstep.twins import JITTER
+from qat.theory.small_parameters import KAPPA_WARNING
 from qat.theory.weight_map import alpha
 from scripts.studies import convergence, kappa, matrix, paper_table, placement, stableqat, study
 
 RESULTS = pathlib.Path('docs/results')
 STUDIES = (convergence, kappa, matrix, paper_table, placement, stableqat)
+DSQ = 'dsq(k=6.5)'
 RUNS = sorted(path.parent for path in RESULTS.glob('*/*/summary.json'))
 
 
@@ -29,92 +30,80 @@ def committed(module) -> pathlib.Path:
 def stated(module) -> str:
     """What people wrote on a study's page, less its words: the numbers, and the code spans that have a digit."""
     _, text = (committed(module) / 'README.md').read_text().split(study.BEGIN)[0].split('\n', 1)
-    found = re.findall(r'`[^`]+`|(?<!\w)-?\d+(?:\.\d+)?%?(?: \[[^]]+\])?', ' '.join(text.split()))
+    found = re.findall(r'`[^`]+`|(?<!\w)-?\d+(?:\.\d+)?%?(?: \[[^]]+\])?(?: \(n = \d+\))?', ' '.join(text.split()))
     return ' '.join(token for token in found if re.search(r'\d', token))
 
 
-def between(values) -> str:
-    return f'{number(min(values))} {number(max(values))}'
+def said(*facts) -> str:
+    """Facts as `stated` finds them: estimates with their intervals, other floats in three digits, lists one by one."""
+    texts = []
+    for fact in facts:
+        if isinstance(fact, Estimate):
+            texts.append(with_interval(fact))
+        elif isinstance(fact, list | tuple):
+            texts.append(said(*fact))
+        else:
+            texts.append(f'{fact:.3g}' if isinstance(fact, float) else str(fact))
+    return ' '.join(text for text in texts if re.search(r'\d', text))
 
 
-def test_convergence():
-    rows = study.rows(convergence, committed(convergence))
-    found = convergence.orders(rows, 'ste')
-    errors = {twin: convergence.by_estimator(rows, twin) for twin in convergence.TWINS}
-    assert found.pop('ste') is None and not any(map(any, errors['ste']['ste'][1]))
-    ste, jitter = ([*itertools.chain(*errors[twin]['mad'][1])] for twin in convergence.TWINS)
-    assert found.pop('mad')
-    slowest, *_, fastest = sorted(found, key=lambda name: found[name][0])
-    assert [name for name in found if found[name][0] < 0.7] == [slowest] == [convergence.KINKED]
-    kinked, *blunted = convergence.orders_beside_the_kink(rows).values()
-    assert all(low > kinked[0] for _, low, _ in blunted)
-    one, other = convergence.BLUNTED
-    (length,) = {f'{rate * steps:.0f}' for rate, steps in convergence.RATES.items()}
-    assert stated(convergence) == (
-        f'{length} {with_interval(found[slowest])} `{slowest}` {with_interval(found[fastest])} `{fastest}` '
-        f'{sum(low > 0.4 for _, low, _ in found.values())} {len(found)} 0.4 0 '
-        f'{sum(a < b for a, b in zip(ste, jitter))} {len(ste)} 0.7 {number(found[slowest][0])} `{slowest}` '
-        f'{min(convergence.KINK_RATES)} {with_interval(kinked)} `{slowest}` {with_interval(blunted[0])} `{one}` '
-        f'{with_interval(blunted[1])} `{other}`'
-    )
+def code(name: str) -> str:
+    return f'`{name}`'
+
+
+def ends(estimates) -> tuple[float, float]:
+    """The least and the largest value."""
+    values = [found.value for found in estimates]
+    return min(values), max(values)
 
 
 def test_kappa():
     rows = study.rows(kappa, committed(kappa))
-    main, without = (kappa.settings(rows, part) for part in kappa.BETA1)
-    every = [
-        kappa.correlations(found)
-        for found in (main, [setting for setting in main if setting.beta2 >= kappa.BETA1['kappa']], without)
-    ]
-    assert [found['kappa'] >= 0.95 for found in every] == [False, True, True]
-    whole, longer, none = (' '.join(map(number, found.values())) for found in every)
-    calm = [setting.error[0] for setting in main if setting.kappa <= KAPPA_WARNING]
-    wild = [setting.error[0] for setting in main if setting.kappa > KAPPA_WARNING]
-    shortest = min(kappa.BETA2)
-    at_shortest, at_shortest_without = (
-        ' '.join(number(setting.error[0]) for setting in found if setting.beta2 == shortest)
-        for found in (main, without)
-    )
-    assert stated(kappa) == (
-        f'`(1 - beta2) D` 6.5 `beta1=0.9` {whole} `1 / (1 - beta2)` 0.95 {KAPPA_WARNING} {between(calm)} '
-        f'{between(wild)} `beta1=0.9` `beta2={shortest}` {longer} `beta1=0` {none} `beta2={shortest}` {at_shortest} '
-        f'`beta1=0.9` {at_shortest_without} `beta1=0`'
+    parts = [kappa.settings(rows, part) for part in kappa.BETA1]
+    beta1 = [f'`beta1={value:g}`' for value in kappa.BETA1.values()]
+    short, middle, _ = (f'`beta2={value}`' for value in kappa.BETA2)
+    (low, high), without = kappa.at_equal_kappa(parts[0]).items(), kappa.at_equal_kappa(parts[1])
+    assert not kappa.at_equal_kappa([found for found in parts[0] if found.beta2 >= kappa.BETA1['kappa']])
+    at_short = [[found.error.value for found in part if found.beta2 == min(kappa.BETA2)] for part in parts]
+    calm, wild = zip(*map(kappa.told_apart, parts))
+    assert stated(kappa) == said(
+        *('`(1 - beta2) D`', 6.5, beta1[0], short, low[1], middle, low[0], high[1], high[0], beta1[1]),
+        *(list(without.values()), beta1[0], short, short, at_short[0], beta1[0], at_short[1], beta1[1]),
+        *(KAPPA_WARNING, calm[0], beta1[0], calm[1], beta1[1], wild, beta1[1], beta1[0], '`beta2`', 0.95),
     )
 
 
 def test_matrix():
     rows = study.rows(matrix, committed(matrix))
     cells = matrix.cells(rows)
-    optimizers = {optimizer: cells['dsq(k=6.5)', optimizer].recipe for _, optimizer in cells}
-    linear = [name for name, recipe in optimizers.items() if recipe and name.startswith('sgd')]
-    normalising = [name for name, recipe in optimizers.items() if recipe and not name.startswith('sgd')]
-    ratios = matrix.covered(cells, [*linear, *normalising])
-    worst = max(ratios, key=ratios.get)
+    classes = matrix.by_class(cells)
+    covered = {name: matrix.covered(cells, optimizers).values() for name, optimizers in classes.items()}
+    recipes = {key: cells[key].ratio for key in matrix.covered(cells, classes['map'] + classes['identity'])}
+    worst = max(recipes, key=recipes.get)
 
-    def beside(columns) -> str:
-        text = f'{len(columns)} {between(matrix.covered(cells, columns).values())}'
+    def beside(name):
+        found = [len(classes[name]), min(covered[name]), max(covered[name])]
         for control in matrix.CONTROLS:
-            name, of = (f' `{control}`' if '(' in control else ''), (f' {len(columns)}' if 'ewgs' in control else '')
-            reached = between([cells[control, optimizer].ratio[0] for optimizer in columns])
-            text += f'{name} {reached} {len(matrix.separating(cells, control, columns))}{of}'
-        return text
+            ratios = ends(cells[control, optimizer].ratio for optimizer in classes[name])
+            found += [code(control), ratios, len(matrix.separating(cells, control, classes[name]))]
+        return found
 
-    def limit(optimizer) -> str:
-        found = matrix.limit_orders(rows, optimizer).items()
-        return ' '.join(
-            f'{with_interval(value)} `{name}`' if '(' in name else with_interval(value) for name, value in found
-        )
+    def limit(optimizer):
+        found = matrix.limit_orders(rows, optimizer, relative=False)
+        return code(optimizer), [(estimate, code(name)) for name, estimate in found.items()]
 
-    exact = [control for control in matrix.CONTROLS if not any(cells[control, 'signsgd'].ratio)]
-    assert exact == [*matrix.CONTROLS[:3]]
-    without = matrix.covered(cells, [name for name, recipe in optimizers.items() if not recipe]).values()
-    moved = sorted(row['moved_fraction'] for row in matrix.of_matrix(rows) if row['twin'] == 'jitter')
     adam, sgd = matrix.LIMITS
-    assert stated(matrix) == (
-        f'{JITTER - 1:.0%} {number(ratios[worst])} `{worst[0]}` `{worst[1]}` {matrix.JITTER_MULTIPLE} '
-        f'{sum(ratio <= matrix.JITTER_MULTIPLE for ratio in ratios.values())} {len(ratios)} {beside(linear)} '
-        f'{beside(normalising)} 0 `{adam}` {limit(adam)} `{sgd}` {limit(sgd)} {between(without)} '
-        f'{moved[0]:.1%} {moved[-1]:.1%} {moved[len(moved) // 2]:.1%}'
+    plain, under_sgd, under_adam = (matrix.limit_orders(rows, *which) for which in ((sgd, False), (sgd,), (adam,)))
+    assert all(plain[DSQ].low > plain[name].high > 0 > plain[name].low for name in matrix.CONTROLS)
+    assert [name for name, found in under_adam.items() if not found.low <= 0 <= found.high] == [DSQ]
+    assert [name for name in matrix.CONTROLS if not cells[name, 'signsgd'].ratios.any()] == [*matrix.CONTROLS[:3]]
+    moved = sorted(row['moved_fraction'] for row in matrix.of_matrix(rows) if row['twin'] == 'jitter')
+    within = [sum(getattr(found, end) <= matrix.NEAR for found in recipes.values()) for end in ('value', 'high')]
+    assert stated(matrix) == said(
+        *(f'{JITTER - 1:.0%}', recipes[worst], [*map(code, worst)], matrix.NEAR, within[0], len(recipes), within[1]),
+        *(beside('map'), beside('identity'), 0, 0, limit(sgd), 0, code(DSQ), under_sgd[DSQ]),
+        *(limit(adam), code(DSQ), under_adam[DSQ], 0, min(covered['none']), max(covered['none'])),
+        *(f'{moved[place]:.1%}' for place in (0, -1, len(moved) // 2)),
     )
 
 
@@ -124,51 +113,53 @@ def test_paper_table():
     moved = paper_table.cells(rows, paper_table.MOVED)
     sgd, adam = paper_table.OPTIMIZERS
     assert all(found[adam, 'default'] == found[adam, 'naive'] for found in errors.values())
-    seeds = {part.name: part.seeds for part in paper_table.SWEEPS}
 
-    def shown(bits, optimizer, *columns) -> str:
-        return ' '.join(with_interval(errors[bits][optimizer, column]) for column in columns)
+    def shown(bits, optimizer, *columns):
+        return [errors[bits][optimizer, column] for column in columns]
 
-    def main(optimizer, last) -> str:
-        before = shown('2', optimizer, 'default', 'jitter', 'scaledown')
-        after = f'{shown("2", optimizer, last)} {with_interval(moved[optimizer, "default"])}'
-        return f'{before} {seeds[paper_table.SCALEDOWN]} {after}'
+    def main(optimizer, last):
+        ratios = [paper_table.ratio(rows, optimizer, *pair) for pair in (('default', 'jitter'), (last, 'default'))]
+        return *shown('2', optimizer, 'default', 'jitter', 'scaledown', last), *ratios, moved[optimizer, 'default']
 
-    def other(bits) -> str:
-        under_sgd, under_adam = shown(bits, sgd, 'default', 'jitter', 'naive'), shown(bits, adam, 'default', 'jitter')
-        return f'{bits} {seeds[paper_table.OTHER_BITS]} {under_sgd} {under_adam}'
+    def other(bits):
+        return bits, *shown(bits, sgd, 'default', 'jitter', 'naive'), *shown(bits, adam, 'default', 'jitter')
 
-    assert stated(paper_table) == (
-        f'{paper_table.EPOCHS} 100 128 2 {JITTER} {main(sgd, "naive")} {main(adam, "map")} {other("1")} {other("4")}'
+    assert stated(paper_table) == said(
+        paper_table.EPOCHS, 100, 128, 2, JITTER, main(sgd, 'naive'), main(adam, 'map'), 1, 4, other('1'), other('4')
     )
 
 
 def test_placement():
     rows = study.rows(placement, committed(placement))
-    orders, beside = placement.orders(rows), placement.beside_jitter(rows)
-    texts = []
+    orders, relative, ratios = placement.orders(rows), placement.relative_orders(rows), placement.ratios(rows)
+    facts = []
     for optimizer in placement.RATES:
-        gradient, update = (orders[optimizer, name] for name in placement.TWINS)
-        assert update[1] > gradient[2] and (update[1] > 0.3) == optimizer.startswith('adafactor')
-        ratios = ' '.join(between(beside[optimizer, name]) for name in placement.TWINS)
-        texts.append(f'{with_interval(gradient)} {with_interval(update)} 0.3 {ratios}')
-    assert stated(placement) == f'6.5 {" ".join(texts)}'
+        gradient, update = ((optimizer, name) for name in placement.TWINS)
+        gained = placement.gained(rows, optimizer)
+        assert gained.low > 0 and update[1] == 'update' and orders[update].low < 0.3 and relative[update].low < 0
+        facts += [code(optimizer), orders[gradient], ends(ratios[gradient]), orders[update], gained]
+        facts += [ends(ratios[update]), relative[update]]
+    assert stated(placement) == said(6.5, facts, f'{JITTER - 1:.0%}', 0.3, orders[update].low)
 
 
 def test_stableqat():
     rows = study.rows(stableqat, committed(stableqat))
-    texts = []
+    facts = {}
     for optimizer, rates in stableqat.RATES.items():
-        text, errors = [f'`{optimizer}` 95%'], []
         for twin in stableqat.TWINS:
-            found = stableqat.means(rows, twin, stableqat.error).items()
-            errors.append([mean for (name, _), (mean, *_) in found if name == optimizer])
-            text.append(f'{stableqat.differing(rows, twin, optimizer)} {len(rates)} {between(errors[-1])}')
-        texts.append(text)
-    (sgd, *under_sgd), (adamw, naive, recipe) = texts
-    assert naive == recipe and errors[0] == errors[1]  # of AdamW, the last optimizer
+            advantages, errors = (
+                [found for (name, _), found in stableqat.means(rows, twin, value).items() if name == optimizer]
+                for value in (stableqat.advantage, stableqat.error)
+            )
+            reached = min(found.low for found in advantages), max(found.high for found in advantages)
+            facts[optimizer, twin] = stableqat.differing(rows, twin, optimizer), len(rates), *reached, ends(errors)
+    (differing, settings, lowest, _, errors), recipe, naive, same = facts.values()
+    assert naive == same and lowest > 0  # STE the more accurate
     slope = alpha(estimators.make('rdfs', 2, A=0.21))
-    assert stated(stableqat) == f'2601.19320 {slope:.2f} {stableqat.STEPS} {sgd} {" ".join(under_sgd)} {adamw} {naive}'
+    assert stated(stableqat) == said(
+        *('2601.19320', f'{slope:.2f}', stableqat.STEPS, '`sgd(momentum=0.9)`', '95%', differing, settings, errors),
+        *(recipe, '`adamw(b2=0.95)`', same, 1, settings, 1, settings),
+    )
 
 
 @pytest.mark.parametrize('module', STUDIES)

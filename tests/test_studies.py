@@ -12,23 +12,16 @@ import pytest
 from experiments import train
 from experiments.data import prepared
 from experiments.errors import UserError
-from experiments.results import statistics
 from experiments.results.metrics import METRICS
-from experiments.sweeps import plan
+from experiments.sweeps import plan, worker
 from experiments.sweeps.report import ERROR
 from experiments.training import sharing
-from experiments.workdir.files import read_json
+from experiments.workdir.files import read_json, write_json
 from scripts import study as command_line
 from scripts.studies import convergence, kappa, matrix, placement, stableqat, study
 
 STUDIES = {name: importlib.import_module(f'scripts.studies.{name}') for name in command_line.NAMES}
 RESULTS = pathlib.Path('docs/results')
-
-
-@pytest.fixture(autouse=True)
-def fewer_resamples(monkeypatch):
-    """Made-up rows have no spread worth the time."""
-    monkeypatch.setattr(statistics, '_RESAMPLES', 99)
 
 
 def made_up(name, error) -> list[dict]:
@@ -57,13 +50,16 @@ def test_a_study_has_a_question_a_figure_and_a_table(name):
 def test_convergence_finds_the_order_that_is_there():
     def error(values, twin, part):
         order = {'sine(lam=0.6)': 0.5, convergence.BLUNTED[0]: 0.7}.get(values['estimator'], 0.9)
+        order = 0.4 if twin == 'jitter' else order
         return 0.0 if values['estimator'] == 'ste' and twin == 'ste' else float(values['learning_rate']) ** order
 
     rows = made_up('convergence', error)
-    found = convergence.orders(rows, 'ste')
-    assert found['ste'] is None and found['sine(lam=0.6)'] == pytest.approx((0.5, 0.5, 0.5))
-    assert found['dsq(k=6.5)'] == pytest.approx((0.9, 0.9, 0.9))
-    assert [mean for mean, _, _ in convergence.orders_beside_the_kink(rows).values()] == pytest.approx([0.9, 0.7, 0.9])
+    found, relative = convergence.orders(rows, 'ste'), convergence.relative_orders(rows, convergence.ADAM)
+    assert found['ste'] is None and found['sine(lam=0.6)'] == pytest.approx((0.5, 0.5, 0.5, 5))
+    assert found['dsq(k=6.5)'] == pytest.approx((0.9, 0.9, 0.9, 5))
+    assert relative['sine(lam=0.6)'] == pytest.approx((0.1, 0.1, 0.1, 8))
+    beside = convergence.orders(convergence.beside_the_kink(rows), 'ste', convergence.KINK)
+    assert [estimate.value for estimate in beside.values()] == pytest.approx([0.9, 0.7, 0.9])
 
 
 def test_the_matrix_says_which_controls_separate():
@@ -74,19 +70,20 @@ def test_the_matrix_says_which_controls_separate():
 
     rows = made_up('matrix', error)
     cells, optimizers = matrix.cells(rows), ['sgd', 'signsgd']
-    assert set(matrix.covered(cells, optimizers).values()) == {2} and len(matrix.covered(cells, optimizers)) == 12
+    assert (
+        list(matrix.covered(cells, optimizers).values()) == pytest.approx([2] * 12) and cells['mad', 'sgd'].ratio.n == 3
+    )
     assert [len(matrix.separating(cells, c, optimizers)) for c in ('ede', 'swish_sign(b=5)')] == [0, 2]
     assert cells['dsq(k=6.5)', 'sgd'].recipe and not cells['dsq(k=6.5)', 'muon'].recipe
-    found = [matrix.limit_orders(rows, optimizer)['dsq(k=6.5)'][0] for optimizer in matrix.LIMITS]
-    assert found == pytest.approx([0.5, 0.75])
+    found = [matrix.limit_orders(rows, o, relative)['dsq(k=6.5)'][0] for o in matrix.LIMITS for relative in (0, 1)]
+    assert found == pytest.approx([0.5, -0.25, 0.75, 0])
 
 
-@pytest.mark.parametrize('cause', ['kappa', 'learning rate'])
-def test_kappa_is_found_to_order_the_errors_when_it_does(cause):
-    errors = {'kappa': kappa.kappa, 'learning rate': lambda row: float(row['learning_rate'])}
-    rows = made_up('kappa', lambda values, twin, part: errors[cause](values))
-    found = kappa.correlations(kappa.settings(rows, 'kappa'))
-    assert [name for name, value in found.items() if value > 0.999] == [cause]
+@pytest.mark.parametrize('cause, factor', [(kappa.kappa, 1), (lambda row: float(row['learning_rate']), 4)])
+def test_kappa_alone_gives_equal_errors_at_equal_kappa(cause, factor):
+    settings = kappa.settings(made_up('kappa', lambda values, twin, part: cause(values)), 'kappa')
+    found = kappa.at_equal_kappa(settings).values()
+    assert [estimate.value for estimate in found] == pytest.approx([factor] * 2) and len(settings) == 9
 
 
 def test_placement_tells_the_orders_apart():
@@ -94,10 +91,12 @@ def test_placement_tells_the_orders_apart():
         return float(values['learning_rate']) ** (0.6 if part == 'update' else 0.0) * (2 if twin == 'jitter' else 1)
 
     rows = made_up('placement', error)
-    found, beside = placement.orders(rows), placement.beside_jitter(rows)
+    found, relative, ratios = placement.orders(rows), placement.relative_orders(rows), placement.ratios(rows)
     for optimizer in placement.RATES:
-        assert found[optimizer, 'update'][1] == pytest.approx(0.6) and found[optimizer, 'gradient'][2] == 0
-        assert beside[optimizer, 'update'] == pytest.approx([0.5] * 4)
+        assert found[optimizer, 'update'].low == pytest.approx(0.6) and found[optimizer, 'gradient'].high == 0
+        assert placement.gained(rows, optimizer).value == pytest.approx(0.6)
+        assert relative[optimizer, 'update'].value == pytest.approx(0)
+        assert [estimate.value for estimate in ratios[optimizer, 'update']] == pytest.approx([0.5] * 4)
 
 
 def test_stableqat_counts_the_settings_that_differ():
@@ -106,6 +105,22 @@ def test_stableqat_counts_the_settings_that_differ():
         if row['twin'] == 'naive_ste' and row['optimizer'].startswith('sgd'):
             row['accuracy'] = 0.7
     assert [stableqat.differing(rows, 'naive_ste', optimizer) for optimizer in stableqat.RATES] == [4, 0]
+
+
+def test_a_part_is_recorded_beside_the_others(tmp_path):
+    """The tables of other parts stay, and so do the hours that they took."""
+    shutil.copytree(RESULTS / 'placement', tmp_path, dirs_exist_ok=True)
+    (chosen,) = study.parts(placement, 'update')
+    before = read_json(tmp_path / study.MADE)
+    for point in chosen.points():
+        workdir = tmp_path / 'update' / worker.POINTS / point.name
+        workdir.mkdir(parents=True)
+        files = {'environment': before['machine'], 'timing': {'steps_per_second': 1, 'compile_seconds': None}}
+        for name, content in ({'summary': {'steps': 360}} | files).items():
+            write_json(workdir / f'{name}.json', content)
+    shutil.copy(tmp_path / 'update.csv', tmp_path / 'update' / 'table.csv')
+    study.record(placement, tmp_path, tmp_path, (chosen,))
+    assert read_json(tmp_path / study.MADE)['hours'] == pytest.approx(before['hours'] + 0.1 * len(chosen.points()))
 
 
 def test_what_people_wrote_survives(tmp_path):

@@ -8,13 +8,11 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pyarrow.parquet
 import pytest
 
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.results import statistics
 from experiments.sweeps import plan, report, worker
 from experiments.training import sharing
 from experiments.workdir.lock import Busy, locked
@@ -159,22 +157,6 @@ def test_a_failing_point_does_not_stop_the_others(tmp_path, capsys):
     assert 'failed: learning_rate=1e30' in shown.err and 'not finite' in shown.err and '0.01' in shown.out
     assert len((out / 'table.csv').read_text().splitlines()) == 3
     assert 'not finite' in (out / 'report.html').read_text()
-
-
-def test_an_interval_covers_the_mean_of_seeds():
-    random = np.random.default_rng(0)
-    covered = [low <= 1 <= high for _, low, high in (statistics.interval(random.normal(1, 2, 40)) for _ in range(200))]
-    assert 0.88 < np.mean(covered) < 0.99
-    assert statistics.interval([3.0]) == statistics.interval([3.0, None, 3.0]) == (3.0, 3.0, 3.0)
-    assert statistics.interval([None]) is None
-
-
-def test_the_order_is_the_slope_of_logarithms():
-    rates = [0.1, 0.05, 0.025]
-    errors = [[c * rate**1.5 for rate in rates] for c in (1, 2, 3)]
-    slope, low, high = statistics.order(rates, errors)
-    assert slope == pytest.approx(1.5) and low == pytest.approx(1.5) and high == pytest.approx(1.5)
-    assert statistics.order(rates, [[0, 1, 1]]) is None and statistics.order([0.1], [[1]]) is None
 
 
 def test_no_plan_is_a_users_error(tmp_path):

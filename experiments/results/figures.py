@@ -4,7 +4,7 @@ Throughout, `rows` are the rows of metrics.jsonl, and `twins` the names of the t
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from experiments.results.statistics import Estimate
 from experiments.setup.settings import Settings
 from qat.quantizers import UniformQuantizer
 from qat.theory.coverage import NotCovered
@@ -53,6 +54,12 @@ def styled(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set(title=title, xlabel=x, ylabel=y)
     axis.grid(alpha=0.25)
     axis.spines[['top', 'right']].set_visible(False)
+
+
+def error_bars(estimates: Iterable[Estimate]) -> np.ndarray:
+    """Returns how far intervals reach below their values and above, (2, n); NaN, not drawn, where they are infinite."""
+    reach = np.array([(value - low, high - value) for value, low, high, _ in estimates]).T
+    return np.where(np.isfinite(reach).all(axis=0), reach, np.nan)
 
 
 def _values(rows: list[dict], key: str) -> np.ndarray:

@@ -15,11 +15,13 @@ class Metric:
       meaning: one line for people.
       heading: the heading of its column in the terminal's table; '' if it is not in that table.
       in_sweeps: whether the report of a sweep shows it.
+      is_error: whether it is positive and spreads by factors, so that seeds are averaged as logarithms.
     """
 
     meaning: str
     heading: str = ''
     in_sweeps: bool = False
+    is_error: bool = False
 
 
 METRICS = {
@@ -29,8 +31,11 @@ METRICS = {
         "distance to the reference (through the twin's M) over the length of the twin's path",
         'alignment\nerror',
         in_sweeps=True,
+        is_error=True,
     ),
-    'weight_alignment_error_displacement': Metric('the same distance over how far the twin is from where it began'),
+    'weight_alignment_error_displacement': Metric(
+        'the same distance over how far the twin is from where it began', is_error=True
+    ),
     'quantized_weight_agreement': Metric('share of the quantized weights with the same code', 'equal codes'),
     'quantized_weight_agreement_moved': Metric(
         'the same among the weights whose code ever changed, in either run', 'of the\nmoved', in_sweeps=True

@@ -53,8 +53,9 @@ def interval(values, log: bool = False) -> Estimate | None:
 def order(rates, errors, yardstick=None) -> Estimate | None:
     """Returns the order of convergence: the slope of log error over log learning rate, a least-squares slope a seed.
 
-    The alignment error is divided by the path's length, which changes with the learning rate too, so that even an error
-    that cannot vanish has an order that is not 0. Against a yardstick it is 0.
+    A difference between two runs that stays whatever the learning rate has order 0. But runs that differ in next to
+    nothing, such as the jitter twin, come nearer to each other too: a small difference is hidden among theirs, and has
+    their order. Against them as a yardstick, an error that falls no faster has order 0, and one that stays a negative.
 
     Args:
       rates: (n,) learning rates.

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from experiments.results import figures, pages
 from experiments.results.metrics import METRICS
-from experiments.results.statistics import CONFIDENCE, interval
+from experiments.results.statistics import CONFIDENCE, Estimate, interval
 from qat.lockstep.verdict import ANSWERS
 
 ERROR = 'weight_alignment_error'
@@ -36,19 +36,22 @@ def grouped(rows: Iterable[dict], keys: Iterable[str]) -> dict[tuple, list[dict]
 def summarize(rows: list[dict]) -> list[dict]:
     """Returns one row for each setting and twin, with statistics over the seeds.
 
-    A row has 'setting' and 'twin', the number of 'seeds', and (mean, low, high) of every metric in SHOWN, or None
-    where no seed has that metric.
+    A row has 'setting', 'twin' and an Estimate of every metric in SHOWN, or None where no seed has that metric.
     """
     keys = grid_keys(rows)
     return [
         {
             'setting': ', '.join(f'{key}={value}' for key, value in zip(keys, values)) or 'the config',
             'twin': values[-1],
-            'seeds': len(of_seeds),
-            **{key: interval([row[key] for row in of_seeds]) for key in SHOWN},
+            **{key: over_seeds(of_seeds, key) for key in SHOWN},
         }
         for values, of_seeds in grouped(rows, [*keys, 'twin']).items()
     ]
+
+
+def over_seeds(rows: Iterable[dict], key: str) -> Estimate | None:
+    """Returns a metric's mean over rows, a row a seed, with its interval: the geometric mean of an error."""
+    return interval((row[key] for row in rows), log=METRICS[key].is_error)
 
 
 def verdicts(rows: list[dict]) -> dict[tuple, int]:
@@ -62,11 +65,9 @@ def verdicts(rows: list[dict]) -> dict[tuple, int]:
 
 def terminal_table(rows: list[dict]) -> Table:
     """Returns the table for the terminal: alignment error and agreement of every setting and twin."""
-    table = Table('setting', 'twin', 'seeds', 'alignment error', 'of the moved, equal codes')
+    table = Table('setting', 'twin', 'alignment error', 'of the moved, equal codes')
     for row in summarize(rows):
-        table.add_row(
-            row['setting'], row['twin'], str(row['seeds']), *(pages.with_interval(row[key]) for key in _IN_THE_TERMINAL)
-        )
+        table.add_row(row['setting'], row['twin'], *(pages.with_interval(row[key]) for key in _IN_THE_TERMINAL))
     return table
 
 
@@ -92,20 +93,21 @@ def _panels(rows: list[dict], axis: str | None) -> dict[tuple, list[dict]]:
     return grouped(rows, keys)
 
 
-def _errors(rows_at: Mapping[float, list[dict]]) -> dict[str, np.ndarray]:
-    """Returns the alignment errors of every twin as an array (4, points), sorted by position.
+def _errors(rows_at: Mapping[float, list[dict]]) -> dict[str, tuple[list[float], list[float], np.ndarray]]:
+    """Returns, by twin, the positions in order, the geometric means of the alignment error there, and the error bars.
 
-    Its rows are the position, the mean over seeds, and the distances from there down and up to the interval's ends.
     What is 0 is left out: the axis is logarithmic.
     """
     points = {}
-    for position, rows in rows_at.items():
+    for position, rows in sorted(rows_at.items()):
         for (twin,), of_twin in grouped(rows, ['twin']).items():
-            found = interval([row[ERROR] for row in of_twin])
-            if found and found[0] > 0:
-                mean, low, high = found
-                points.setdefault(twin, []).append((position, mean, mean - low, high - mean))
-    return {twin: np.array(sorted(found)).T for twin, found in points.items()}
+            found = over_seeds(of_twin, ERROR)
+            if found and found.value > 0:
+                points.setdefault(twin, {})[position] = found
+    return {
+        twin: ([*found], [at.value for at in found.values()], figures.error_bars(found.values()))
+        for twin, found in points.items()
+    }
 
 
 def figure(rows: list[dict]) -> Figure:
@@ -122,9 +124,9 @@ def _along(rows: list[dict], axis: str) -> Figure:
     axes = drawn.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for place, (values, of_panel) in zip(axes, panels):
         rows_at = {float(x): same for (x,), same in grouped(of_panel, [axis]).items()}
-        for twin, (x, mean, down, up) in _errors(rows_at).items():
+        for twin, (x, means, bars) in _errors(rows_at).items():
             look = {'color': figures.colour(twin), 'marker': 'o', 'ms': 4, 'capsize': 3}
-            place.errorbar(x, mean, (down, up), label=twin, **look)
+            place.errorbar(x, means, bars, label=twin, **look)
         figures.styled(place, ', '.join(values) or ERROR, axis, 'weight alignment error')
     for place in axes[len(panels) :]:
         place.set_visible(False)
@@ -138,9 +140,9 @@ def _by_setting(rows: list[dict]) -> Figure:
     settings = _panels(rows, None)
     drawn = figures.empty(9, 1.4 + 0.42 * len(settings))
     place = drawn.subplots()
-    for twin, (line, mean, down, up) in _errors(dict(enumerate(settings.values()))).items():
+    for twin, (line, means, bars) in _errors(dict(enumerate(settings.values()))).items():
         look = {'color': figures.colour(twin), 'marker': 'o', 'ls': '', 'capsize': 3}
-        place.errorbar(mean, line, xerr=(down, up), label=twin, **look)
+        place.errorbar(means, line, xerr=bars, label=twin, **look)
     place.set_yticks(range(len(settings)), [', '.join(values) or 'the config' for values in settings])
     place.invert_yaxis()
     figures.styled(place, 'Alignment error at the end', 'weight alignment error', '')

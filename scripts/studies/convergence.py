@@ -1,71 +1,111 @@
-"""Order of convergence: does the alignment error vanish with the learning rate, as the theorem says?"""
+"""Order of convergence: does the alignment error vanish with the learning rate, as the theorem says?
 
+The twin `jitter`, which differs in next to nothing, comes nearer with the learning rate too. So the order that answers
+is that of the error in units of jitter's: above 0 the error falls faster than what hides small differences.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.pages import with_interval
-from experiments.results.statistics import order
-from experiments.sweeps.report import grouped
+from experiments.results.statistics import Estimate, order
+from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, draw, mark_rates, over_seeds
 
-MAIN, KINK = 'convergence', 'kink'  # parts
+MAIN, KINK, ADAM, LARGE = 'convergence', 'kink', 'adam', 'adam-large'  # parts; the last at ten times adam's rates
 ESTIMATORS = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 RATES = {0.04: 250, 0.023: 435, 0.0132: 758, 0.0076: 1316, 0.0044: 2273, 0.0025: 4000}  # their product is 10
 KINKED = 'dge(k=5,clamp=3)'  # |2r|^(1/k-1)/k near a threshold, cut off there: the higher the clamp, the sharper
 BLUNTED = ('dge(k=5,clamp=1.5)', 'dge(k=5,clamp=0.75)')
 KINK_RATES = {rate: steps for rate, steps in RATES.items() if rate > 0.003}
+ADAM_RATES = {4e-4: 125, 2e-4: 250, 1e-4: 500, 5e-5: 1000}  # their product is 1/20
+LARGE_RATES = {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000}  # and here 1/2
+OPTIMIZERS = {MAIN: 'sgd(momentum=0.9)', KINK: 'sgd(momentum=0.9)', ADAM: 'adam(b2=0.95)', LARGE: 'adam(b2=0.95)'}
 TWINS = ('ste', 'jitter')
 
 
-def _sweep(name: str, estimators: tuple[str, ...], rates: dict[float, int], seeds: int) -> Sweep:
+def _sweep(name: str, estimators: tuple[str, ...], rates: dict[float, int], seeds: int, *overrides: str) -> Sweep:
     grids = (f'estimator={"|".join(estimators)}', at_constant_length(rates))
-    return Sweep(name, grids, (*BOTH_ENDS, f'twins={",".join(TWINS)}'), seeds)
+    return Sweep(name, grids, (*BOTH_ENDS, f'twins={",".join(TWINS)}', *overrides), seeds)
 
 
-SWEEPS = (_sweep(MAIN, ESTIMATORS, RATES, seeds=5), _sweep(KINK, BLUNTED, KINK_RATES, seeds=3))
+SWEEPS = (
+    _sweep(MAIN, ESTIMATORS, RATES, 5),
+    _sweep(KINK, BLUNTED, KINK_RATES, 3),
+    _sweep(ADAM, ESTIMATORS[1:], ADAM_RATES, 8, f'optimizer={OPTIMIZERS[ADAM]}'),
+    _sweep(LARGE, ESTIMATORS[1:], LARGE_RATES, 8, f'optimizer={OPTIMIZERS[LARGE]}'),
+)
+
+Ladder = tuple[list[float], list[list[float]]]  # learning rates, and errors (seeds, learning rates)
 
 
-def by_estimator(rows: list[dict], twin: str, part: str = MAIN) -> dict[str, tuple[list[float], list[list[float]]]]:
-    """By estimator: (learning rates, errors (seeds, learning rates)) of a twin in a part."""
+def by_estimator(rows: list[dict], twin: str, part: str = MAIN, key: str = ERROR) -> dict[str, Ladder]:
+    """The ladder of a twin in a part, by estimator."""
     chosen = [row for row in rows if row['part'] == part and row['twin'] == twin]
-    return {name: by_rate(of_one) for (name,), of_one in grouped(chosen, ['estimator']).items()}
+    return {name: by_rate(of_one, key) for (name,), of_one in grouped(chosen, ['estimator']).items()}
 
 
-def orders(rows: list[dict], twin: str) -> dict[str, tuple[float, float, float] | None]:
-    """By estimator: the fitted slope of log error over log learning rate, with its interval."""
-    return {name: order(*found) for name, found in by_estimator(rows, twin).items()}
+def orders(rows: list[dict], twin: str, part: str = MAIN, key: str = ERROR) -> dict[str, Estimate | None]:
+    """The order of a twin's error, by estimator."""
+    return {name: order(*found) for name, found in by_estimator(rows, twin, part, key).items()}
 
 
-def orders_beside_the_kink(rows: list[dict]) -> dict[str, tuple[float, float, float]]:
-    """The orders of the kinked estimator and of its blunted forms, all at the learning rates of the latter."""
-    shared = [row for row in rows if float(row['learning_rate']) in KINK_RATES]
-    kinked = by_estimator(shared, 'ste')[KINKED]
-    return {name: order(*found) for name, found in {KINKED: kinked, **by_estimator(shared, 'ste', KINK)}.items()}
+def relative_orders(rows: list[dict], part: str = MAIN) -> dict[str, Estimate | None]:
+    """The order of the error of `ste` in units of that of `jitter`, by estimator."""
+    jitter = by_estimator(rows, 'jitter', part)
+    return {name: order(*found, jitter[name][1]) for name, found in by_estimator(rows, 'ste', part).items()}
+
+
+def ratios(rows: list[dict], part: str = MAIN) -> dict[str, list[Estimate | None]]:
+    """The error of `ste` in units of that of `jitter` at every learning rate, by estimator."""
+    jitter = by_estimator(rows, 'jitter', part)
+    return {
+        name: over_seeds(np.divide(errors, jitter[name][1]))
+        for name, (_, errors) in by_estimator(rows, 'ste', part).items()
+    }
+
+
+def beside_the_kink(rows: list[dict]) -> list[dict]:
+    """The rows of the kinked estimator and of its blunted forms as one part, KINK, at the rates of the latter."""
+    kinked = [row for row in rows if row['part'] == MAIN and row['estimator'] == KINKED]
+    shared = [row for row in kinked if float(row['learning_rate']) in KINK_RATES]
+    return [{**row, 'part': KINK} for row in shared] + [row for row in rows if row['part'] == KINK]
+
+
+def _panel(axis: Axes, rates: list[float], lines: dict[str, list[Estimate | None]], title: str) -> None:
+    for name, found in lines.items():
+        if all(found) and all(estimate.value for estimate in found):  # the axis is logarithmic
+            draw(axis, rates, found, marker='o', ms=4, label=name, color=f'C{ESTIMATORS.index(name)}')
+    mark_rates(axis, rates)
+    axis.set_yscale('log')
+    figures.styled(axis, title, 'learning rate, times steps constant', '')
 
 
 def figure(rows: list[dict]) -> Figure:
-    """Error against learning rate, a line an estimator, with the jitter twin's beside it."""
-    drawn = Figure(figsize=(11, 4.6), layout='constrained', dpi=figures.RESOLUTION)
-    axes = drawn.subplots(1, 2, sharey=True)
-    for axis, twin in zip(axes, TWINS):
-        for place, (name, (rates, errors)) in enumerate(by_estimator(rows, twin).items()):
-            found = over_seeds(errors)
-            if all(mean for mean, _, _ in found):  # the axis is logarithmic
-                draw(axis, rates, found, marker='o', ms=4, label=name, color=f'C{place}')
-        axis.plot(rates, [0.1 * rate / 0.01 for rate in rates], color='#999999', ls=':', label='slope 1')
-        mark_rates(axis, rates)
-        axis.set_yscale('log')
-        figures.styled(axis, f'twin {twin}', 'learning rate, times steps = 10', 'weight alignment error')
-    axes[0].legend(frameon=False, fontsize=8)
+    """Errors against the learning rate, and their ratio; a line an estimator, a row of panels a ladder of rates."""
+    ladders = {MAIN: RATES, ADAM: ADAM_RATES, LARGE: LARGE_RATES}
+    drawn = Figure(figsize=(14, 12.6), layout='constrained', dpi=figures.RESOLUTION)
+    for axes, (part, rates) in zip(drawn.subplots(len(ladders), 3), ladders.items()):
+        for axis, twin in zip(axes, TWINS):
+            lines = {name: over_seeds(errors) for name, (_, errors) in by_estimator(rows, twin, part).items()}
+            _panel(axis, sorted(rates), lines, f'{OPTIMIZERS[part]}: error of {twin}')
+        axes[1].sharey(axes[0])
+        _panel(axes[2], sorted(rates), ratios(rows, part), f'{OPTIMIZERS[part]}: ste / jitter')
+        axes[2].axhline(1, color='#999999', ls=':')
+        axes[0].legend(frameon=False, fontsize=8)
     return drawn
 
 
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
-    """A line an estimator: the order, and the errors at both ends."""
-    errors = [by_estimator(rows, twin) for twin in TWINS]
+    """A line an estimator and optimizer: the three orders, and `ste` in units of `jitter` at both ends."""
     lines = []
-    for name, found in orders(rows, 'ste').items():
-        ends = [over_seeds(of_twin[name][1])[end] for of_twin in errors for end in (-1, 0)]
-        lines.append([f'`{name}`', *map(with_interval, (found, *ends))])
-    header = ['estimator', 'order of `ste`', *(f'`{t}` at {rate}' for t in TWINS for rate in (max(RATES), min(RATES)))]
-    return header, lines
+    for part, optimizer in OPTIMIZERS.items():
+        plain, beside, found = orders(rows, 'ste', part), orders(rows, 'jitter', part), ratios(rows, part)
+        rates = [f'{rate:g}' for rate in by_estimator(rows, 'ste', part)[next(iter(found))][0]]
+        for name, relative in relative_orders(rows, part).items():
+            shown = (plain[name], beside[name], relative, found[name][-1], found[name][0])
+            lines.append([f'`{optimizer}`', f'`{name}`', f'{rates[-1]} to {rates[0]}', *map(with_interval, shown)])
+    header = ['optimizer', 'estimator', 'learning rates', 'order of `ste`', 'of `jitter`', 'of `ste` / `jitter`']
+    return [*header, '`ste` / `jitter` at the highest rate', 'at the lowest'], lines

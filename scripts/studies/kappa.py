@@ -1,19 +1,21 @@
 """kappa: under Adam, does the agreement with STE depend on learning rate and beta2 through kappa alone?"""
 
+import itertools
+import math
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
 from experiments.results import figures
-from experiments.results.pages import number, with_interval
-from experiments.results.statistics import interval
+from experiments.results.pages import with_interval
+from experiments.results.statistics import Estimate, interval
 from experiments.setup.command_line import load
 from experiments.sweeps.report import ERROR, grouped
 from qat import calls
 from qat.quantizers import UniformQuantizer
 from qat.theory.small_parameters import KAPPA_WARNING
-from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, draw, mark_rates
+from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, draw
 
 CONFIG = 'configs/digits.py'
 RATES = {2e-3: 250, 5e-4: 1000, 1.25e-4: 4000}  # their product is 1/2
@@ -31,12 +33,23 @@ SWEEPS = (_part('kappa', 'adam(b2={})'), _part('without-momentum', 'adam(b1=0,b2
 
 
 class Setting(NamedTuple):
-    """A learning rate and a beta2, and the mean error over seeds there, with its interval."""
+    """A learning rate and a beta2, and the errors of `ste` and of `jitter` there, a value a seed."""
 
     beta2: float
     rate: float
     kappa: float
-    error: tuple[float, float, float]
+    ste: np.ndarray
+    jitter: np.ndarray
+
+    @property
+    def error(self) -> Estimate:
+        """Of `ste`."""
+        return interval(self.ste, log=True)
+
+    @property
+    def ratio(self) -> Estimate:
+        """The error of `ste` in units of that of `jitter`."""
+        return interval(self.ste / self.jitter, log=True)
 
 
 def kappa(row: dict) -> float:
@@ -49,44 +62,47 @@ def _beta2(row: dict) -> float:
     return calls.parse(row['optimizer'])[1]['b2']
 
 
-def settings(rows: list[dict], part: str, twin: str = 'ste') -> list[Setting]:
+def settings(rows: list[dict], part: str) -> list[Setting]:
     """Those of a part, by kappa."""
-    chosen = [row for row in rows if row['part'] == part and row['twin'] == twin]
-    found = [
-        Setting(_beta2(of_one[0]), float(rate), kappa(of_one[0]), interval([row[ERROR] for row in of_one]))
-        for (_, rate), of_one in grouped(chosen, ['optimizer', 'learning_rate']).items()
-    ]
+    chosen = [row for row in rows if row['part'] == part]
+    found = []
+    for (_, rate), of_one in grouped(chosen, ['optimizer', 'learning_rate']).items():
+        errors = ([row[ERROR] for row in of_one if row['twin'] == twin] for twin in ('ste', 'jitter'))
+        found.append(Setting(_beta2(of_one[0]), float(rate), kappa(of_one[0]), *map(np.array, errors)))
     return sorted(found, key=lambda setting: setting.kappa)
 
 
-def correlations(found: list[Setting]) -> dict[str, float]:
-    """Spearman's rank correlation of the mean error with kappa, and with what kappa is made of."""
-    beta2, rates, kappas, errors = zip(*found)
-    causes = {'kappa': kappas, 'learning rate': rates, 'memory': [1 / (1 - b) for b in beta2]}
-    means = [mean for mean, _, _ in errors]
-    return {name: float(stats.spearmanr(values, means).statistic) for name, values in causes.items()}
+def at_equal_kappa(found: list[Setting]) -> dict[float, Estimate]:
+    """By kappa, where two settings share it: how many times larger the error is at the smaller beta2, paired by seeds.
+
+    Were the error a function of kappa, this would be 1.
+    """
+    pairs = [(one, other) for one, other in itertools.combinations(found, 2) if math.isclose(one.kappa, other.kappa)]
+    ordered = [sorted(pair, key=lambda setting: setting.beta2) for pair in pairs]
+    return {one.kappa: interval(one.ste / other.ste, log=True) for one, other in ordered}
+
+
+def told_apart(found: list[Setting]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """In how many settings `ste` is farther away than `jitter` beyond chance, of how many: up to the warning, above."""
+    sides = [[one.ratio.low > 1 for one in found if (one.kappa > KAPPA_WARNING) == above] for above in (False, True)]
+    return tuple((sum(side), len(side)) for side in sides)
 
 
 def figure(rows: list[dict]) -> Figure:
-    """Error of `ste` against kappa, against the learning rate, and against kappa without momentum, a line a beta2."""
-    drawn = Figure(figsize=(13, 4.4), layout='constrained', dpi=figures.RESOLUTION)
-    main, without = BETA1
-    panels = ((main, 'kappa', 'kappa of conv2'), (main, 'rate', 'learning rate'), (without, 'kappa', 'kappa of conv2'))
-    axes = drawn.subplots(1, len(panels), sharey=True)
-    for axis, (part, along, label) in zip(axes, panels):
+    """Error of `ste`, alone and in units of `jitter`, against kappa, with momentum and without, a line a beta2."""
+    drawn = Figure(figsize=(11, 8), layout='constrained', dpi=figures.RESOLUTION)
+    axes = drawn.subplots(2, len(BETA1), sharex=True, sharey='row')
+    for (top, bottom), (part, beta1) in zip(axes.T, BETA1.items()):
         for beta2 in BETA2:
             found = [setting for setting in settings(rows, part) if setting.beta2 == beta2]
-            x = [getattr(setting, along) for setting in found]
-            draw(axis, x, [setting.error for setting in found], marker='o', label=f'beta2 = {beta2}')
-        if along == 'kappa':
+            x, look = [setting.kappa for setting in found], {'marker': 'o', 'label': f'beta2 = {beta2}'}
+            draw(top, x, [setting.error for setting in found], **look)
+            draw(bottom, x, [setting.ratio for setting in found], **look)
+        for axis, label in ((top, 'error of ste'), (bottom, 'ste / jitter')):
             axis.axvline(KAPPA_WARNING, color='#999999', ls=':', label='warning')
-            axis.set_xscale('log')
-        else:
-            mark_rates(axis, RATES)
-        axis.set_yscale('log')
-        figures.styled(axis, f'beta1 = {BETA1[part]}', label, '')
-    axes[0].set_ylabel('weight alignment error of ste')
-    axes[0].legend(frameon=False, fontsize=8)
+            axis.set(xscale='log', yscale='log')
+            figures.styled(axis, f'beta1 = {beta1}', 'kappa of conv2', label)
+    axes[0, 0].legend(frameon=False, fontsize=8)
     return drawn
 
 
@@ -94,7 +110,7 @@ def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """A line a setting."""
     lines = []
     for part, beta1 in BETA1.items():
-        for ste, jitter in zip(settings(rows, part), settings(rows, part, 'jitter')):
-            numbers = (f'{beta1:g}', f'{ste.rate:g}', f'{ste.beta2:g}', number(ste.kappa))
-            lines.append([*numbers, with_interval(ste.error), with_interval(jitter.error)])
-    return ['beta1', 'learning rate', 'beta2', 'kappa', 'error of `ste`', 'error of `jitter`'], lines
+        for found in settings(rows, part):
+            numbers = (f'{beta1:g}', f'{found.rate:g}', f'{found.beta2:g}', f'{found.kappa:.3g}')
+            lines.append([*numbers, with_interval(found.error), with_interval(found.ratio)])
+    return ['beta1', 'learning rate', 'beta2', 'kappa', 'error of `ste`', '`ste` / `jitter`'], lines

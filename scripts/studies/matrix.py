@@ -9,15 +9,15 @@ from matplotlib.patches import Rectangle
 
 from experiments.results import figures
 from experiments.results.pages import with_interval
-from experiments.results.statistics import interval, order
-from experiments.sweeps.report import ERROR, grouped
-from qat.lockstep.verdict import JITTER_MULTIPLE
+from experiments.results.statistics import Estimate, interval, order
+from experiments.sweeps.report import grouped
 from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate
 
 COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 CONTROLS = ('ewgs(d=0.2)', 'ede', 'reste(o_end=3)', 'swish_sign(b=5)')
 STEPS = 200
-_MIDDLE, _REACH = math.log10(JITTER_MULTIPLE), 1.6  # of the colours
+NEAR = 4  # times jitter
+_MIDDLE, _REACH = math.log10(NEAR), 1.6  # of the colours
 # By optimizer, the part that follows it to smaller learning rates, at a constant product with the steps.
 LIMITS = {'adam(b2=0.95)': 'limit', 'sgd(momentum=0.9)': 'limit-sgd'}
 LIMIT_RATES = {
@@ -72,10 +72,21 @@ SWEEPS = (
 
 
 class Cell(NamedTuple):
-    """The STE twin's error over the jitter twin's: (mean, low, high) over seeds and rates; whether with a recipe."""
+    """The STE twin's error over the jitter twin's, the geometric mean of the learning rates, a value a seed."""
 
-    ratio: tuple[float, float, float]
-    recipe: bool
+    ratios: np.ndarray
+    recipe: bool  # whether there is one
+
+    @property
+    def ratio(self) -> Estimate:
+        """Over seeds."""
+        return interval(self.ratios, log=True)
+
+    def above(self, other: 'Cell') -> bool:
+        """Whether it is larger than another beyond chance, paired by seeds."""
+        if not other.ratios.any():
+            return self.ratio.low > 0
+        return interval(self.ratios / other.ratios, log=True).low > 1
 
 
 Cells = dict[tuple[str, str], Cell]  # by estimator and optimizer
@@ -94,28 +105,39 @@ def cells(rows: list[dict]) -> Cells:
     """The matrix."""
     found = {}
     for key, of_cell in grouped(of_matrix(rows), ['estimator', 'optimizer']).items():
-        ratios = []
-        for of_run in grouped(of_cell, ['learning_rate', 'seed']).values():
-            errors = {row['twin']: row[ERROR] for row in of_run}
-            ratios.append(next(error for twin, error in errors.items() if twin != 'jitter') / errors['jitter'])
-        found[key] = Cell(interval(ratios), any(row['twin'] == 'ste' for row in of_cell))
+        twin = next(row['twin'] for row in of_cell if row['twin'] != 'jitter')
+        errors = [by_rate([row for row in of_cell if row['twin'] == name])[1] for name in (twin, 'jitter')]
+        ratios = np.divide(*errors)
+        found[key] = Cell(ratios.prod(axis=1) ** (1 / ratios.shape[1]), twin == 'ste')
     return found
 
 
+def by_class(found: Cells) -> dict[str, list[str]]:
+    """The optimizers of the matrix by class."""
+    classes = {'map': [], 'identity': [], 'none': []}
+    for (name, optimizer), cell in found.items():
+        if name == COVERED[1]:
+            classes[('map' if optimizer.startswith('sgd') else 'identity') if cell.recipe else 'none'].append(optimizer)
+    return classes
+
+
 def covered(found: Cells, optimizers: tuple[str, ...]) -> dict[tuple[str, str], float]:
-    """The mean ratios of the estimators that the theorem covers and that are not STE itself."""
-    return {(name, o): cell.ratio[0] for (name, o), cell in found.items() if name in COVERED[1:] and o in optimizers}
+    """The ratios of the estimators that the theorem covers and that are not STE itself."""
+    return {key: cell.ratio.value for key, cell in found.items() if key[0] in COVERED[1:] and key[1] in optimizers}
 
 
 def separating(found: Cells, control: str, optimizers: tuple[str, ...]) -> list[str]:
-    """The optimizers under which a control's whole interval is above the mean of every covered estimator."""
-    return [o for o in optimizers if found[control, o].ratio[1] > max(covered(found, (o,)).values())]
+    """The optimizers under which a control is above every covered estimator."""
+    return [o for o in optimizers if all(found[control, o].above(found[name, o]) for name in COVERED[1:])]
 
 
-def limit_orders(rows: list[dict], optimizer: str) -> dict[str, tuple[float, float, float]]:
-    """By estimator: with which power of the learning rate the STE twin's error vanishes."""
-    of_twin = [row for row in rows if row['part'] == LIMITS[optimizer] and row['twin'] != 'jitter']
-    return {name: order(*by_rate(of_one)) for (name,), of_one in grouped(of_twin, ['estimator']).items()}
+def limit_orders(rows: list[dict], optimizer: str, relative: bool = True) -> dict[str, Estimate | None]:
+    """By estimator: the order of the STE twin's error, in units of that of `jitter` or plain."""
+    found = {}
+    for (name,), of_one in grouped([r for r in rows if r['part'] == LIMITS[optimizer]], ['estimator']).items():
+        jitter = by_rate([row for row in of_one if row['twin'] == 'jitter'])[1] if relative else None
+        found[name] = order(*by_rate([row for row in of_one if row['twin'] != 'jitter']), jitter)
+    return found
 
 
 def figure(rows: list[dict]) -> Figure:
@@ -128,9 +150,9 @@ def figure(rows: list[dict]) -> Figure:
     values = np.full((len(estimators), len(optimizers)), np.nan)
     for (estimator, optimizer), cell in found.items():
         line, column = estimators.index(estimator), optimizers.index(optimizer)
-        values[line, column] = math.log10(max(cell.ratio[0], 0.01))
+        values[line, column] = math.log10(max(cell.ratio.value, 0.01))
         colour = 'white' if abs(values[line, column] - _MIDDLE) > 0.75 * _REACH else 'black'
-        axis.text(column, line, f'{cell.ratio[0]:.2g}', ha='center', va='center', fontsize=8, color=colour)
+        axis.text(column, line, f'{cell.ratio.value:.2g}', ha='center', va='center', fontsize=8, color=colour)
         if not cell.recipe:
             place = (column - 0.5, line - 0.5)
             axis.add_patch(Rectangle(place, 1, 1, fill=False, hatch='///', edgecolor='#666666', lw=0))
@@ -138,19 +160,19 @@ def figure(rows: list[dict]) -> Figure:
     axis.set_xticks(range(len(optimizers)), optimizers, rotation=35, ha='right', fontsize=8)
     axis.set_yticks(range(len(estimators)), estimators, fontsize=8)
     drawn.colorbar(image, label="log10 of the STE twin's error over jitter's", shrink=0.8)
-    axis.set_title(
-        f'Error of ste (hatched, without a recipe: of naive_ste) over that of jitter; {JITTER_MULTIPLE} divides'
-    )
+    axis.set_title(f'Error of ste (hatched, without a recipe: of naive_ste) over that of jitter; {NEAR} divides')
     return drawn
 
 
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
-    """A line an estimator, a column an optimizer; what has no recipe is in italics."""
+    """A line an estimator, a column an optimizer, what has no recipe in italics; behind them the limits' orders."""
     found = cells(rows)
     estimators, optimizers = (list(dict.fromkeys(key)) for key in zip(*found))
     lines = []
     for estimator in estimators:
         of_one = [found[estimator, optimizer] for optimizer in optimizers]
         shown = [with_interval(cell.ratio) if cell.recipe else f'*{with_interval(cell.ratio)}*' for cell in of_one]
-        lines.append([f'`{estimator}`', *shown])
-    return ['estimator', *(f'`{optimizer}`' for optimizer in optimizers)], lines
+        limits = [with_interval(limit_orders(rows, optimizer).get(estimator)) for optimizer in LIMITS]
+        lines.append([f'`{estimator}`', *shown, *limits])
+    header = ['estimator', *(f'`{optimizer}`' for optimizer in optimizers)]
+    return [*header, *(f'order under `{optimizer}`' for optimizer in LIMITS)], lines

@@ -1,13 +1,14 @@
 """The paper's table on MNIST: how near does STE come to DSQ, and how near a jitter of the learning rate?"""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.metrics import METRICS
 from experiments.results.pages import with_interval
-from experiments.results.statistics import interval
-from experiments.sweeps.report import ERROR, grouped
-from scripts.studies.study import Sweep, error_bars
+from experiments.results.statistics import Estimate, interval
+from experiments.sweeps.report import ERROR, grouped, over_seeds
+from scripts.studies.study import Sweep
 
 OPTIMIZERS = {'SGD momentum': 'sgd(momentum=0.9);learning_rate=1e-3', 'Adam': 'adam(b2=0.95);learning_rate=1e-4'}
 DEFAULT, SCALEDOWN, OTHER_BITS = 'default', 'scaledown', 'other-bits'  # parts; the last is `default` at 1 and 4 bits
@@ -37,16 +38,23 @@ SWEEPS = (  # fewer seeds beside the main part, for a run takes minutes
 )
 
 
-def cells(rows: list[dict], key: str, bits: str = '2') -> dict[tuple[str, str], tuple[float, float, float] | None]:
-    """By optimizer and column: a metric's mean over seeds with its interval; None where it was not run."""
+def cells(rows: list[dict], key: str, bits: str = '2') -> dict[tuple[str, str], Estimate | None]:
+    """By optimizer and column: a metric's mean over seeds; None where it was not run."""
     found = grouped(rows, ['optimizer', 'bits', 'part', 'twin'])
     values = {}
     for label, alternative in OPTIMIZERS.items():
         for column, (part, twin) in COLUMNS.items():
             of_bits = OTHER_BITS if part == DEFAULT and bits != '2' else part
             of_cell = found.get((alternative.partition(';')[0], bits, of_bits, twin), [])
-            values[label, column] = interval([row[key] for row in of_cell])
+            values[label, column] = over_seeds(of_cell, key)
     return values
+
+
+def ratio(rows: list[dict], label: str, one: str, other: str) -> Estimate:
+    """The error of one column over another's of the same part under an optimizer at 2 bits, paired by seeds."""
+    chosen = [row for row in rows if row['part'] == DEFAULT and row['optimizer'] == OPTIMIZERS[label].partition(';')[0]]
+    errors = ([row[ERROR] for row in chosen if row['twin'] == COLUMNS[column][1]] for column in (one, other))
+    return interval(np.divide(*errors), log=True)
 
 
 def figure(rows: list[dict]) -> Figure:
@@ -58,8 +66,8 @@ def figure(rows: list[dict]) -> Figure:
         for place, (optimizer, colour) in enumerate(zip(OPTIMIZERS, ('#0072b2', '#d55e00'))):
             values = [found[optimizer, column] for column in COLUMNS]
             x = [index + 0.4 * place for index in range(len(COLUMNS))]
-            means = [mean for mean, _, _ in values]
-            axis.bar(x, means, 0.38, yerr=error_bars(values), capsize=3, label=optimizer, color=colour)
+            look = {'capsize': 3, 'label': optimizer, 'color': colour}
+            axis.bar(x, [value.value for value in values], 0.38, yerr=figures.error_bars(values), **look)
         axis.set_xticks([index + 0.2 for index in range(len(COLUMNS))], COLUMNS)
     left.set_yscale('log')
     left.legend(frameon=False, loc='upper left')

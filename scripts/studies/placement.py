@@ -1,10 +1,11 @@
 """Placement `update`: does the slope behind the optimizer give Muon and Adafactor the recipe that they lack?"""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.pages import with_interval
-from experiments.results.statistics import order
+from experiments.results.statistics import Estimate, order
 from experiments.sweeps.report import grouped
 from scripts.studies.study import BOTH_ENDS, Sweep, by_rate, draw, mark_rates, over_seeds
 
@@ -34,41 +35,54 @@ def by_setting(rows: list[dict], jitter: bool = False) -> dict[tuple[str, str], 
     return {setting: by_rate(of_one) for setting, of_one in grouped(chosen, ['optimizer', 'placement']).items()}
 
 
-def orders(rows: list[dict]) -> dict[tuple[str, str], tuple[float, float, float] | None]:
-    """By optimizer and placement: the fitted slope of log error over log learning rate, with its interval."""
+def orders(rows: list[dict]) -> dict[tuple[str, str], Estimate | None]:
+    """By optimizer and placement: the order of the recipe's error."""
     return {setting: order(*found) for setting, found in by_setting(rows).items()}
 
 
-def beside_jitter(rows: list[dict]) -> dict[tuple[str, str], list[float]]:
-    """By optimizer and placement: the mean error over the jitter twin's, at every learning rate."""
+def relative_orders(rows: list[dict]) -> dict[tuple[str, str], Estimate | None]:
+    """By optimizer and placement: the order of the recipe's error in units of that of `jitter`."""
     jitter = by_setting(rows, jitter=True)
-    return {
-        setting: [
-            mean / of_jitter for (mean, *_), (of_jitter, *_) in zip(*map(over_seeds, (errors, jitter[setting][1])))
-        ]
-        for setting, (_, errors) in by_setting(rows).items()
-    }
+    return {setting: order(*found, jitter[setting][1]) for setting, found in by_setting(rows).items()}
+
+
+def ratios(rows: list[dict]) -> dict[tuple[str, str], list[Estimate | None]]:
+    """By optimizer and placement: the recipe's error in units of that of `jitter`, at every learning rate."""
+    jitter = by_setting(rows, jitter=True)
+    return {key: over_seeds(np.divide(errors, jitter[key][1])) for key, (_, errors) in by_setting(rows).items()}
+
+
+def gained(rows: list[dict], optimizer: str) -> Estimate | None:
+    """How much larger the order is with placement `update` than with `gradient`, paired by seeds."""
+    found = by_setting(rows)
+    return order(*found[optimizer, 'update'], found[optimizer, 'gradient'][1])
 
 
 def figure(rows: list[dict]) -> Figure:
-    """Error against learning rate, a panel an optimizer, a line a placement."""
-    drawn = Figure(figsize=(10.5, 4.2), layout='constrained', dpi=figures.RESOLUTION)
-    axes = dict(zip(RATES, drawn.subplots(1, len(RATES), sharey=True)))
+    """Error against learning rate, alone and in units of `jitter`; a column an optimizer, a line a placement."""
+    drawn = Figure(figsize=(10.5, 8), layout='constrained', dpi=figures.RESOLUTION)
+    axes = dict(zip(RATES, drawn.subplots(2, len(RATES), sharey='row').T))
+    found = ratios(rows)
     for (optimizer, placement), (rates, errors) in by_setting(rows).items():
-        draw(axes[optimizer], rates, over_seeds(errors), marker='o', label=f'placement {placement}')
-    for optimizer, axis in axes.items():
-        mark_rates(axis, RATES[optimizer])
-        axis.set_yscale('log')
-        axis.legend(frameon=False)
-        figures.styled(axis, optimizer, 'learning rate, times steps constant', 'weight alignment error')
+        for axis, values in zip(axes[optimizer], (over_seeds(errors), found[optimizer, placement])):
+            draw(axis, rates, values, marker='o', label=f'placement {placement}')
+    for optimizer, (top, bottom) in axes.items():
+        for axis, label in ((top, 'weight alignment error'), (bottom, 'the same / jitter')):
+            mark_rates(axis, RATES[optimizer])
+            axis.set_yscale('log')
+            figures.styled(axis, optimizer, 'learning rate, times steps constant', label)
+        bottom.axhline(1, color='#999999', ls=':')
+        top.legend(frameon=False)
     return drawn
 
 
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
-    """A line an optimizer and placement."""
-    found, lines = orders(rows), []
-    for (optimizer, placement), (rates, errors) in by_setting(rows).items():
-        lowest, *_, highest = over_seeds(errors)
-        shown = map(with_interval, (highest, lowest, found[optimizer, placement]))
-        lines.append([f'`{optimizer}`', placement, f'{rates[-1]:g} to {rates[0]:g}', *shown])
-    return ['optimizer', 'placement', 'learning rates', 'error at the highest', 'at the lowest', 'order'], lines
+    """A line an optimizer and placement: the order, that in units of `jitter`, and those units at both ends."""
+    plain, relative, beside = orders(rows), relative_orders(rows), ratios(rows)
+    lines = []
+    for setting, (rates, _) in by_setting(rows).items():
+        shown = (plain[setting], relative[setting], beside[setting][-1], beside[setting][0])
+        optimizer, placement = setting
+        lines.append([f'`{optimizer}`', placement, f'{rates[-1]:g} to {rates[0]:g}', *map(with_interval, shown)])
+    header = ['optimizer', 'placement', 'learning rates', 'order', 'order of error / `jitter`']
+    return [*header, 'error / `jitter` at the highest rate', 'at the lowest'], lines

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.pages import with_interval
-from experiments.results.statistics import interval
+from experiments.results.statistics import Estimate, interval
 from experiments.sweeps.report import ERROR, grouped
 from scripts.studies.study import BOTH_ENDS, Sweep, draw, mark_rates
 
@@ -37,16 +37,16 @@ def advantage(row: dict) -> float:
     return row['accuracy'] - row['reference_accuracy']
 
 
-def means(rows: list[dict], twin: str, value: Callable[[dict], float]) -> dict[tuple[str, str], tuple]:
-    """By optimizer and learning rate: (mean, low, high) over seeds of a value of a twin's rows."""
+def means(rows: list[dict], twin: str, value: Callable[[dict], float]) -> dict[tuple[str, str], Estimate]:
+    """By optimizer and learning rate: the mean over seeds of a value of a twin's rows; of an error the geometric."""
     chosen = grouped([row for row in rows if row['twin'] == twin], ['optimizer', 'learning_rate'])
-    return {setting: interval(map(value, of_one)) for setting, of_one in chosen.items()}
+    return {setting: interval(map(value, of_one), log=value is error) for setting, of_one in chosen.items()}
 
 
 def differing(rows: list[dict], twin: str, optimizer: str) -> int:
-    """In how many settings of an optimizer the interval of the twin's advantage is without 0."""
-    found = [value for (name, _), value in means(rows, twin, advantage).items() if name == optimizer]
-    return sum(not low <= 0 <= high for _, low, high in found)
+    """In how many settings of an optimizer the interval of the twin's advantage, paired by seeds, is without 0."""
+    of_optimizer = [found for (name, _), found in means(rows, twin, advantage).items() if name == optimizer]
+    return sum(not found.low <= 0 <= found.high for found in of_optimizer)
 
 
 def figure(rows: list[dict]) -> Figure:

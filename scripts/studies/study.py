@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import ModuleType
 
 from matplotlib.axes import Axes
@@ -17,14 +17,19 @@ from experiments.errors import UserError
 from experiments.results import figures
 from experiments.results.metrics import METRICS
 from experiments.results.pages import number
-from experiments.results.statistics import interval
+from experiments.results.statistics import Estimate, interval
 from experiments.sweeps import plan, pool, table, worker
 from experiments.sweeps.report import ERROR, grouped
 from experiments.workdir.files import read_json, write_json, write_text
+from qat import calls
 
 # max_steps ends the run, and it is evaluated before the first step and after the last.
 BOTH_ENDS = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
 BEGIN, END = '<!-- table -->', '<!-- end of table -->'  # of what a program writes on a page; the rest is people's
+MADE = 'study.json'
+CAPTION = (
+    "95% intervals of Student's t over n seeds, which a single seed has not; means of errors and ratios are geometric"
+)
 _SECONDS_AN_HOUR = 3600
 
 
@@ -33,27 +38,21 @@ def at_constant_length(rates: dict[float, int]) -> str:
     return 'learning_rate=' + '|'.join(f'{rate};max_steps={steps}' for rate, steps in rates.items())
 
 
-def by_rate(rows: list[dict]) -> tuple[list[float], list[list[float]]]:
+def by_rate(rows: list[dict], key: str = ERROR) -> tuple[list[float], list[list[float]]]:
     """(learning rates, errors (seeds, learning rates)) of the rows of one twin in one setting."""
     ordered = sorted(rows, key=lambda row: float(row['learning_rate']))
-    errors = [[row[ERROR] for row in of_seed] for of_seed in grouped(ordered, ['seed']).values()]
+    errors = [[row[key] for row in of_seed] for of_seed in grouped(ordered, ['seed']).values()]
     return sorted({float(row['learning_rate']) for row in rows}), errors
 
 
-def over_seeds(errors: list[list[float]]) -> list[tuple[float, float, float]]:
-    """(mean, low, high) of every column."""
-    return [interval(column) for column in zip(*errors)]
+def over_seeds(errors: Iterable[Iterable[float]]) -> list[Estimate | None]:
+    """The geometric mean of every column of (seeds, learning rates)."""
+    return [interval(column, log=True) for column in zip(*errors)]
 
 
-def error_bars(intervals: Iterable[tuple[float, float, float]]) -> list[list[float]]:
-    """How far intervals (mean, low, high) reach below their means and above, as matplotlib takes them."""
-    found = list(intervals)
-    return [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
-
-
-def draw(axis: Axes, x: Iterable[float], intervals: Iterable[tuple[float, float, float]], **style) -> None:
-    """A line through the means, with bars from low to high."""
-    axis.errorbar(x, [mean for mean, _, _ in intervals], error_bars(intervals), capsize=3, **style)
+def draw(axis: Axes, x: Iterable[float], estimates: Collection[Estimate], **style) -> None:
+    """A line through the estimates, with bars from end to end of their intervals."""
+    axis.errorbar(x, [found.value for found in estimates], figures.error_bars(estimates), capsize=3, **style)
 
 
 def mark_rates(axis: Axes, rates: Iterable[float]) -> None:
@@ -80,9 +79,23 @@ class Sweep:
         )
 
 
-def run(study: ModuleType, out: pathlib.Path, workers: int) -> int:
-    """Runs, or continues, every part; returns the first exit code that is not 0."""
-    codes = [pool.run(out / part.name, part.points(), workers, None, _command(study)) for part in study.SWEEPS]
+def parts(study: ModuleType, name: str | None) -> tuple[Sweep, ...]:
+    """The part of a study with a name, or all.
+
+    Raises:
+      UserError: there is no such part.
+    """
+    found = {part.name: part for part in study.SWEEPS}
+    if name is None:
+        return study.SWEEPS
+    if name not in found:
+        raise UserError(calls.unknown('part', name, found))
+    return (found[name],)
+
+
+def run(study: ModuleType, out: pathlib.Path, workers: int, chosen: Iterable[Sweep]) -> int:
+    """Runs, or continues, some parts; returns the first exit code that is not 0."""
+    codes = [pool.run(out / part.name, part.points(), workers, None, _command(study)) for part in chosen]
     return next((code for code in codes if code), 0)
 
 
@@ -94,19 +107,22 @@ def _name(study: ModuleType) -> str:
     return study.__name__.rpartition('.')[2]
 
 
-def record(study: ModuleType, out: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
-    """Writes the tables and the page of finished runs into a folder of committed results; returns the page's path."""
+def record(study: ModuleType, out: pathlib.Path, directory: pathlib.Path, chosen: Iterable[Sweep]) -> pathlib.Path:
+    """Writes the tables and the page of finished parts into a folder of committed results; returns the page's path.
+
+    The tables of other parts stay, and the hours of running are added to theirs.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    for part in study.SWEEPS:
+    for part in chosen:
         shutil.copy(out / part.name / table.CSV, directory / f'{part.name}.csv')
-    workdirs = [out / part.name / worker.POINTS / point.name for part in study.SWEEPS for point in part.points()]
+    workdirs = [out / part.name / worker.POINTS / point.name for part in chosen for point in part.points()]
+    earlier = 0 if chosen == study.SWEEPS else read_json(directory / MADE)['hours']
     made = {
         'study': _name(study),
-        'seeds': max(part.seeds for part in study.SWEEPS),
-        'hours': sum(map(_seconds, workdirs)) / _SECONDS_AN_HOUR,
+        'hours': earlier + sum(map(_seconds, workdirs)) / _SECONDS_AN_HOUR,
         'machine': read_json(workdirs[0] / 'environment.json'),
     }
-    write_json(directory / 'study.json', made)
+    write_json(directory / MADE, made)
     return write_page(study, directory)
 
 
@@ -148,18 +164,17 @@ def write_page(study: ModuleType, directory: pathlib.Path) -> pathlib.Path:
 
 def rendered(study: ModuleType, directory: pathlib.Path) -> str:
     """Figure, table, links, and what the runs were: the part of a page that follows from the files beside it."""
-    found, made = rows(study, directory), read_json(directory / 'study.json')
+    found, made = rows(study, directory), read_json(directory / MADE)
     header, lines = study.table(found)
     machine = made['machine']
     return '\n\n'.join(
         [
             '![figure](figure.png)',
             '\n'.join(f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *lines)),
-            'Brackets are 95% bootstrap intervals of the mean over seeds. Every metric of every run: '
+            f'Brackets are {CAPTION}. Every metric of every run: '
             + ', '.join(f'[{part.name}.csv]({part.name}.csv)' for part in study.SWEEPS)
             + '.',
-            f'Written by `{_command(study)}` from the files of {len(found)} runs and twins, '
-            f'{made["seeds"]} seeds; {number(made["hours"])} hours of running on {machine["devices"]}, '
-            f'jax {machine["versions"]["jax"]}.',
+            f'Written by `{_command(study)}` from the files of {len(found)} runs and twins; '
+            f'{number(made["hours"])} hours of running on {machine["devices"]}, jax {machine["versions"]["jax"]}.',
         ]
     )

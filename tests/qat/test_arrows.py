@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / 'qat').rglob('*.py'))
 
 # What each module may import of the library; a package's __init__ imports nothing but under its own name here.
-THEORY = {'theory.closed_forms', 'theory.coverage', 'theory.weight_map', 'theory.recipe'}
+THEORY = {f'theory.{part}' for part in ('closed_forms', 'coverage', 'weight_map', 'recipe', 'small_parameters')}
 BELOW_LOCKSTEP = {
     'weights',
     'calls',
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     'theory.weight_map': {'estimators', 'theory.closed_forms', 'theory.coverage'},
     'optimizers': {'calls'},
     'theory.recipe': {'calls', 'estimators', 'optimizers', 'theory.coverage', 'theory.weight_map'},
+    'theory.small_parameters': {'estimators', 'optimizers', 'theory.coverage'},
     'trajectory': set(),
     'layers': {'estimators', 'ranges'},
     'weights': set(),
@@ -49,6 +50,7 @@ MAY_IMPORT = {
     'probe': {'optimizers', 'weights'},
     'lockstep.spec': {'calls', 'estimators', 'optimizers', 'ranges', 'lockstep.twins'},
     'lockstep.plan': {'estimators', 'optimizers', 'lockstep.spec', 'lockstep.twins', 'weights', *THEORY},
+    'lockstep.cautions': {'trajectory', 'weights', 'lockstep.plan', 'lockstep.state', 'lockstep.twins', *THEORY},
     'lockstep.conversion': {'estimators', 'optimizers', 'lockstep.state', 'weights', *THEORY},
     'lockstep.lockstep': {
         *BELOW_LOCKSTEP,
@@ -56,7 +58,7 @@ MAY_IMPORT = {
         'probe',
         *(
             f'lockstep.{part}'
-            for part in ('checks', 'evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'verdict')
+            for part in ('cautions', 'checks', 'evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'verdict')
         ),
     },
     'api': {'estimators', 'optimizers', 'lockstep.lockstep', 'lockstep.state'},
