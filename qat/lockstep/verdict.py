@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-LIMIT = 2.0  # times jitter; a second change nobody cares about stays below it, see docs/results/calibration
+LIMIT = 2.5  # times jitter: see docs/results/calibration for how often it errs
 FEWEST_CHANGES, SMALLEST_SHARE = 100, 1e-3  # of the codes: a share of 100 is known to 10% at best
 SATURATED = 0.2  # of the way travelled: where 1% more learning rate moves the end so far, the runs are chaos
 ROUNDING = 1e-5  # an alignment error that float32 alone can make
