@@ -41,5 +41,5 @@ def recipe(estimator: Estimator, transfer_class: str, reason: str = '') -> Recip
         raise ValueError(unknown('transfer class', transfer_class, TRANSFER_CLASSES))
     if transfer_class == 'none':
         raise NotCovered(f'no recipe is known: {reason}')
-    check_covered(estimator)
+    check_covered(estimator, transfer_class)
     return Recipe(alpha(estimator), True) if transfer_class == 'map' else UNCHANGED

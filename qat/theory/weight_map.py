@@ -15,7 +15,8 @@ import numpy as np
 
 from qat.estimators import Estimator
 from qat.theory.closed_forms import Antiderivative
-from qat.theory.coverage import check_covered, conditions_that_fail, quadrature
+from qat.theory.coverage import check_covered, conditions_that_fail
+from qat.theory.quadrature import quadrature
 
 
 def antiderivative(estimator: Estimator, *, closed_form: bool = True) -> Antiderivative:
@@ -27,7 +28,9 @@ def antiderivative(estimator: Estimator, *, closed_form: bool = True) -> Antider
 
 
 def _by_quadrature(estimator: Estimator) -> Antiderivative:
-    nodes, values = (np.float32(array) for array in quadrature(estimator))
+    found = quadrature(estimator)
+    _, kept = np.unique(np.float32(found.nodes), return_index=True)  # panels may be finer than float32
+    nodes, values = np.float32(found.nodes[kept]), np.float32(found.F[kept])
     return Antiderivative(lambda r: jnp.interp(r, nodes, values), lambda y: jnp.interp(y, values, nodes))
 
 
@@ -45,7 +48,7 @@ def alpha(estimator: Estimator) -> float:
 
 
 def alpha_if_covered(estimator: Estimator) -> float | None:
-    """The same, and None where the theorem does not cover the estimator."""
+    """The same, and None where the theorem's conditions fail, those of transfer class 'map'."""
     return None if conditions_that_fail(estimator) else alpha(estimator)
 
 

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / 'qat').rglob('*.py'))
 
 # What each module may import of the library; a package's __init__ imports nothing but under its own name here.
-THEORY = {'theory.closed_forms', 'theory.coverage', 'theory.weight_map', 'theory.recipe'}
+THEORY = {'theory.closed_forms', 'theory.coverage', 'theory.weight_map', 'theory.recipe'}  # not how integrals are found
 BELOW_LOCKSTEP = {
     'weights',
     'calls',
@@ -32,8 +32,10 @@ MAY_IMPORT = {
     'theory.closed_forms': set(),
     'slopes': {'calls', 'clipping', 'theory.closed_forms'},
     'estimators': {'calls', 'clipping', 'quantizers', 'slopes'},
-    'theory.coverage': {'estimators'},
-    'theory.weight_map': {'estimators', 'theory.closed_forms', 'theory.coverage'},
+    'theory.sampling': {'estimators'},
+    'theory.quadrature': {'estimators', 'theory.sampling'},
+    'theory.coverage': {'estimators', 'theory.quadrature', 'theory.sampling'},
+    'theory.weight_map': {'estimators', 'theory.closed_forms', 'theory.coverage', 'theory.quadrature'},
     'optimizers': {'calls'},
     'theory.recipe': {'calls', 'estimators', 'optimizers', 'theory.coverage', 'theory.weight_map'},
     'trajectory': set(),

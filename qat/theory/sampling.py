@@ -1,0 +1,123 @@
+"""A slope over one cell, looked at point by point: its extremes, its steepness, where it is 0 and where it jumps."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qat.estimators import Estimator
+
+GRID = np.linspace(-0.5, 0.5, 2**12 + 1)  # of a cell; what is narrower than its spacing may be missed
+ROUNDING = 2.0**-20  # of the largest value: a slope written with float32 constants is 0 to so much
+_SPACING = 1 / (GRID.size - 1)
+_BLOCK = 2**13  # points that are evaluated together: one shape, hence one compilation a slope
+_FOLLOWED = 64  # of the lowest points of the grid, and of its widest steps
+_LOW = 0.1  # of the largest value; a minimum above it is no zero
+_ZERO = 2.0**-40  # of the largest value: what float64 cannot tell from 0 where a slope is a difference
+_POWER = 0.02  # a slope that falls like this power of the distance, as near as float64 can look, falls to 0
+_JUMP = 1e-3  # of the largest value
+_STEEP = 2.0**20  # largest values a cell: no Lipschitz constant that float32 could tell from a jump
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluated(estimator: Estimator, r: jax.Array) -> jax.Array:
+    return estimator(r)
+
+
+def sampled(estimator: Estimator, r: np.ndarray, *, single: bool = False) -> np.ndarray:
+    """The slope at offsets r, any shape, as float64; evaluated now, also while a program is being traced.
+
+    A slope that asks for the incoming gradient gets 1, one that asks for the progress gets 0.
+
+    Args:
+      estimator: whose slope.
+      r: offsets from a threshold in units of the step size, in [-1/2, 1/2].
+      single: whether the slope computes in float32, as in training, instead of float64.
+    """
+    r = np.asarray(r, np.float32 if single else np.float64)
+    blocks = np.zeros((-(-r.size // _BLOCK), _BLOCK), r.dtype)
+    blocks.ravel()[: r.size] = r.ravel()
+    with jax.ensure_compile_time_eval(), jax.enable_x64(not single):
+        s = [np.asarray(_evaluated(estimator, jnp.asarray(block)), np.float64) for block in blocks]
+    return np.concatenate([*s, []])[: r.size].reshape(r.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def extremes(estimator: Estimator) -> tuple[float, float]:
+    """The least and the largest value of the slope over a cell."""
+    s = sampled(estimator, GRID)
+    return float(s.min()), float(s.max())
+
+
+@functools.lru_cache(maxsize=64)
+def steepness(estimator: Estimator) -> float:
+    """max |d ln s / dr| inside a cell, by differences over 2^12 intervals: how fast the slope changes, per step size.
+
+    At a jump this is |ln of the ratio| x 2^12: large, but finite. Infinite where the slope is not positive and finite.
+    """
+    s = sampled(estimator, GRID)
+    if not ((s > 0) & (s < np.inf)).all():
+        return float('inf')
+    return float(np.abs(np.diff(np.log(s))).max() / _SPACING)
+
+
+@functools.lru_cache(maxsize=64)
+def zeros(estimator: Estimator) -> tuple[float, ...]:
+    """Where a slope that is nowhere negative falls to 0, in order: every local minimum of the grid is looked into."""
+    s = sampled(estimator, GRID)
+    around = np.pad(s, 1, constant_values=np.inf)
+    low = np.flatnonzero((s <= around[:-2]) & (s <= around[2:]) & (s < _LOW * s.max()))
+    if not low.size:
+        return ()
+    r = GRID[low[np.argsort(s[low], kind='stable')[:_FOLLOWED]]]
+    negligible, width = _ZERO * s.max(), _SPACING
+    while width > 2.0**-52:
+        near = np.clip(r[:, None] + width * np.linspace(-1, 1, 9), -0.5, 0.5)
+        s = sampled(estimator, near)
+        s[:, 4] -= negligible / 32  # the middle, unless another is lower by more than rounding
+        r, width = near[np.arange(r.size), s.argmin(axis=1)], width / 4
+    lowest = sampled(estimator, r)
+    outer, inner = (_around(estimator, r, 2.0**-exponent) for exponent in (40, 44))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        falls = np.log2(outer / inner) > 4 * _POWER
+    found = np.sort(r[(lowest <= negligible) | falls])
+    return tuple(found[np.diff(found, prepend=-np.inf) > 2 * _SPACING].tolist())
+
+
+def _around(estimator: Estimator, r: np.ndarray, distance: float) -> np.ndarray:
+    """The larger slope of the two points at this distance from each of r, inside the cell."""
+    return sampled(estimator, np.clip(r + distance * np.array([[-1], [1]]), -0.5, 0.5)).max(axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Break:
+    """Where a slope is not Lipschitz: its place, and whether it jumps there (else it is vertical)."""
+
+    r: float
+    jumps: bool
+
+
+@functools.lru_cache(maxsize=64)
+def roughest(estimator: Estimator) -> Break | None:
+    """The place where a slope changes most over the shortest way, if it is not Lipschitz there; else None.
+
+    The widest steps of the grid are followed to intervals of 2^-36 of a cell. A slope is the same in every cell, so
+    that its two ends meet in the middle between two thresholds.
+    """
+    s = sampled(estimator, GRID)
+    largest = s.max()
+    if abs(s[0] - s[-1]) > _JUMP * largest:
+        return Break(0.5, True)
+    widest = np.argsort(-np.abs(np.diff(s)), kind='stable')[:_FOLLOWED]
+    left, width, step = GRID[widest], _SPACING, np.full(widest.size, np.inf)
+    while width > 2.0**-36:
+        before, nodes = step, left[:, None] + width * np.linspace(0, 1, 17)
+        steps = np.abs(np.diff(sampled(estimator, nodes), axis=1))
+        part = steps.argmax(axis=1)
+        left, width, step = nodes[np.arange(left.size), part], width / 16, steps.max(axis=1)
+    worst = step.argmax()
+    if step[worst] / width <= _STEEP * largest:
+        return None
+    return Break(float(left[worst]), bool(step[worst] > max(_JUMP * largest, 0.9 * before[worst])))
