@@ -239,7 +239,7 @@ def make(name: str, weight_decay: float = 0.0, **arguments) -> Optimizer:
         raise ValueError(f'weight_decay must be at least 0, got {weight_decay!r}')
     if weight_decay and FAMILIES[name].decay == 'unsupported':
         raise ValueError(f'{name} is offered without weight decay: set weight_decay to 0')
-    bound = calls.bind(f'optimizer {name!r}', FAMILIES[name].build, arguments, _DOMAINS)
+    bound = calls.bind(f'optimizer {name!r}', FAMILIES[name].build, arguments, _DOMAINS, leading=2)
     return Optimizer(name, tuple(bound.items()), weight_decay)
 
 

@@ -80,7 +80,7 @@ def cautions(estimator: Estimator) -> tuple[str, ...]:
         return ()
     said, rough, places = [], roughest(estimator), zeros(estimator)
     if places:
-        why = '' if conditions_that_fail(estimator) else ', though 1/s is integrable there'
+        why = '' if quadrature(estimator).divergence is not None else ', though 1/s is integrable there'
         said.append(f'its slope is 0 at r = {_listed(places)}{why}: the theorem asks for one that is bounded below')
     if rough:
         how = 'jumps' if rough.jumps else 'is vertical'
