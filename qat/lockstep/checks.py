@@ -34,10 +34,12 @@ def ranges(found: Mapping[str, jax.Array]) -> None:
             continue
         bad = ~((R > 0) & jnp.isfinite(R))
         if bad.any():
-            which = f' in {bad.sum()} of {bad.size} channels (dead or pruned?)' if bad.size > 1 else ''
+            which, instead = '', 'he_uniform is no matter of the weights'
+            if bad.size > 1:
+                which = f' in {bad.sum()} of {bad.size} channels (dead or pruned?)'
+                instead = 'with one range for the whole layer, max_abs or he_uniform, a channel may be 0'
             raise ValueError(
-                f'the range of {layer!r} must be positive and finite, it is {R[bad][0]:.3g}{which}; '
-                'one range for the whole layer, max_abs or he_uniform, lets its channels be 0'
+                f'the range of {layer!r} must be positive and finite, it is {R[bad][0]:.3g}{which}; {instead}'
             )
 
 

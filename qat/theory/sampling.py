@@ -16,7 +16,7 @@ _BLOCK = 2**13  # points that are evaluated together: one shape, hence one compi
 _FOLLOWED = 64  # of the lowest points of the grid, and of its widest steps
 _LOW = 0.1  # of the largest value; a minimum above it is no zero
 _ZERO = 2.0**-40  # of the largest value: what float64 cannot tell from 0 where a slope is a difference
-_POWER = 0.02  # a slope that falls like this power of the distance, as near as float64 can look, falls to 0
+_POWER = 0.02  # a slope that falls like this power of the distance, or a higher one, falls to 0
 _JUMP = 1e-3  # of the largest value
 _STEEP = 2.0**20  # largest values a cell: no Lipschitz constant that float32 could tell from a jump
 
@@ -79,16 +79,17 @@ def zeros(estimator: Estimator) -> tuple[float, ...]:
         s[:, 4] -= negligible / 32  # the middle, unless another is lower by more than rounding
         r, width = near[np.arange(r.size), s.argmin(axis=1)], width / 4
     lowest = sampled(estimator, r)
-    outer, inner = (_around(estimator, r, 2.0**-exponent) for exponent in (40, 44))
-    with np.errstate(divide='ignore', invalid='ignore'):
-        falls = np.log2(outer / inner) > 4 * _POWER
-    found = np.sort(r[(lowest <= negligible) | falls])
+    is_zero = (lowest <= 0) | ((lowest <= negligible) & _falls(estimator, r, 16)) | _falls(estimator, r, 40)
+    found = np.sort(r[is_zero])
     return tuple(found[np.diff(found, prepend=-np.inf) > 2 * _SPACING].tolist())
 
 
-def _around(estimator: Estimator, r: np.ndarray, distance: float) -> np.ndarray:
-    """The larger slope of the two points at this distance from each of r, inside the cell."""
-    return sampled(estimator, np.clip(r + distance * np.array([[-1], [1]]), -0.5, 0.5)).max(axis=0)
+def _falls(estimator: Estimator, r: np.ndarray, exponent: int) -> np.ndarray:
+    """Whether the slope near each of r is a power of the distance, from 2^-exponent of a cell to a 16th of that."""
+    distances = 2.0 ** -np.array([[exponent], [exponent], [exponent + 4], [exponent + 4]]) * [[1], [-1], [1], [-1]]
+    sides = sampled(estimator, np.clip(r + distances, -0.5, 0.5))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.log2(sides[:2].max(axis=0) / sides[2:].max(axis=0)) > 4 * _POWER
 
 
 @dataclasses.dataclass(frozen=True)
