@@ -11,12 +11,13 @@ isolated points, and constant in time.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from qat.estimators import Estimator
 from qat.theory.quadrature import CONVERGED, quadrature
-from qat.theory.sampling import GRID, ROUNDING, extremes, roughest, sampled, steepness, zeros
+from qat.theory.sampling import GRID, ROUNDING, breaks, extremes, sampled, steepness, zeros
 
 __all__ = [
     'NotCovered',
@@ -32,6 +33,7 @@ TOLERANCE = 1e-6
 # steps are lost in the rounding of the weights where the estimator's are not: float32's machine epsilon.
 LEAST_SHARE = 2.0**-23
 SMALLEST, LARGEST = 1e-30, 1e30  # of alpha itself: 1 / alpha, and products with gradients, stay within float32
+_LISTED = 6
 
 
 class NotCovered(ValueError):
@@ -78,13 +80,14 @@ def cautions(estimator: Estimator) -> tuple[str, ...]:
     """
     if conditions_that_fail(estimator, 'identity'):
         return ()
-    said, rough, places = [], roughest(estimator), zeros(estimator)
-    if places:
-        why = '' if quadrature(estimator).divergence is not None else ', though 1/s is integrable there'
-        said.append(f'its slope is 0 at r = {_listed(places)}{why}: the theorem asks for one that is bounded below')
-    if rough:
-        how = 'jumps' if rough.jumps else 'is vertical'
-        said.append(f'its slope {how} at r = {_listed([rough.r])}: the theorem asks for one that is Lipschitz')
+    said, lowest = [], zeros(estimator)
+    if lowest:
+        integrable = ', though 1/s is integrable there' if quadrature(estimator).divergence is None else ''
+        said.append(f'its slope is 0 at r = {_listed(lowest)}{integrable}: the theorem asks for one bounded below')
+    for how, jumps in (('jumps', True), ('is vertical', False)):
+        places = [place.r for place in breaks(estimator) if place.jumps == jumps]
+        if places:
+            said.append(f'its slope {how} at r = {_listed(places)}: the theorem asks for one that is Lipschitz')
     return tuple(said)
 
 
@@ -131,6 +134,7 @@ def _without_map(estimator: Estimator) -> tuple[str, ...]:
     return ()
 
 
-def _listed(places) -> str:
-    """Offsets for people: to a millionth, 0 without a sign."""
-    return ', '.join(f'{round(place, 6) + 0.0:g}' for place in places)
+def _listed(places: Sequence[float]) -> str:
+    """Offsets for people: to a millionth, 0 without a sign, each once, and no more than a few."""
+    written = list(dict.fromkeys(f'{round(place, 6) + 0.0:g}' for place in places))
+    return ', '.join(written[:_LISTED]) + (f' and {len(written) - _LISTED} more' if written[_LISTED:] else '')

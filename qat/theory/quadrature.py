@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qat.estimators import Estimator
-from qat.theory.sampling import sampled, zeros
+from qat.theory.sampling import BREAK, breaks, sampled, zeros
 
 PANELS = 2**13  # before any is halved; a power of 2, so that thresholds and the ends of the cell are nodes
 CONVERGED = 1e-7  # the relative error that is let pass
@@ -42,6 +42,9 @@ class Quadrature(NamedTuple):
 def quadrature(estimator: Estimator) -> Quadrature:
     """F of an estimator, by eight-point Gauss-Legendre on every panel; the slope is nowhere negative or NaN."""
     nodes, places = np.linspace(-0.5, 0.5, PANELS + 1), np.array(zeros(estimator))
+    # A panel with a jump near its end may look as smooth as its halves.
+    jumps = np.array([place.r for place in breaks(estimator) if place.jumps and place.r < 0.5])
+    nodes = np.unique(np.concatenate([nodes, jumps, np.minimum(jumps + BREAK, 0.5)]))
     aside = (np.abs(nodes[:, None] - places) < 1 / PANELS).any(axis=1)  # graded panels take their place
     starts = np.clip(places[:, None] + np.array([-1, 1]) / PANELS, -0.5, 0.5)
     edges = np.unique(np.concatenate([nodes[~aside], places, starts.ravel(), [0.0]]))

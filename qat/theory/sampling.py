@@ -13,11 +13,12 @@ GRID = np.linspace(-0.5, 0.5, 2**12 + 1)  # of a cell; what is narrower than its
 ROUNDING = 2.0**-20  # of the largest value: a slope written with float32 constants is 0 to so much
 _SPACING = 1 / (GRID.size - 1)
 _BLOCK = 2**13  # points that are evaluated together: one shape, hence one compilation a slope
-_FOLLOWED = 64  # of the lowest points of the grid, and of its widest steps
+_FOLLOWED, _BENDS = 64, 256  # of the grid's lowest points, and of the intervals where a slope bends most
 _LOW = 0.1  # of the largest value; a minimum above it is no zero
 _ZERO = 2.0**-40  # of the largest value: what float64 cannot tell from 0 where a slope is a difference
 _POWER = 0.02  # a slope that falls like this power of the distance, or a higher one, falls to 0
 _JUMP = 1e-3  # of the largest value
+BREAK = 2.0**-36  # how narrowly a break is enclosed
 _STEEP = 2.0**20  # largest values a cell: no Lipschitz constant that float32 could tell from a jump
 
 
@@ -94,31 +95,31 @@ def _falls(estimator: Estimator, r: np.ndarray, exponent: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Break:
-    """Where a slope is not Lipschitz: its place, and whether it jumps there (else it is vertical)."""
+    """Where a slope is not Lipschitz: an offset, good to 2^-36 below it, and whether it jumps there or is vertical."""
 
     r: float
     jumps: bool
 
 
 @functools.lru_cache(maxsize=64)
-def roughest(estimator: Estimator) -> Break | None:
-    """The place where a slope changes most over the shortest way, if it is not Lipschitz there; else None.
+def breaks(estimator: Estimator) -> tuple[Break, ...]:
+    """The places in a cell where a slope is not Lipschitz, in order.
 
-    The widest steps of the grid are followed to intervals of 2^-36 of a cell. A slope is the same in every cell, so
-    that its two ends meet in the middle between two thresholds.
+    The intervals of the grid where it bends most are followed to intervals of 2^-36. A slope is the same in every cell,
+    so that its two ends meet in the middle between two thresholds: r = 1/2 stands for both.
     """
     s = sampled(estimator, GRID)
-    largest = s.max()
-    if abs(s[0] - s[-1]) > _JUMP * largest:
-        return Break(0.5, True)
-    widest = np.argsort(-np.abs(np.diff(s)), kind='stable')[:_FOLLOWED]
-    left, width, step = GRID[widest], _SPACING, np.full(widest.size, np.inf)
-    while width > 2.0**-36:
-        before, nodes = step, left[:, None] + width * np.linspace(0, 1, 17)
-        steps = np.abs(np.diff(sampled(estimator, nodes), axis=1))
-        part = steps.argmax(axis=1)
-        left, width, step = nodes[np.arange(left.size), part], width / 16, steps.max(axis=1)
-    worst = step.argmax()
-    if step[worst] / width <= _STEEP * largest:
-        return None
-    return Break(float(left[worst]), bool(step[worst] > max(_JUMP * largest, 0.9 * before[worst])))
+    largest, bends = s.max(), np.abs(np.diff(s, 2))
+    bends = np.maximum(np.append(bends, 0), np.append(0, bends))
+    left = GRID[np.argsort(-bends, kind='stable')[:_BENDS]]
+    width, steps = _SPACING, np.full(left.size, np.inf)
+    while width > BREAK:
+        before, nodes = steps, left[:, None] + width * np.linspace(0, 1, 17)
+        parts = np.abs(np.diff(sampled(estimator, nodes), axis=1))
+        left, width, steps = nodes[np.arange(left.size), parts.argmax(axis=1)], width / 16, parts.max(axis=1)
+    found = [
+        Break(float(left[place]), bool(steps[place] > max(_JUMP * largest, 0.9 * before[place])))
+        for place in np.argsort(left)
+        if steps[place] > _STEEP * width * largest
+    ]
+    return (*found, *([Break(0.5, True)] if abs(s[0] - s[-1]) > _JUMP * largest else []))
