@@ -136,11 +136,14 @@ def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> E
     function = getattr(slope, 'func', slope)  # of a functools.partial
     name = name or getattr(function, '__name__', type(slope).__name__)
     estimator = _bind(name, bits, Entry(slope), parameters)
-    try:
-        hash(estimator)  # it is static in compiled programs
-    except TypeError as error:
-        kinds = 'functions or objects that can be hashed, parameters of it numbers, words or tuples'
-        raise ValueError(f'estimators such as {name} must be {kinds}: {error}') from None
+    for what, kinds, found in (
+        ('parameters of', 'numbers, words or tuples', estimator.parameters),
+        ('the slope', 'a function, or an object that can be hashed', slope),
+    ):
+        try:
+            hash(found)  # it is static in compiled programs
+        except TypeError as error:
+            raise ValueError(f'{what} {name} must be {kinds}: {error}') from None
     trial.try_slope(name, estimator, gradient=estimator.needs('gradient'), progress=estimator.needs('progress'))
     return estimator
 
