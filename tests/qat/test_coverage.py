@@ -191,7 +191,7 @@ def generated(r, *, pieces=(), product=True):
     return functools.reduce(jnp.multiply if product else jnp.add, values, jnp.ones_like(r) if product else 0 * r)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(_PIECE, min_size=1, max_size=3), st.booleans())
 def test_what_is_covered_has_an_alpha_and_an_M(pieces, product):
     estimator = estimators.from_slope(generated, 2, pieces=tuple(pieces), product=product)
