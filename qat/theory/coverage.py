@@ -42,7 +42,7 @@ class NotCovered(ValueError):
 
 @functools.lru_cache(maxsize=256)
 def conditions_that_fail(estimator: Estimator, transfer_class: str = 'map') -> tuple[str, ...]:
-    """Why STE cannot stand in for the estimator, a reason each; empty where it can.
+    """Why STE cannot stand in for the estimator: the first condition that fails; empty where none does.
 
     Args:
       estimator: whose slope.
@@ -64,7 +64,7 @@ def check_covered(estimator: Estimator, transfer_class: str = 'map') -> None:
     """Refuses an estimator that STE cannot stand in for under an optimizer of this transfer class.
 
     Raises:
-      NotCovered: with every condition that fails.
+      NotCovered: with the condition that fails.
     """
     reasons = conditions_that_fail(estimator, transfer_class)
     if reasons:
@@ -75,8 +75,8 @@ def check_covered(estimator: Estimator, transfer_class: str = 'map') -> None:
 def cautions(estimator: Estimator) -> tuple[str, ...]:
     """In what an estimator that is covered lies outside the theorem's words, a sentence each; empty where in nothing.
 
-    The recipe is known there too, and was seen to hold; the theorem's proof is for slopes that are bounded below and
-    Lipschitz. Empty also for an estimator that is covered under no optimizer.
+    The recipe is known there too; the theorem's proof is for slopes that are bounded below and Lipschitz. Empty also for
+    an estimator that is covered under no optimizer.
     """
     if conditions_that_fail(estimator, 'identity'):
         return ()
