@@ -75,8 +75,8 @@ def check_covered(estimator: Estimator, transfer_class: str = 'map') -> None:
 def cautions(estimator: Estimator) -> tuple[str, ...]:
     """In what an estimator that is covered lies outside the theorem's words, a sentence each; empty where in nothing.
 
-    The recipe is known there too, but the theorem's proof is for slopes that are bounded below and Lipschitz. Empty also
-    for an estimator that is covered under no optimizer.
+    The recipe is known there too, but the theorem's proof is for slopes that are bounded below and Lipschitz. Empty
+    also for an estimator that is covered under no optimizer.
     """
     if conditions_that_fail(estimator, 'identity'):
         return ()
