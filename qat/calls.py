@@ -55,17 +55,24 @@ def write(name: str, arguments: Mapping) -> str:
 
 
 def bind(
-    kind: str, function: Callable, given: Mapping, domains: Mapping[str, Interval], reserved: Iterable[str] = ()
+    kind: str,
+    function: Callable,
+    given: Mapping,
+    domains: Mapping[str, Interval],
+    reserved: Iterable[str] = (),
+    *,
+    leading: int = 1,
 ) -> dict:
-    """All keyword-only arguments of `function` but the reserved ones: as given, or by default.
+    """All arguments of `function` that can be given by name, but for the leading and the reserved ones.
 
     Raises:
       ValueError: an argument the function does not take or lacks, or a value outside its domain.
     """
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     declared = {
         key: parameter.default
-        for key, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and key not in reserved
+        for place, (key, parameter) in enumerate(inspect.signature(function).parameters.items())
+        if parameter.kind in by_name and place >= leading and key not in reserved
     }
     for key in given:
         if key not in declared:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from qat import calls
+from qat import calls, trial
 from qat.clipping import CLIP, PASS, ClipRule
 from qat.quantizers import UniformQuantizer
 from qat.slopes import CATALOGUE, Entry
@@ -122,27 +121,30 @@ def make(name: str, bits: int, **parameters) -> Estimator:
 def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> Estimator:
     """An estimator from a user's function `slope(r, *, parameter=default)`, elementwise on `r`.
 
+    Args:
+      slope: a function, a `functools.partial` of one, or an object with `__call__`; all that it takes besides its first
+        argument and what `qat.slopes` names are its parameters, with or without the `*`.
+      bits: of the quantizer.
+      name: what it is called; by default as the function, or the object's class.
+      **parameters: values for its parameters.
+
     Raises:
-      ValueError: an argument the function does not take or lacks; or it raises, or returns anything
-        but finite numbers shaped like `r`.
+      ValueError: a parameter that it does not take or that has no value; or `trial.try_slope` refuses it.
     """
+    if isinstance(slope, type):
+        raise ValueError(f'{slope.__name__} is a class: give an instance of it, as in mine = {slope.__name__}(...)')
     function = getattr(slope, 'func', slope)  # of a functools.partial
     name = name or getattr(function, '__name__', type(slope).__name__)
     estimator = _bind(name, bits, Entry(slope), parameters)
-    try:
-        hash(estimator)  # it is static in compiled programs
-    except TypeError as error:
-        raise ValueError(f'parameters of {estimator.name} must be numbers, words or tuples: {error}') from None
-    r = jnp.linspace(-0.5, 0.5, 101, dtype=jnp.float32)
-    for progress in (0, 0.5, 1) if estimator.needs('progress') else (0,):
+    for what, kinds, found in (
+        ('parameters of', 'numbers, words or tuples', estimator.parameters),
+        ('the slope', 'a function, or an object that can be hashed', slope),
+    ):
         try:
-            s = jax.jit(estimator)(r, jnp.ones_like(r), jnp.float32(progress))  # as in a training step
-        except Exception as error:
-            raise ValueError(f'estimator {estimator.name!r} raised {type(error).__name__}: {error}') from error
-        if jnp.shape(s) != r.shape or not jnp.issubdtype(jnp.result_type(s), jnp.floating):
-            raise ValueError(f'estimator {estimator.name!r} must return floats shaped like r, elementwise')
-        if not np.isfinite(s).all():
-            raise ValueError(f'estimator {estimator.name!r} is not finite at r = {r[~np.isfinite(s)][0]:.3g}')
+            hash(found)  # it is static in compiled programs
+        except TypeError as error:
+            raise ValueError(f'{what} {name} must be {kinds}: {error}') from None
+    trial.try_slope(name, estimator, gradient=estimator.needs('gradient'), progress=estimator.needs('progress'))
     return estimator
 
 

@@ -122,6 +122,7 @@ class _Family:
       memories: the arguments that are decays of what it averages; empty where nothing it remembers has to cancel.
       moments: by the name of a field of its optax state, the power of the gradient with which that grows, read by
         `experiments.convert`; fields that do not grow are left out.
+      scale_free: see `Transfer`; said of class `none`, where it matters.
     """
 
     build: Callable
@@ -129,6 +130,7 @@ class _Family:
     decay: str
     memories: tuple[str, ...] = ()
     moments: dict[str, int] = dataclasses.field(default_factory=dict)
+    scale_free: bool = False
 
 
 _ADAM_MOMENTS = {'mu': 1, 'nu': 2}
@@ -139,17 +141,24 @@ FAMILIES = {
     'adamw': _Family(_adamw, 'identity', 'decoupled', ('b1', 'b2'), _ADAM_MOMENTS),
     'rmsprop': _Family(_rmsprop, 'identity', 'coupled', ('decay',), _ADAM_MOMENTS),
     'lion': _Family(_lion, 'identity', 'decoupled', ('b1', 'b2'), {'mu': 1}),
-    'adafactor': _Family(_adafactor, 'none', 'unsupported'),
-    'muon': _Family(_muon, 'none', 'decoupled'),
+    'adafactor': _Family(_adafactor, 'none', 'unsupported', scale_free=True),
+    'muon': _Family(_muon, 'none', 'decoupled', scale_free=True),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """A transfer class, 'map', 'identity' or 'none', and why it is that one."""
+    """How a slope passes through an optimizer.
+
+    Attributes:
+      transfer_class: 'map', 'identity' or 'none'.
+      reason: why it is that one.
+      scale_free: whether one factor on all gradients of a weight changes nothing, so that a constant slope is STE.
+    """
 
     transfer_class: str
     reason: str
+    scale_free: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +206,7 @@ class Optimizer:
             'identity': f'{self.name} normalises every coordinate of the gradient, so the slope cancels',
             'none': f'{self.name} mixes the gradients of different weights',
         }[family.transfer_class]
-        return Transfer(family.transfer_class, reason)
+        return Transfer(family.transfer_class, reason, family.scale_free)
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -238,5 +247,5 @@ def make(name: str, weight_decay: float = 0.0, **arguments) -> Optimizer:
         raise ValueError(f'weight_decay must be at least 0, got {weight_decay!r}')
     if weight_decay and FAMILIES[name].decay == 'unsupported':
         raise ValueError(f'{name} is offered without weight decay: set weight_decay to 0')
-    bound = calls.bind(f'optimizer {name!r}', FAMILIES[name].build, arguments, _DOMAINS)
+    bound = calls.bind(f'optimizer {name!r}', FAMILIES[name].build, arguments, _DOMAINS, leading=2)
     return Optimizer(name, tuple(bound.items()), weight_decay)

@@ -82,7 +82,8 @@ def _transfer(transformation, placement: str, structure, shapes, paths: tuple[st
     if tried.identity:
         return Transfer('identity', 'probed: its output does not change with a slope on the gradient')
     if not tried.map:
-        return Transfer('none', 'probed: a slope on the gradient neither cancels in its output nor passes through it')
+        reason = 'probed: a slope on the gradient neither cancels in its output nor passes through it'
+        return Transfer('none', reason, tried.scale_free)
     if tried.reads_weights:
         return Transfer('none', 'probed: linear in the gradients, but it reads the weights, which M moves')
     return Transfer('map', 'probed: its output is linear in the gradient of each weight')
@@ -92,6 +93,7 @@ def _transfer(transformation, placement: str, structure, shapes, paths: tuple[st
 class _Tried:
     identity: bool
     map: bool
+    scale_free: bool
     reads_weights: bool
     size: float  # of the largest output
 
@@ -118,9 +120,13 @@ def _try(transformation, structure, shapes, paths, steps: int) -> _Tried:
     outputs = _compiled(transformation, paths)
     plain = outputs(params, gradients)
     sloped = outputs(params, _replace(gradients, paths, scaled))
+    tripled = outputs(
+        params, _replace(gradients, paths, {layer: 3 * leaf for layer, leaf in _get(gradients, paths).items()})
+    )
     return _Tried(
         identity=_equal(sloped, plain),
         map=_equal(sloped, {layer: leaf * slopes[layer] for layer, leaf in plain.items()}),
+        scale_free=_equal(tripled, plain),
         reads_weights=not _equal(outputs(others, gradients), plain),
         size=float(np.max([np.abs(leaf).max() for leaf in plain.values()])),
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from experiments import explain
+from experiments import explain, train
 from experiments.data import imagenet, registry
 from experiments.data.classification import Classification
 from experiments.results import ranges
@@ -33,6 +33,7 @@ KEYS = [
     'alpha',
     'covered',
     'reasons',
+    'cautions',
     'transfer_class',
     'kappa',
     'learning_rate_factor',
@@ -195,6 +196,12 @@ def test_ranges_of_given_weights(asked, monkeypatch, capsys):
     assert found == {'conv1': pytest.approx(0.01 / (0.5 / 3)), 'conv2': pytest.approx(0.01 / (1 / 3))}
     assert explain.main([MNIST, *given, '--json']) == 2
     assert 'another architecture' in capsys.readouterr().err
+    kernels['conv2'][..., 5:9] = 0
+    assert explain.main([DIGITS, *given, '--config.range=channel_max_abs']) == 2
+    expected = (
+        "error: range=channel_max_abs: the range of 'conv2' must be positive and finite, it is 0 in 4 of 64 channels"
+    )
+    assert capsys.readouterr().err.startswith(expected)
 
 
 def test_tasks_known_without_data_are_those_of_the_data():
@@ -279,9 +286,47 @@ def test_the_text_where_no_recipe_is_known(told):
     assert 'As a config' not in text
 
 
-@pytest.mark.filterwarnings('ignore:overflow encountered in cast')
-def test_a_slope_too_steep_for_float32(told):
-    assert 'M(w) out of reach of float32' in told(DIGITS, '--config.estimator=dsq(k=400)')[0]
+def test_a_slope_too_steep_for_float32(told, asked, capsys):
+    steep = [DIGITS, '--config.estimator=dsq(k=200)']
+    reason = "its alpha is 4.4e-54, 4.4e-54 of the slope's mean, out of float32's reach"
+    said, _ = told(*steep)
+    assert f'does not cover dsq(k=200): {reason}' in said and f'Recipe none is known: {reason}' in said
+    found = asked(*steep)
+    assert (found['reasons'], found['alpha'], found['covered']) == ([reason], None, False)
+    assert train.main([*steep, '--workdir=/nowhere/at/all']) == 2
+    assert reason in capsys.readouterr().err
+
+
+@pytest.fixture
+def odd(tmp_path) -> str:
+    file = tmp_path / 'odd.py'
+    file.write_text(
+        'import jax.numpy as jnp\n'
+        'def stairs(r): return jnp.where(jnp.abs(r) < 0.2, 2.0, 1.0)\n'
+        'def lopsided(r): return 1 + r\n'
+        'def root(r): return jnp.sqrt(jnp.abs(2 * r))\n'
+    )
+    return str(file)
+
+
+def test_outside_the_words_of_the_theorem_is_a_caution(odd, told, asked):
+    for name, caution, alpha in (('stairs', 'jumps at r = -0.2, 0.2', 1.25), ('root', 'is 0 at r = 0', 0.5)):
+        found = asked(DIGITS, f'--config.estimator={odd}:{name}')
+        assert found['covered'] and not found['reasons'] and caution in found['cautions'][0]
+        assert found['learning_rate_factor'] == found['alpha'] == pytest.approx(alpha, rel=1e-7)
+    said, _ = told(DIGITS, f'--config.estimator={odd}:root')
+    assert 'Caution its slope is 0 at r = 0, though' in said and 'covers root but for the caution' in said
+    assert asked(DIGITS)['cautions'] == []
+
+
+def test_what_the_optimizer_does_not_need_is_no_reason(odd, told, asked):
+    lopsided = [DIGITS, f'--config.estimator={odd}:lopsided']
+    assert 'half cells' in asked(*lopsided)['reasons'][0] and asked(*lopsided)['cautions'] == []
+    adam = [*lopsided, '--config.optimizer=adam(b2=0.95)']
+    (said, _), found = told(*adam), asked(*adam)
+    assert found['covered'] and not found['reasons'] and (found['alpha'], found['learning_rate_factor']) == (None, 1)
+    assert 'covers lopsided under this optimizer, which needs no M; there is none, since the integral' in said
+    assert 'Recipe use `ste`, change nothing else' in said and 'alpha' not in said.partition('Transfer class')[2]
 
 
 @pytest.mark.parametrize('optimizer', ['sgd', 'adam', 'muon'])

@@ -264,6 +264,19 @@ def test_a_users_estimator_from_a_file(tmp_path):
     assert config['estimator'] == f'{slope}:tent(top=2.0)'
 
 
+def test_channels_without_a_range_are_refused_before_training(finished, tmp_path, monkeypatch, capsys):
+    params, model_state = trainer.read_weights(str(finished))
+    params['conv2']['kernel'] = np.where(np.arange(64) < 3, 0, params['conv2']['kernel'])
+    monkeypatch.setattr(trainer, 'read_weights', lambda workdir: (params, model_state))
+    workdir = tmp_path / 'pruned'
+    given = [DIGITS, f'--config.init_from={finished}', '--config.range=channel_max_abs', f'--workdir={workdir}']
+    assert train.main(given) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "error: range=channel_max_abs: the range of 'conv2' must be positive and finite, it is 0 in 3 of 64" in error
+    assert error.endswith('with one range for the whole layer, max_abs or he_uniform, a channel may be 0')
+    assert not workdir.exists()
+
+
 def test_arrays_of_the_users_own_and_init_from(finished, tmp_path):
     random = np.random.default_rng(0)
     arrays = {}

@@ -16,8 +16,8 @@ from rich.text import Text
 from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
-from qat.theory.coverage import TOLERANCE, NotCovered, conditions_that_fail
-from qat.theory.recipe import Recipe
+from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
+from qat.theory.recipe import Recipe, obstacles
 from qat.theory.recipe import recipe as recipe_for
 from qat.theory.weight_map import WeightMap
 
@@ -33,16 +33,19 @@ _VALID = {
 def recipe(settings: Settings) -> Recipe | None:
     """Returns what turns STE into the estimator under this optimizer, or None if no such recipe is known."""
     try:
-        return recipe_for(settings.estimator, settings.transfer.transfer_class, settings.transfer.reason)
+        return recipe_for(settings.estimator, settings.transfer)
     except NotCovered:
         return None
 
 
 def reasons(settings: Settings) -> list[str]:
     """Returns the reasons why no recipe is known, those of the estimator first; empty if one is known."""
-    transfer = settings.transfer
-    of_optimizer = [transfer.reason] if transfer.transfer_class == 'none' else []
-    return [*conditions_that_fail(settings.estimator), *of_optimizer]
+    return obstacles(settings.estimator, settings.transfer)
+
+
+def _failing(settings: Settings) -> tuple[str, ...]:
+    """Returns the theorem's conditions that fail, of those that the optimizer's transfer class asks for."""
+    return conditions_that_fail(settings.estimator, settings.transfer.transfer_class)
 
 
 def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dict:
@@ -60,8 +63,9 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
         'optimizer': str(settings.optimizer),
         'placement': settings.config.placement,
         'alpha': settings.alpha(),
-        'covered': not conditions_that_fail(settings.estimator),
+        'covered': not _failing(settings),
         'reasons': reasons(settings),
+        'cautions': [] if _failing(settings) else list(cautions(settings.estimator)),
         'transfer_class': settings.transfer.transfer_class,
         'kappa': kappas,
         'learning_rate_factor': found.learning_rate_factor if found else None,
@@ -88,15 +92,15 @@ def setting(settings: Settings) -> str:
 def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict[str, str]:
     """Returns what the theory says, as sentences by their label; kappa is left out if it is None."""
     estimator, transfer, found = settings.estimator, settings.transfer, recipe(settings)
-    failing = conditions_that_fail(estimator)
+    failing, alpha = _failing(settings), settings.alpha()
     said = {'Slope': f'{estimator}: {_slope_in_words(estimator)}'}
     if failing:
         said['Theorem'] = f'does not cover {estimator}: {"; ".join(failing)}'
     else:
-        said['Theorem'] = (
-            f'covers {estimator}: its slope is positive, finite, Lipschitz, the same in every cell and at all times'
-        )
-        said['alpha'] = f'{settings.alpha():.4g}, the harmonic mean of the slope over a cell'
+        said['Theorem'] = _covered_in_words(estimator, alpha)
+        said['Caution'] = '; '.join(cautions(estimator))
+    if alpha is not None:
+        said['alpha'] = f'{alpha:.4g}, the harmonic mean of the slope over a cell'
         said['M(w)'] = _map_in_words(estimator)
     said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
     if kappas is not None:
@@ -114,11 +118,18 @@ def _slope_in_words(estimator: Estimator) -> str:
     return '\n'.join(textwrap.shorten(paragraph, _LONGEST_PARAGRAPH, placeholder=' …') for paragraph in paragraphs)
 
 
+def _covered_in_words(estimator: Estimator, alpha: float | None) -> str:
+    if alpha is None:
+        lacking = '; '.join(conditions_that_fail(estimator))
+        return f'covers {estimator} under this optimizer, which needs no M; there is none, since {lacking}'
+    if cautions(estimator):
+        return f'covers {estimator} but for the caution below: its slope is the same in every cell and at all times'
+    return f'covers {estimator}: its slope is positive, finite, Lipschitz, the same in every cell and at all times'
+
+
 def _map_in_words(estimator: Estimator) -> str:
     offsets = np.linspace(-0.5, 0.5, 1001, dtype=np.float32)
     shift = float(np.abs(WeightMap(estimator).on_offsets(offsets) - offsets).max())
-    if not math.isfinite(shift):
-        return 'out of reach of float32: the slope is too steep'
     outside = '; outside the range sgn(w) (R^2 + w^2) / (2R)' if estimator.clip.passes else ''
     if shift < TOLERANCE:
         return f'the identity{outside}'

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 
 from experiments.data import registry
-from experiments.errors import UserError
+from experiments.errors import UserError, blame
 from experiments.setup.settings import Settings
 from experiments.workdir.checkpoints import read_weights
 from qat import weights
+from qat.lockstep import checks
 from qat.ranges import RANGE_RULES
 
 
@@ -18,7 +19,7 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
 
     Raises:
       UserError: the data set does not exist, the model does not take its images, or `init_from` names no weights of
-        this architecture.
+        this architecture, or some of which a channel has no range.
     """
     config = settings.config
     task, key = registry.task(config, settings.model), jax.random.key(config.seed)
@@ -32,7 +33,10 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
         params, _ = read_weights(config.init_from)
         if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, shapes):
             raise UserError(f'init_from: the weights of {config.init_from} are of another architecture')
-        return jax.device_get(ranges(params))
+        found = jax.device_get(ranges(params))
+        with blame(f'range={config.range}'):
+            checks.ranges(found)
+        return found
     # The compiler drops the forward pass, because only the ranges are asked for. The rest runs once and needs no speed.
     once = {'compiler_options': {'xla_backend_optimization_level': 0}}
     return jax.device_get(jax.jit(lambda key: ranges(task.init(key)[0]), **once)(key))

@@ -1,23 +1,62 @@
 """Python files that a user names, and so chose to run."""
 
+import contextlib
 import importlib.util
+import os
 import sys
 import types
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
 
 
 def load(path: str, name: str) -> types.ModuleType:
-    """Returns a Python file as a module, after running it; no bytecode is written beside it.
+    """Returns a Python file as a module, after running it as if alone: it sees no flags, but the modules beside it.
+
+    No bytecode is written beside it, and nothing of it stays behind: neither in `sys.path` nor in `sys.modules`.
 
     Raises:
       ValueError: it is not a Python file.
+      ImportError: it ends the program.
     """
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise ValueError(f'{path!r} is not a Python file')
     module = importlib.util.module_from_spec(spec)
-    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = writes_bytecode
+    with _alone(path), _beside(os.path.dirname(os.path.abspath(path))):
+        try:
+            spec.loader.exec_module(module)
+        except SystemExit as error:
+            raise ImportError(f'it ends the program ({error}); put that under if __name__ == "__main__":') from None
     return module
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """A command line without arguments, which are not for a user's file to parse, and no bytecode."""
+    before = sys.argv, sys.dont_write_bytecode
+    sys.argv, sys.dont_write_bytecode = [path], True
+    try:
+        yield
+    finally:
+        sys.argv, sys.dont_write_bytecode = before
+
+
+@contextlib.contextmanager
+def _beside(folder: str) -> Iterator[None]:
+    """Modules of this folder can be imported, as if a script of it ran, and are forgotten afterwards."""
+    if any(os.path.realpath(entry) == os.path.realpath(folder) for entry in sys.path):
+        yield  # it is everybody's
+        return
+    before, own = set(sys.modules), []
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for name in set(sys.modules) - before:
+            top = name.partition('.')[0]
+            found = PathFinder.find_spec(top, [folder])
+            if found and found.origin == sys.modules[top].__spec__.origin:
+                own.append(name)
+        for name in own:
+            del sys.modules[name]

@@ -9,8 +9,10 @@ import json
 import os
 import pathlib
 import selectors
+import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -85,15 +87,15 @@ def _problem(file: str, content: bytes, call: str, bits: int) -> str | None:
     command = [sys.executable, '-m', __name__, file, call, str(bits)]
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     quiet = {'stdin': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, **quiet) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True, **quiet) as child:
         try:
             if _line(child, _IMPORT_SECONDS) != _STARTED:
                 raise RuntimeError('the process that tries estimators did not start')
             answer = _line(child, _SECONDS)
         finally:
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)  # what it has started too; it is not waited for yet, so that it exists
     if answer is None:
-        return f'{file}:{call} did not return within {_SECONDS} s'
+        return f'{file}:{call} did not return within {_SECONDS} s; put what runs under if __name__ == "__main__":'
     return json.loads(answer) if answer else f'{file}:{call} ended its process'
 
 
@@ -106,12 +108,12 @@ def _line(child: subprocess.Popen, seconds: float) -> bytes | None:
 
 def _make(file: str, call: str, bits: int) -> estimators.Estimator:
     name, arguments = calls.parse(call)
-    return estimators.from_slope(_named(file, name), bits, **arguments)
+    return estimators.from_slope(_named(file, name), bits, name=name, **arguments)
 
 
 def _named(file: str, name: str) -> Callable:
     try:
-        module = sources.load(file, 'users_file')
+        module = _module(file, pathlib.Path(file).read_bytes())
     except Exception as error:
         raise ValueError(f'{file} raised {type(error).__name__}: {error}') from error
     function = getattr(module, name, None)
@@ -119,6 +121,12 @@ def _named(file: str, name: str) -> Callable:
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith('_')]
         raise ValueError(calls.unknown(f'function of {file}', name, functions))
     return function
+
+
+@functools.lru_cache
+def _module(file: str, content: bytes) -> types.ModuleType:
+    """The module of a file, run once a process: a second run of the same would define its flags twice."""
+    return sources.load(file, 'users_file')
 
 
 def _child(file: str, call: str, bits: str) -> None:

@@ -4,14 +4,14 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 from flax.jax_utils import prefetch_to_device
 
 from experiments.data.batches import Batch, Batches
-from experiments.errors import UserError
+from experiments.errors import UserError, blame
 from experiments.results import summary
 from experiments.setup.settings import Settings
 from experiments.terminal import progress_bar, say
@@ -22,6 +22,7 @@ from experiments.workdir.beginning import Beginning
 from experiments.workdir.checkpoints import Checkpoints, read_weights
 from experiments.workdir.records import NoRecords
 from qat import weights
+from qat.lockstep import checks
 from qat.lockstep.finiteness import complaint
 from qat.lockstep.state import Moment, State
 from qat.lockstep.twins import REFERENCE
@@ -55,17 +56,24 @@ class Trainer:
         """The state before the first step.
 
         Raises:
-          UserError: `init_from` names weights of another architecture.
+          UserError: `init_from` names weights of another architecture, or a layer has channels without a range.
         """
         init = functools.partial(self.programs.init, jax.random.key(self.settings.config.seed))
-        if not self.settings.config.init_from:
-            return self.programs.placed(init())
+        if self.settings.config.init_from:
+            init = functools.partial(init, given=self._given(init))
+        state = init()
+        with blame(f'range={self.settings.config.range}'):
+            checks.ranges(state.ranges)
+        return self.programs.placed(state)
+
+    def _given(self, init: Callable[[], State]) -> tuple:
+        """The parameters and the model's state that `init_from` names, of the architecture that `init` has."""
         given = read_weights(self.settings.config.init_from)
         reference = jax.eval_shape(init).runs[REFERENCE]
         expected = reference.params, reference.model_state
         if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
             raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
-        return self.programs.placed(init(given=given))
+        return given
 
     def train(
         self, state: State, begin: Beginning, log: NoRecords, checkpoints: Checkpoints, stop: Stop, label: str = ''

@@ -27,11 +27,20 @@ def ranges(found: Mapping[str, jax.Array]) -> None:
     """Refuses ranges of size 0 or beyond float32, which make every weight NaN; what is being traced is let pass.
 
     Raises:
-      ValueError: with the layer.
+      ValueError: with the first such layer, how many of its channels have no range, and what to do.
     """
     for layer, R in found.items():
-        if not isinstance(R, jax.core.Tracer) and not bool(((R > 0) & jnp.isfinite(R)).all()):
-            raise ValueError(f'the range of {layer!r} must be positive and finite; `ranges` takes other rules')
+        if isinstance(R, jax.core.Tracer):
+            continue
+        bad = ~((R > 0) & jnp.isfinite(R))
+        if bad.any():
+            which, instead = '', 'he_uniform is no matter of the weights'
+            if bad.size > 1:
+                which = f' in {bad.sum()} of {bad.size} channels (dead or pruned?)'
+                instead = 'with one range for the whole layer, max_abs or he_uniform, a channel may be 0'
+            raise ValueError(
+                f'the range of {layer!r} must be positive and finite, it is {R[bad][0]:.3g}{which}; {instead}'
+            )
 
 
 def one_state(state) -> None:

@@ -34,7 +34,7 @@ from qat.lockstep.state import RunState
 from qat.optimizers import Optimizer
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import recipe
-from qat.theory.weight_map import WeightMap
+from qat.theory.weight_map import WeightMap, alpha_if_covered
 from qat.weights import Paths
 
 
@@ -47,12 +47,12 @@ class Conversion:
 
     def __init__(self, source: Estimator, target: Estimator, optimizer: Optimizer, placement: str):
         transfer = optimizer.transfer(placement)
-        recipes = [recipe(one, transfer.transfer_class, transfer.reason) for one in (source, target)]
+        recipes = [recipe(one, transfer) for one in (source, target)]
         if source.clip.passes != target.clip.passes:
             raise NotCovered(f'only one of {source} and {target} passes gradients outside the range')
         self._factors = [one.learning_rate_factor for one in recipes]
-        self._source, self._target = WeightMap(source), WeightMap(target)
-        self._moves = recipes[0].remaps_initialization
+        self._estimators = source, target
+        self._maps = [WeightMap(one) for one in self._estimators] if recipes[0].remaps_initialization else None
         self._powers = optimizer.moments if placement == 'gradient' else {}
 
     def __call__(self, run: RunState, ranges: weights.Weights, paths: Paths) -> RunState:
@@ -77,14 +77,15 @@ class Conversion:
         return before * of_source / of_target
 
     def _moved(self, weight: jax.Array, R: jax.Array) -> jax.Array:
-        return self._target.inverse(self._source(weight, R), R) if self._moves else weight
+        return self._maps[1].inverse(self._maps[0](weight, R), R) if self._maps else weight
 
     def _slope_ratio(self, before: jax.Array, after: jax.Array, R: jax.Array) -> jax.Array:
         """sbar of the target over sbar of the source, shaped like the weights."""
-        return _slope(self._target, after, R) / _slope(self._source, before, R)
+        source, target = self._estimators
+        return _slope(target, after, R) / _slope(source, before, R)
 
 
-def _slope(weight_map: WeightMap, weights: jax.Array, R: jax.Array) -> jax.Array:
-    """sbar(w), positive everywhere."""
-    slope = weight_map.estimator.at(weights, R)
-    return jnp.where(slope > 0, slope, weight_map.alpha)
+def _slope(estimator: Estimator, weights: jax.Array, R: jax.Array) -> jax.Array:
+    """sbar(w), positive everywhere; 1 stands in for an alpha that does not exist, as any number may without M."""
+    slope = estimator.at(weights, R)
+    return jnp.where(slope > 0, slope, alpha_if_covered(estimator) or 1.0)

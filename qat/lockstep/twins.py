@@ -38,8 +38,7 @@ class Twin:
 
 
 def _ste(reference: Estimator, transfer: Transfer) -> Twin:
-    found = recipe(reference, transfer.transfer_class, transfer.reason)
-    return Twin(ste_with_clip_of(reference), recipe=found)
+    return Twin(ste_with_clip_of(reference), recipe=recipe(reference, transfer))
 
 
 TWINS = {

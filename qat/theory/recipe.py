@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from qat.calls import unknown
 from qat.estimators import Estimator
-from qat.optimizers import TRANSFER_CLASSES, Transfer
+from qat.optimizers import Transfer
 from qat.theory.coverage import NotCovered, check_covered, conditions_that_fail
+from qat.theory.sampling import extremes
 from qat.theory.weight_map import alpha
 
 
@@ -25,27 +25,31 @@ class Recipe:
 UNCHANGED = Recipe(1.0, False)
 
 
-def recipe(estimator: Estimator, transfer_class: str, reason: str = '') -> Recipe:
+def recipe(estimator: Estimator, transfer: Transfer) -> Recipe:
     """The recipe for an estimator under an optimizer of this transfer class.
 
-    Args:
-      estimator: the one to replace.
-      transfer_class: 'map', 'identity' or 'none', see `qat.optimizers`.
-      reason: why the class is what it is, for the message.
-
     Raises:
-      ValueError: no such transfer class.
       NotCovered: where no recipe is known.
     """
-    if transfer_class not in TRANSFER_CLASSES:
-        raise ValueError(unknown('transfer class', transfer_class, TRANSFER_CLASSES))
-    if transfer_class == 'none':
-        raise NotCovered(f'no recipe is known: {reason}')
-    check_covered(estimator)
-    return Recipe(alpha(estimator), True) if transfer_class == 'map' else UNCHANGED
+    if _is_ste(estimator, transfer):
+        return UNCHANGED
+    if transfer.transfer_class == 'none':
+        raise NotCovered(f'no recipe is known: {transfer.reason}')
+    check_covered(estimator, transfer.transfer_class)
+    return Recipe(alpha(estimator), True) if transfer.transfer_class == 'map' else UNCHANGED
 
 
 def obstacles(estimator: Estimator, transfer: Transfer) -> list[str]:
     """Why there is no recipe, those of the estimator first; empty where there is one."""
+    if _is_ste(estimator, transfer):
+        return []
     of_optimizer = [transfer.reason] if transfer.transfer_class == 'none' else []
-    return [*conditions_that_fail(estimator), *of_optimizer]
+    return [*conditions_that_fail(estimator, transfer.transfer_class), *of_optimizer]
+
+
+def _is_ste(estimator: Estimator, transfer: Transfer) -> bool:
+    """Whether the slope is 1, or a constant that the optimizer, scale-free, does not see: STE, whatever the class."""
+    if estimator.needs('gradient') or estimator.needs('progress'):
+        return False
+    least, largest = extremes(estimator)
+    return least == largest and (least == 1 or (largest > 0 and transfer.scale_free))

@@ -14,7 +14,7 @@ import numpy as np
 
 from qat.estimators import Estimator
 from qat.optimizers import Optimizer
-from qat.theory.coverage import steepness
+from qat.theory.sampling import steepness
 
 KAPPA_WARNING = 0.05
 LONGEST_STEP = 0.1  # of a mean step times the steepness of the slope

@@ -15,7 +15,8 @@ import numpy as np
 
 from qat.estimators import Estimator
 from qat.theory.closed_forms import Antiderivative
-from qat.theory.coverage import check_covered, conditions_that_fail, quadrature
+from qat.theory.coverage import check_covered, conditions_that_fail
+from qat.theory.quadrature import quadrature
 
 
 def antiderivative(estimator: Estimator, *, closed_form: bool = True) -> Antiderivative:
@@ -27,7 +28,9 @@ def antiderivative(estimator: Estimator, *, closed_form: bool = True) -> Antider
 
 
 def _by_quadrature(estimator: Estimator) -> Antiderivative:
-    nodes, values = (np.float32(array) for array in quadrature(estimator))
+    found = quadrature(estimator)
+    _, kept = np.unique(np.float32(found.nodes), return_index=True)  # panels may be finer than float32
+    nodes, values = np.float32(found.nodes[kept]), np.float32(found.F[kept])
     return Antiderivative(lambda r: jnp.interp(r, nodes, values), lambda y: jnp.interp(y, values, nodes))
 
 
@@ -39,13 +42,16 @@ def alpha(estimator: Estimator) -> float:
       NotCovered: where the theorem's conditions fail.
     """
     check_covered(estimator)
+    if estimator.closed_form is None:
+        F = quadrature(estimator).F
+        return float(1 / (F[-1] - F[0]))
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         ends = np.asarray(antiderivative(estimator).value(jnp.asarray([-0.5, 0.5], jnp.float64)))
     return float(1 / (ends[1] - ends[0]))
 
 
 def alpha_if_covered(estimator: Estimator) -> float | None:
-    """The same, and None where the theorem does not cover the estimator."""
+    """The same, and None where the theorem's conditions fail, those of transfer class 'map'."""
     return None if conditions_that_fail(estimator) else alpha(estimator)
 
 

@@ -162,7 +162,9 @@ KERNELS = ('a/kernel', 'b/kernel')
 def test_the_probe_finds_the_class_of_the_table(name, arguments, decay, placement):
     optimizer = optimizers.make(name, decay, **arguments)
     found = Probed(optimizer.build(0.01)).transfer(placement, PROBED, KERNELS)
-    assert found.transfer_class == optimizer.transfer(placement).transfer_class, found.reason
+    expected = optimizer.transfer(placement)
+    assert found.transfer_class == expected.transfer_class, found.reason
+    assert found.scale_free == expected.scale_free
 
 
 DECAY = 1e-4
