@@ -47,8 +47,9 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     config.twins = ''
     resolved = settings.resolve(config)
     registry.dataset(config.dataset)  # refuses a name that does not exist
-    initial = ranges.initial(resolved) if resolved.transfer.transfer_class == 'identity' else {}
-    kappas = resolved.kappas(initial) or None
+    has_kappa = resolved.transfer.transfer_class == 'identity' and resolved.optimizer.decays
+    initial = ranges.initial(resolved) if has_kappa else {}
+    kappas = resolved.kappas(initial) if has_kappa else None
     figure = None
     if out or not as_json:
         figure = explanation.draw(resolved, pathlib.Path(out or f'runs/explain/{config.name}'))

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from qat.lockstep.verdict import YES
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text()
 NOT_AGAIN = ('bash scripts/test.sh',)  # these tests themselves
@@ -30,7 +32,8 @@ def test_a_lockstep_in_a_loop_of_ones_own_ends_with_a_verdict(number, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()[-1]
-    assert said.startswith('Yes, dsq(k=6.5) under the given optimizer (class ' + ('map', 'identity')[number])
+    estimator, transfer_class = (('sine(lam=0.6)', 'map'), ('dsq(k=6.5)', 'identity'))[number]
+    assert said.startswith(f'{YES}, STE trains like {estimator} under the given optimizer (class {transfer_class}, ')
 
 
 def test_these_are_all_programs_of_the_readme():

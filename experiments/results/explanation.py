@@ -107,7 +107,8 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
         said['kappa'] = _kappas_in_words(kappas)
     said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {"; ".join(reasons(settings))}'
     if found:
-        said['Valid'] = _VALID[transfer.transfer_class]
+        exact = transfer.transfer_class == 'identity' and not settings.optimizer.decays
+        said['Valid'] = 'exactly: it remembers no slope' if exact else _VALID[transfer.transfer_class]
     return said
 
 

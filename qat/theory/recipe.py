@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from qat.estimators import Estimator
+from qat.estimators import Estimator, ste_with_clip_of
 from qat.optimizers import Transfer
 from qat.theory.coverage import NotCovered, check_covered, conditions_that_fail
 from qat.theory.sampling import extremes
@@ -49,7 +49,8 @@ def obstacles(estimator: Estimator, transfer: Transfer) -> list[str]:
 
 def _is_ste(estimator: Estimator, transfer: Transfer) -> bool:
     """Whether the slope is 1, or a constant that the optimizer, scale-free, does not see: STE, whatever the class."""
-    if estimator.needs('gradient') or estimator.needs('progress'):
+    changes = estimator.needs('gradient') or estimator.needs('progress')
+    if changes or estimator.clip != ste_with_clip_of(estimator).clip:
         return False
     least, largest = extremes(estimator)
     return least == largest and (least == 1 or (largest > 0 and transfer.scale_free))
