@@ -61,6 +61,7 @@ def test_what_pages_claim_in_words():
     kinked, *blunted = convergence.orders(kink, 'ste', convergence.KINK).values()
     beside = convergence.relative_orders(kink, convergence.KINK).values()
     assert not any(found.value for found in convergence.ratios(main)['ste'])
+    assert convergence.orders(main, 'ste', convergence.LARGE)['mad'].low < 0
     assert all(found.low > kinked.high for found in blunted)
     assert max(found.low for found in beside) < min(found.high for found in beside)
 

@@ -123,7 +123,8 @@ def stated(rows: list[dict]) -> list:
         *(0, reached[0], 0, sum(smaller), len(smaller)),
         *(spans[2], reached[2], ends(large[name] for name in rest), above(large), 0),
         *(spans[1], reached[1], above(adam), 0, above(orders(rows, 'ste', ADAM))),
-        *(max(estimate.value for of_part in found[1:] for estimate in of_part['mad']), kinked, min(KINK_RATES), blunt),
+        *(max(estimate.value for of_part in found[1:] for estimate in of_part['mad']), spans[2]),
+        *(orders(rows, 'ste', LARGE)['mad'], kinked, min(KINK_RATES), blunt),
         *(list(relative_orders(kink, KINK).values()), 0.4),
     ]
 
