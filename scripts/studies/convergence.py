@@ -4,6 +4,9 @@ The twin `jitter`, which differs in next to nothing, comes nearer with the learn
 is that of the error in units of jitter's: above 0 the error falls faster than what hides small differences.
 """
 
+import itertools
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +15,8 @@ from experiments.results import figures
 from experiments.results.pages import with_interval
 from experiments.results.statistics import Estimate, order
 from experiments.sweeps.report import ERROR, grouped
-from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, draw, mark_rates, over_seeds
+from qat.lockstep.twins import JITTER
+from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, draw, ends, mark_rates, over_seeds
 
 MAIN, KINK, ADAM, LARGE = 'convergence', 'kink', 'adam', 'adam-large'  # parts; the last at ten times adam's rates
 ESTIMATORS = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
@@ -23,6 +27,7 @@ KINK_RATES = {rate: steps for rate, steps in RATES.items() if rate > 0.003}
 ADAM_RATES = {4e-4: 125, 2e-4: 250, 1e-4: 500, 5e-5: 1000}  # their product is 1/20
 LARGE_RATES = {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000}  # and here 1/2
 OPTIMIZERS = {MAIN: 'sgd(momentum=0.9)', KINK: 'sgd(momentum=0.9)', ADAM: 'adam(b2=0.95)', LARGE: 'adam(b2=0.95)'}
+LADDERS = {MAIN: RATES, ADAM: ADAM_RATES, LARGE: LARGE_RATES}
 TWINS = ('ste', 'jitter')
 
 
@@ -83,11 +88,51 @@ def _panel(axis: Axes, rates: list[float], lines: dict[str, list[Estimate | None
     figures.styled(axis, title, 'learning rate, times steps constant', '')
 
 
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    main, adam, large = ({k: v for k, v in relative_orders(rows, part).items() if v} for part in LADDERS)
+    rest = [name for name in main if name != 'mad']
+    found = [ratios(rows, part) for part in LADDERS]
+    reached = [[ends(of_part[name][place] for name in rest) for place in (-1, 0)] for of_part in found]
+    spans = [(max(rates), min(rates)) for rates in LADDERS.values()]
+    jitter = [ends(orders(rows, 'jitter', key=key).values()) for key in (ERROR, f'{ERROR}_displacement')]
+    lowest, *_, highest = sorted(main, key=main.get)
+    mad = [itertools.chain(*by_estimator(rows, twin)['mad'][1]) for twin in TWINS]
+    smaller = [one < other for one, other in zip(*mad)]
+    kink, kinked = beside_the_kink(rows), f'`{KINKED}`'
+    blunt = [(estimate, f'`{name}`') for name, estimate in orders(kink, 'ste', KINK).items()]
+
+    def above(estimates: dict[str, Estimate], names: Iterable[str] = rest) -> tuple[int, int]:
+        return sum(estimates[name].low > 0 for name in names), len(names)
+
+    return [
+        *(
+            10,
+            0.05,
+            0.5,
+            0,
+            f'{JITTER - 1:.0%}',
+            jitter,
+            0,
+            0,
+            main[lowest],
+            f'`{lowest}`',
+            main[highest],
+            above(main, main),
+        ),
+        *(0, reached[0], 0, sum(smaller), len(smaller)),
+        *(spans[2], reached[2], ends(large[name] for name in rest), above(large), 0),
+        *(spans[1], reached[1], above(adam), 0, above(orders(rows, 'ste', ADAM))),
+        *(max(estimate.value for of_part in found[1:] for estimate in of_part['mad']), spans[2]),
+        *(orders(rows, 'ste', LARGE)['mad'], kinked, min(KINK_RATES), blunt),
+        *(list(relative_orders(kink, KINK).values()), 0.4),
+    ]
+
+
 def figure(rows: list[dict]) -> Figure:
     """Errors against the learning rate, and their ratio; a line an estimator, a row of panels a ladder of rates."""
-    ladders = {MAIN: RATES, ADAM: ADAM_RATES, LARGE: LARGE_RATES}
     drawn = Figure(figsize=(14, 12.6), layout='constrained', dpi=figures.RESOLUTION)
-    for axes, (part, rates) in zip(drawn.subplots(len(ladders), 3), ladders.items()):
+    for axes, (part, rates) in zip(drawn.subplots(len(LADDERS), 3), LADDERS.items()):
         for axis, twin in zip(axes, TWINS):
             lines = {name: over_seeds(errors) for name, (_, errors) in by_estimator(rows, twin, part).items()}
             _panel(axis, sorted(rates), lines, f'{OPTIMIZERS[part]}: error of {twin}')

@@ -88,6 +88,21 @@ def told_apart(found: list[Setting]) -> tuple[tuple[int, int], tuple[int, int]]:
     return tuple((sum(side), len(side)) for side in sides)
 
 
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    parts = [settings(rows, part) for part in BETA1]
+    momentum, none = (f'`beta1={value:g}`' for value in BETA1.values())
+    short, middle, _ = (f'`beta2={value}`' for value in BETA2)
+    (low, high), without = at_equal_kappa(parts[0]).items(), list(at_equal_kappa(parts[1]).values())
+    at_short = [[found.error.value for found in part if found.beta2 == min(BETA2)] for part in parts]
+    calm, wild = zip(*map(told_apart, parts))
+    return [
+        *('`(1 - beta2) D`', 6.5, momentum, short, low[1], middle, low[0], high[1], high[0], none, without),
+        *(momentum, short, short, at_short[0], momentum, at_short[1], none),
+        *(KAPPA_WARNING, calm[0], momentum, calm[1], none, wild, none, momentum, '`beta2`', 0.95),
+    ]
+
+
 def figure(rows: list[dict]) -> Figure:
     """Error of `ste`, alone and in units of `jitter`, against kappa, with momentum and without, a line a beta2."""
     drawn = Figure(figsize=(11, 8), layout='constrained', dpi=figures.RESOLUTION)

@@ -11,7 +11,8 @@ from experiments.results import figures
 from experiments.results.pages import with_interval
 from experiments.results.statistics import Estimate, interval, order
 from experiments.sweeps.report import grouped
-from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate
+from qat.lockstep.twins import JITTER
+from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, ends
 
 COVERED = ('ste', 'dsq(k=6.5)', 'soft_round(a=5)', 'sine(lam=0.6)', 'rdfs(A=0.21)', 'dge(k=5,clamp=3)', 'mad')
 CONTROLS = ('ewgs(d=0.2)', 'ede', 'reste(o_end=3)', 'swish_sign(b=5)')
@@ -138,6 +139,47 @@ def limit_orders(rows: list[dict], optimizer: str, relative: bool = True) -> dic
         jitter = by_rate([row for row in of_one if row['twin'] == 'jitter'])[1] if relative else None
         found[name] = order(*by_rate([row for row in of_one if row['twin'] != 'jitter']), jitter)
     return found
+
+
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    found = cells(rows)
+    classes = by_class(found)
+    recipes = {key: found[key].ratio for key in covered(found, classes['map'] + classes['identity'])}
+    worst = max(recipes, key=recipes.get)
+    within = [sum(getattr(ratio, end) <= NEAR for ratio in recipes.values()) for end in ('value', 'high')]
+    adam, sgd = LIMITS
+    moved = sorted(row['moved_fraction'] for row in of_matrix(rows) if row['twin'] == 'jitter')
+    dsq, without = f'`{COVERED[1]}`', covered(found, classes['none']).values()
+    return [
+        *(
+            f'{JITTER - 1:.0%}',
+            recipes[worst],
+            [f'`{name}`' for name in worst],
+            NEAR,
+            within[0],
+            len(recipes),
+            within[1],
+        ),
+        *(_beside(found, classes['map']), _beside(found, classes['identity']), 0),
+        *(0, f'`{sgd}`', _named(limit_orders(rows, sgd, relative=False)), 0, dsq, limit_orders(rows, sgd)[COVERED[1]]),
+        *(f'`{adam}`', _named(limit_orders(rows, adam, relative=False)), dsq, limit_orders(rows, adam)[COVERED[1]], 0),
+        *(min(without), max(without), [f'{moved[place]:.1%}' for place in (0, -1, len(moved) // 2)]),
+    ]
+
+
+def _beside(found: Cells, optimizers: list[str]) -> list:
+    """The covered estimators under some optimizers, and each control beside them."""
+    ratios = covered(found, optimizers).values()
+    said = [len(optimizers), min(ratios), max(ratios)]
+    for control in CONTROLS:
+        of_control = ends(found[control, optimizer].ratio for optimizer in optimizers)
+        said += [f'`{control}`', of_control, len(separating(found, control, optimizers))]
+    return said
+
+
+def _named(estimates: dict[str, Estimate]) -> list:
+    return [(estimate, f'`{name}`') for name, estimate in estimates.items()]
 
 
 def figure(rows: list[dict]) -> Figure:

@@ -8,6 +8,7 @@ from experiments.results.metrics import METRICS
 from experiments.results.pages import with_interval
 from experiments.results.statistics import Estimate, interval
 from experiments.sweeps.report import ERROR, grouped, over_seeds
+from qat.lockstep.twins import JITTER
 from scripts.studies.study import Sweep
 
 OPTIMIZERS = {'SGD momentum': 'sgd(momentum=0.9);learning_rate=1e-3', 'Adam': 'adam(b2=0.95);learning_rate=1e-4'}
@@ -55,6 +56,24 @@ def ratio(rows: list[dict], label: str, one: str, other: str) -> Estimate:
     chosen = [row for row in rows if row['part'] == DEFAULT and row['optimizer'] == OPTIMIZERS[label].partition(';')[0]]
     errors = ([row[ERROR] for row in chosen if row['twin'] == COLUMNS[column][1]] for column in (one, other))
     return interval(np.divide(*errors), log=True)
+
+
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    errors, moved = {bits: cells(rows, ERROR, bits) for bits in BITS}, cells(rows, MOVED)
+
+    def shown(bits: str, label: str, *columns: str) -> list[Estimate]:
+        return [errors[bits][label, column] for column in columns]
+
+    said = [EPOCHS, 100, 128, 2, JITTER]
+    for label, last in zip(OPTIMIZERS, ('naive', 'map')):
+        said += shown('2', label, DEFAULT, 'jitter', SCALEDOWN, last)
+        said += [ratio(rows, label, DEFAULT, 'jitter'), ratio(rows, label, last, DEFAULT), moved[label, DEFAULT]]
+    sgd, adam = OPTIMIZERS
+    others = [
+        (bits, shown(bits, sgd, DEFAULT, 'jitter', 'naive'), shown(bits, adam, DEFAULT, 'jitter')) for bits in '14'
+    ]
+    return [*said, 1, 4, *others]
 
 
 def figure(rows: list[dict]) -> Figure:

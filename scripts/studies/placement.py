@@ -7,7 +7,8 @@ from experiments.results import figures
 from experiments.results.pages import with_interval
 from experiments.results.statistics import Estimate, order
 from experiments.sweeps.report import grouped
-from scripts.studies.study import BOTH_ENDS, Sweep, by_rate, draw, mark_rates, over_seeds
+from qat.lockstep.twins import JITTER
+from scripts.studies.study import BOTH_ENDS, Sweep, by_rate, draw, ends, mark_rates, over_seeds
 
 RATES = {  # by optimizer: learning rates and steps, of constant product
     'muon': {4e-3: 125, 2e-3: 250, 1e-3: 500, 5e-4: 1000},
@@ -56,6 +57,17 @@ def gained(rows: list[dict], optimizer: str) -> Estimate | None:
     """How much larger the order is with placement `update` than with `gradient`, paired by seeds."""
     found = by_setting(rows)
     return order(*found[optimizer, 'update'], found[optimizer, 'gradient'][1])
+
+
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    plain, relative, beside = orders(rows), relative_orders(rows), ratios(rows)
+    said = [6.5]
+    for optimizer in RATES:
+        gradient, update = ((optimizer, placement) for placement in TWINS)
+        said += [f'`{optimizer}`', plain[gradient], ends(beside[gradient]), plain[update], gained(rows, optimizer)]
+        said += [ends(beside[update]), relative[update]]
+    return [*said, f'{JITTER - 1:.0%}', 0.3, plain[update].low]
 
 
 def figure(rows: list[dict]) -> Figure:

@@ -8,7 +8,9 @@ from experiments.results import figures
 from experiments.results.pages import with_interval
 from experiments.results.statistics import Estimate, interval
 from experiments.sweeps.report import ERROR, grouped
-from scripts.studies.study import BOTH_ENDS, Sweep, draw, mark_rates
+from qat import estimators
+from qat.theory.weight_map import alpha
+from scripts.studies.study import BOTH_ENDS, Sweep, draw, ends, mark_rates
 
 RATES = {'sgd(momentum=0.9)': (0.08, 0.04, 0.02, 0.01), 'adamw(b2=0.95)': (2e-3, 1e-3, 5e-4, 2.5e-4)}
 ESTIMATOR, STEPS = 'rdfs(A=0.21)', 500
@@ -47,6 +49,25 @@ def differing(rows: list[dict], twin: str, optimizer: str) -> int:
     """In how many settings of an optimizer the interval of the twin's advantage, paired by seeds, is without 0."""
     of_optimizer = [found for (name, _), found in means(rows, twin, advantage).items() if name == optimizer]
     return sum(not found.low <= 0 <= found.high for found in of_optimizer)
+
+
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    facts = {}
+    for optimizer, rates in RATES.items():
+        for twin in TWINS:
+            gained, errors = (
+                [found for (name, _), found in means(rows, twin, value).items() if name == optimizer]
+                for value in (advantage, error)
+            )
+            reached = min(found.low for found in gained), max(found.high for found in gained)
+            facts[optimizer, twin] = differing(rows, twin, optimizer), len(rates), *reached, ends(errors)
+    sgd, adamw = RATES
+    equal, settings, _, _, errors = facts[sgd, 'naive_ste']
+    return [
+        *('2601.19320', f'{alpha(estimators.make("rdfs", 2, A=0.21)):.2f}', STEPS, f'`{sgd}`', '95%'),
+        *(equal, settings, errors, facts[sgd, 'ste'], f'`{adamw}`', facts[adamw, 'ste'], 1, settings, 1, settings),
+    ]
 
 
 def figure(rows: list[dict]) -> Figure:

@@ -1,7 +1,8 @@
 """How a study gets from its runs to a committed page.
 
-A study is a module: its docstring asks the question, SWEEPS are its parts, `figure(rows)` is its picture and
-`table(rows)` gives (header, lines of cells).
+A study is a module: its docstring asks the question, SWEEPS are its parts, `figure(rows)` is its picture,
+`table(rows)` gives (header, lines of cells), and `stated(rows)` what the paragraphs of its page have to state, in their
+order: estimates, numbers, names in backticks, and lists of these.
 """
 
 import csv
@@ -48,6 +49,12 @@ def by_rate(rows: list[dict], key: str = ERROR) -> tuple[list[float], list[list[
 def over_seeds(errors: Iterable[Iterable[float]]) -> list[Estimate | None]:
     """The geometric mean of every column of (seeds, learning rates)."""
     return [interval(column, log=True) for column in zip(*errors)]
+
+
+def ends(estimates: Iterable[Estimate]) -> tuple[float, float]:
+    """The least and the largest value."""
+    values = [found.value for found in estimates]
+    return min(values), max(values)
 
 
 def draw(axis: Axes, x: Iterable[float], estimates: Collection[Estimate], **style) -> None:
