@@ -25,8 +25,8 @@ DIFFERENT = {
 ADAM = ('optimizer=adam(b2=0.95)', 'learning_rate=1e-3')
 WRONG_RECIPE = "SGD's recipe under Adam"
 SWEEPS = (
-    Sweep('same', (f'estimator={"|".join(SAME)}',), ('twins=naive_ste,jitter',), seeds=12),
-    Sweep('different', (f'estimator={"|".join(DIFFERENT)}',), ('twins=naive_ste,jitter',), seeds=8),
+    Sweep('same', (f'estimator={"|".join(SAME)}',), ('twins=naive_ste,jitter',), seeds=30),
+    Sweep('different', (f'estimator={"|".join(DIFFERENT)}',), ('twins=naive_ste,jitter',), seeds=10),
     Sweep('adam', ('estimator=dsq(k=6.5)',), (*ADAM, 'twins=map_ste,jitter'), seeds=8),
 )
 

@@ -655,7 +655,7 @@ def test_numbers_that_are_not_finite_show_nothing():
         lambda params, batch: jnp.nan * mlp()[1](params, batch), optax.sgd(0.1), 'dsq', 2, quantized=is_kernel
     )
     state, _ = lockstep.step(lockstep.init(mlp()[0]), next(batches((6,), 1)))
-    assert lockstep.verdict(state).startswith('Not shown by this run') and 'not finite' in lockstep.verdict(state)
+    assert lockstep.verdict(state).startswith('No verdict') and 'not finite' in lockstep.verdict(state)
 
 
 def test_a_loss_of_another_precision_can_be_scanned():
