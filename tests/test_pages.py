@@ -11,10 +11,10 @@ from experiments.results.pages import number, with_interval
 from experiments.results.statistics import Estimate
 from experiments.sweeps.report import ERROR
 from experiments.workdir.files import read_json
-from scripts.studies import convergence, kappa, matrix, paper_table, placement, stableqat, study
+from scripts.studies import calibration, convergence, kappa, matrix, paper_table, placement, stableqat, study
 
 RESULTS = pathlib.Path('docs/results')
-STUDIES = (convergence, kappa, matrix, paper_table, placement, stableqat)
+STUDIES = (calibration, convergence, kappa, matrix, paper_table, placement, stableqat)
 DSQ = 'dsq(k=6.5)'
 RUNS = sorted(path.parent for path in RESULTS.glob('*/*/summary.json'))
 
@@ -82,6 +82,12 @@ def test_what_pages_claim_in_words():
     for optimizer in placement.RATES:
         assert placement.gained(rows[placement], optimizer).low > 0
         assert orders[optimizer, 'update'].low < 0.3 and relative[optimizer, 'update'].low < 0
+
+    planted = calibration.told_apart(rows[calibration], calibration.DIFFERENT.values())
+    false = calibration.told_apart(
+        rows[calibration], [name for name in calibration.SAME.values() if name != calibration.SAME['ste']]
+    )
+    assert calibration.at_most(*false) <= 0.05 and planted[0] >= 0.9 * planted[1]
 
     advantages = stableqat.means(rows[stableqat], 'naive_ste', stableqat.advantage)
     assert all(found.low > 0 for (optimizer, _), found in advantages.items() if optimizer.startswith('sgd'))

@@ -17,6 +17,7 @@ from experiments.sweeps import plan, worker
 from experiments.sweeps.report import ERROR
 from experiments.training import sharing
 from experiments.workdir.files import read_json, write_json
+from qat.lockstep.verdict import NO
 from scripts import study as command_line
 from scripts.studies import convergence, kappa, matrix, placement, stableqat, study
 
@@ -33,7 +34,7 @@ def made_up(name, error) -> list[dict]:
             values = {key: value for alternative in combination for key, value in alternative.items()}
             twins = {**given, **values}['twins'].split(',')
             for seed, twin in itertools.product(range(part.seeds), twins):
-                metrics = dict.fromkeys(METRICS, 0.5) | {ERROR: error(values, twin, part.name)}
+                metrics = dict.fromkeys(METRICS, 0.5) | {ERROR: error(values, twin, part.name), 'verdict': NO}
                 reference = {'reference_accuracy': 0.5, 'reference_loss': 1.0}
                 found.append({'part': part.name, **values, 'seed': str(seed), **reference, 'twin': twin, **metrics})
     return found

@@ -62,8 +62,8 @@ SAMPLES = {
         {'estimator': 'ste', 'optimizer': 'muon', 'learning_rate': 2e-3, 'max_steps': 60},
     ),
     'alpha 1, M far from the identity': (
-        NO,
-        'limit',
+        NONE,
+        'saturated',
         {'estimator': 'FILE:wavy', 'learning_rate': 0.04, 'max_steps': 250},
     ),
 }

@@ -17,7 +17,7 @@ from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
-from qat.theory.recipe import Recipe, obstacles
+from qat.theory.recipe import UNCHANGED, Recipe, obstacles
 from qat.theory.recipe import recipe as recipe_for
 from qat.theory.weight_map import WeightMap
 
@@ -25,6 +25,7 @@ _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is s
 _LISTED_LAYERS = 6
 _WIDTH = 100  # characters
 _VALID = {
+    'exact': 'exactly, at every learning rate',
     'map': 'in the limit of small learning rates: a step adds an error of order (learning rate)^2',
     'identity': 'while kappa is far below 1, and eps far below slope times gradient',
 }
@@ -107,8 +108,8 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
         said['kappa'] = _kappas_in_words(kappas)
     said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {"; ".join(reasons(settings))}'
     if found:
-        exact = transfer.transfer_class == 'identity' and not settings.optimizer.decays
-        said['Valid'] = 'exactly: it remembers no slope' if exact else _VALID[transfer.transfer_class]
+        exact = found == UNCHANGED and (transfer.transfer_class != 'identity' or not settings.optimizer.decays)
+        said['Valid'] = _VALID['exact' if exact else transfer.transfer_class]
     return said
 
 

@@ -42,34 +42,33 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     if not settings.twins:
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
     climbed, rungs = {}, ladder.rungs(settings)
-    for number, rung in enumerate(rungs, 1):
-        place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
-        code = _run(rung.settings, place, argv, label)
-        if code in STOPPED or (code == NOT_FINITE and not rung.folder):
-            return code
-        climbed.setdefault(rung.settings.peak_learning_rate, []).append(place if code == FINISHED else None)
-    if is_primary():
-        with blame_disk(workdir):
+    with stopping() as stop, blame_disk(workdir):
+        for number, rung in enumerate(rungs, 1):
+            place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
+            code = _run(rung.settings, place, argv, stop, label)
+            if code in STOPPED:
+                say(f'stopped and saved; --workdir={workdir} goes on from there', sys.stderr)
+            if code in STOPPED or (code == NOT_FINITE and not rung.folder):
+                return code
+            climbed.setdefault(rung.settings.peak_learning_rate, []).append(place if code == FINISHED else None)
+        if is_primary():
             _conclude(settings, workdir, climbed, draw)
     return FINISHED
 
 
-def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], label: str) -> int:
+def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop, label: str) -> int:
     """One run, up to its summary.json; returns the exit code. `label`: '' of the run itself, which tells more."""
     config = settings.config.to_dict()
-    with stopping() as stop, blame_disk(workdir):
-        records.check_same_run(workdir, config)
-        if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():
-            return FINISHED  # several processes may not see the same files
-        records.check_same_processes(workdir, jax.process_count())
-        trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
-        state = trainer.initial_state()
-        with _opened(workdir, config, environment.describe(argv, trainer.devices)):
-            state, code, rows = _train(trainer, state, workdir, stop, label)
-            if code == FINISHED and is_primary():
-                _finish(trainer, state, rows, workdir)
-            elif code in STOPPED:
-                say(f'stopped at step {state.step} and saved; --workdir={workdir} goes on from there', sys.stderr)
+    records.check_same_run(workdir, config)
+    if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():
+        return FINISHED  # several processes may not see the same files
+    records.check_same_processes(workdir, jax.process_count())
+    trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
+    state = trainer.initial_state()
+    with _opened(workdir, config, environment.describe(argv, trainer.devices)):
+        state, code, rows = _train(trainer, state, workdir, stop, label)
+        if code == FINISHED and is_primary():
+            _finish(trainer, state, rows, workdir)
     return code
 
 

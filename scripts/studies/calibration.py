@@ -1,12 +1,14 @@
 """Calibration of the verdict: how often does it tell what is the same apart, and miss what is not?"""
 
 from matplotlib.figure import Figure
+from scipy import stats
 
 from experiments.results import figures
 from experiments.results.pages import with_interval
-from experiments.results.statistics import interval
+from experiments.results.statistics import CONFIDENCE, interval
 from experiments.sweeps.report import ERROR, grouped
-from qat.lockstep.verdict import ANSWERS, LIMIT, NO
+from qat.lockstep.twins import JITTER
+from qat.lockstep.verdict import ANSWERS, FEWEST_CHANGES, LIMIT, NO
 from scripts.studies.study import Sweep
 
 _PLANTED = 'scripts/studies/planted.py'
@@ -15,6 +17,7 @@ SAME = {
     f'{_PLANTED}:constant(height=1.01)': 'learning rate of the kernels 1% higher',
     f'{_PLANTED}:constant(height=0.99)': 'learning rate of the kernels 1% lower',
 }
+JITTERED = [name for estimator, name in SAME.items() if estimator != 'ste']
 DIFFERENT = {
     f'{_PLANTED}:constant(height=1.1)': 'alpha wrong by 10%',
     f'{_PLANTED}:constant(height=0.9)': 'alpha wrong by -10%',
@@ -71,6 +74,21 @@ def told_apart(rows: list[dict], names) -> tuple[int, int]:
     """Of some of what was planted: the runs that say 'no', and all runs."""
     counts = [counts for name, counts in answers(rows).items() if name in names]
     return sum(found[NO] for found in counts), sum(sum(found.values()) for found in counts)
+
+
+def at_most(hits: int, runs: int) -> float:
+    """The largest rate, with 95% confidence, at which so few hits come of so many runs (exact, one-sided)."""
+    return float(stats.binomtest(hits, runs, alternative='less').proportion_ci(CONFIDENCE).high)
+
+
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    false, missed = told_apart(rows, JITTERED), told_apart(rows, DIFFERENT.values())
+    missed = missed[1] - missed[0], missed[1]
+    of_seeds, of_adam = other_seeds(rows), told_apart(rows, [WRONG_RECIPE])
+    said = [f'{JITTER - 1:.0%}', LIMIT, FEWEST_CHANGES, false, f'{at_most(*false):.1%}', '95%']
+    said += [told_apart(rows, [SAME['ste']]), of_seeds, '10%', missed, f'{at_most(*missed):.1%}', '95%']
+    return [*said, of_adam]
 
 
 def figure(rows: list[dict]) -> Figure:
