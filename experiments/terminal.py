@@ -39,7 +39,7 @@ def progress_bar(steps: int, done: int, label: str = ''):
     """
     from tqdm import tqdm  # late, because most programs show no bar
 
-    look = {'unit': 'step', 'mininterval': progress_interval(), 'ncols': _WIDTH, 'desc': label, 'leave': not label}
+    look = {'unit': 'step', 'mininterval': progress_interval(), 'desc': label, 'leave': not label}
     return tqdm(initial=done, total=steps, disable=not is_primary(), **look)
 
 
