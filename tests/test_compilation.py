@@ -30,6 +30,7 @@ def test_nothing_is_compiled_after_the_first_step_and_evaluation(compiled, tmp_p
 
     monkeypatch.setattr(trainer.Trainer, 'advance', counting)
     monkeypatch.setattr(session, '_finish', lambda *_: counts.append(len(compiled)))
+    monkeypatch.setattr(session, '_conclude', lambda *_: None)
     options = ['--config.num_epochs=2', '--config.eval_every_epochs=1', '--config.checkpoint_every_steps=7']
     assert train.main(['--config=configs/digits.py', *options, f'--workdir={tmp_path}']) == 0
     assert len(counts) == 31 and counts[1] > counts[0] > 0  # the step is seen

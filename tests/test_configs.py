@@ -7,9 +7,11 @@ import re
 import jax
 import pytest
 
-from configs import digits, mnist, mnist_resnet50
+from configs import digits, mnist, mnist_resnet50, quickstart
 from experiments import train
+from experiments.results import limit
 from experiments.training import sharing
+from qat.lockstep.verdict import NO
 
 RESULTS = pathlib.Path(__file__).parent.parent / 'docs' / 'results'
 
@@ -35,4 +37,17 @@ def test_of_a_run_that_is_committed(module, run):
 def test_of_digits(tmp_path, monkeypatch):
     monkeypatch.setattr(sharing, 'local_devices', lambda _: jax.local_devices()[:1])
     assert train.main(['--config=configs/digits.py', f'--workdir={tmp_path}']) == 0
-    check(digits.__doc__, json.loads((tmp_path / 'summary.json').read_text()))
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    check(digits.__doc__, summary)
+    (ratio,) = re.findall(r'\d\.\d x', digits.__doc__)
+    assert summary['verdict'].startswith(NO) and ratio in summary['verdict']
+
+
+@pytest.mark.slow
+def test_of_the_quickstart(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, 'local_devices', lambda _: jax.local_devices()[:1])
+    assert train.main(['--config=configs/quickstart.py', f'--workdir={tmp_path}']) == 0
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    ratio, order = re.findall(r'\d\.\d x|-?\d\.\d\d \[[^]]+\]', quickstart.__doc__)
+    assert summary['verdict'].startswith(NO) and ratio in summary['verdict']
+    assert summary['limit']['answer'].startswith(limit.YES) and order in summary['limit']['answer']

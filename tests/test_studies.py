@@ -151,14 +151,8 @@ def shortest_point(name):
     return min(points, key=steps)
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(name, marks=[] if name == 'convergence' else pytest.mark.slow)
-        for name in STUDIES
-        if (RESULTS / name).is_dir()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [name for name in STUDIES if (RESULTS / name).is_dir()])
 def test_a_committed_number_comes_out_again(name, tmp_path, monkeypatch):
     """The run of a study with the fewest steps, made again, ends where the committed table says."""
     if name == 'paper_table' and not prepared.is_prepared(prepared.tfds_directory(''), 'mnist'):

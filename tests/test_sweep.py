@@ -150,6 +150,7 @@ def test_submitit_runs_the_workers(unbroken, tmp_path):
     assert (tmp_path / 'table.csv').read_bytes() == (unbroken / 'table.csv').read_bytes()
 
 
+@pytest.mark.slow
 def test_a_failing_point_does_not_stop_the_others(tmp_path, capsys):
     out = tmp_path / 'out'
     command = [*SMALL, '--grid=learning_rate=1e30|0.01', '--config.max_steps=2']

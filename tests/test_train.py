@@ -297,36 +297,28 @@ def test_arrays_of_the_users_own_and_init_from(finished, tmp_path):
         assert np.abs(weights['reference/conv1'] - start['reference/conv1']).max() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [
-        pytest.param(
-            ['--config.optimizer=muon', '--config.twins=naive_ste,map_ste,jitter', '--config.learning_rate=2e-3'],
-            marks=pytest.mark.slow,
-        ),
+        ['--config.optimizer=muon', '--config.twins=naive_ste,map_ste,jitter', '--config.learning_rate=2e-3'],
         [
             '--config.optimizer=adafactor(multiply_by_parameter_scale=False)',
             '--config.placement=update',
             '--config.twins=ste,jitter',
         ],
-        pytest.param(
-            [
-                '--config.estimator=ede',
-                '--config.bits=1',
-                '--config.twins=naive_ste,jitter',
-                '--config.track_change_points=False',
-            ],
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            [
-                '--config.estimator=mad',
-                '--config.range=channel_max_abs',
-                '--config.optimizer=adamw',
-                '--config.weight_decay=0.1',
-            ],
-            marks=pytest.mark.slow,
-        ),
+        [
+            '--config.estimator=ede',
+            '--config.bits=1',
+            '--config.twins=naive_ste,jitter',
+            '--config.track_change_points=False',
+        ],
+        [
+            '--config.estimator=mad',
+            '--config.range=channel_max_abs',
+            '--config.optimizer=adamw',
+            '--config.weight_decay=0.1',
+        ],
     ],
     ids=['muon', 'update', 'ede', 'mad'],
 )

@@ -51,6 +51,12 @@ SAMPLES = {
         {'optimizer': 'adam(b1=0.999,b2=0.9)', 'learning_rate': 1e-4, 'max_steps': 800, 'twins': 'ste,map_ste,jitter'},
     ),
     'eps outweighs': (NO, 'eps=1', {'optimizer': 'adam(eps=1.0)', 'learning_rate': 0.1}),
+    'eps outweighs the steep slope': (
+        NO,
+        'eps=0.001',
+        {'estimator': 'dsq(k=30)', 'optimizer': 'adam(b2=0.95,eps=1e-3)', 'learning_rate': 1e-3},
+    ),
+    'long steps at 8 bits': (NO, 'too long to follow M', {'bits': 8, 'estimator': 'dsq(k=552.5)'}),
     'constant under Muon': (
         YES,
         'exactly',

@@ -52,7 +52,8 @@ class Conversion:
             raise NotCovered(f'only one of {source} and {target} passes gradients outside the range')
         self._factors = [one.learning_rate_factor for one in recipes]
         self._estimators = source, target
-        self._maps = [WeightMap(one) for one in self._estimators] if recipes[0].remaps_initialization else None
+        moves = any(one.remaps_initialization for one in recipes)
+        self._maps = [WeightMap(one) for one in self._estimators] if moves else None
         self._powers = optimizer.moments if placement == 'gradient' else {}
 
     def __call__(self, run: RunState, ranges: weights.Weights, paths: Paths) -> RunState:

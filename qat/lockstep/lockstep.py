@@ -196,6 +196,7 @@ class Lockstep:
 
     def verdict(self, state: State) -> str:
         """Whether STE is interchangeable with the estimator in this setting, and why, in words."""
+        checks.one_state(state)
         plan = self.plan(state.runs[REFERENCE].params)
         distinct, transfer = dict.fromkeys(plan.estimators.values()), plan.transfer
         names = ' and '.join(dict.fromkeys(map(str, distinct)))

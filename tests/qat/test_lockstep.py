@@ -348,7 +348,9 @@ def test_bits_may_differ_from_weight_to_weight():
     assert 'dsq(k=18.0) and dsq(k=2.0)' in lockstep.verdict(states[-1])
 
 
-@pytest.mark.parametrize('rule', RANGE_RULES)
+@pytest.mark.parametrize(
+    'rule', [pytest.param(rule, marks=() if rule == 'channel_max_abs' else pytest.mark.slow) for rule in RANGE_RULES]
+)
 def test_ranges_by_name_by_rule_and_by_path(rule):
     kernels = {layer: leaves['kernel'] for layer, leaves in mlp()[0].items()}
     by_path = {'first/kernel': rule, 'second/kernel': lambda kernel: jnp.float32(0.7)}
@@ -362,6 +364,7 @@ def test_ranges_by_name_by_rule_and_by_path(rule):
         assert lockstep.summary(states[-1])['self']['weight_alignment_error'] == 0
 
 
+@pytest.mark.slow
 def test_a_range_for_each_head_of_an_attention():
     """Kernels of two output axes, with an R for each output, start their ste twin from M of each channel."""
     params, loss, shape = transformer()

@@ -14,7 +14,7 @@ from qat.probe import Probed
 
 @pytest.fixture(scope='module')
 def params():
-    return ConvNet().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))['params']
+    return jax.jit(ConvNet().init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))['params']
 
 
 @pytest.fixture(scope='module')

@@ -29,7 +29,7 @@ NAN = float('nan')
 TRAINED = {'accuracy': 0.9, 'loss': 0.3}
 CASES = {
     'within the limit': (YES, 'ste came 1.5 x', evidence()),
-    'beyond it': (NO, f'limit {LIMIT:g}', evidence({'ste': twin(0.05)})),
+    'beyond it': (NO, f'limit {LIMIT:g}', evidence({'ste': twin(0.06)})),
     'early is evidence too': (
         NO,
         'ste came 4 x',
@@ -44,7 +44,7 @@ CASES = {
     'just below saturation': (YES, '', evidence({'jitter': twin(0.02, of_the_way=SATURATED)})),
     'without a recipe the closest counts': (
         NO,
-        'naive_ste came 4 x as far from it as jitter (1.01 x the learning rate), limit 2. No recipe is known: so.',
+        'naive_ste came 4 x as far from it as jitter (1.01 x the learning rate), limit 2.5. No recipe is known: so.',
         evidence({'ste': None, 'naive_ste': twin(0.08), 'map_ste': twin(0.5)}, reason='so'),
     ),
     'and may be near': (YES, '', evidence({'ste': None, 'naive_ste': twin(0.01)}, reason='so')),

@@ -48,7 +48,8 @@ DAMAGES: dict[str, Callable[[pathlib.Path], None]] = {
 }
 
 
-@pytest.mark.parametrize('every', [61, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('every', [61, 1])
 def test_a_damaged_file_of_the_newest_checkpoint(every, interrupted, unbroken, tmp_path):
     """Every file, damaged in each way; or each so-many-th of these cases."""
     newest = newest_checkpoint(interrupted)
@@ -71,6 +72,7 @@ def test_a_half_written_checkpoint(workdir, unbroken):
     assert f'checkpoints/{INTERRUPTED_AT + 1}: ' in continue_to_the_same_end(workdir, unbroken(1))
 
 
+@pytest.mark.slow
 def test_a_torn_row(workdir, unbroken):
     path = workdir / 'metrics.jsonl'
     os.truncate(path, path.stat().st_size - 100)
