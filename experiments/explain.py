@@ -59,7 +59,12 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     said['Warning'] = '\n'.join(resolved.warnings(initial))
     kept = [flag for flag in flags if not flag.startswith(('--out=', '--config.twins='))]
     check = ['python', '-m', 'experiments.train', *kept, f'--config.twins={explanation.twins_to_check(resolved)}']
-    to_copy = {'As a config': explanation.as_config(resolved), 'Check it': shlex.join(check), 'Figure': str(figure)}
+    to_copy = {
+        'As a config': explanation.as_config(resolved),
+        'Try it': shlex.join(check),
+        'Try it in the limit': shlex.join([*check, '--config.ladder=3']),
+        'Figure': str(figure),
+    }
     return explanation.page(said, to_copy)
 
 

@@ -338,7 +338,7 @@ def test_the_command_that_checks_it_is_accepted(estimator, optimizer, told):
     given = [DIGITS, f'--config.estimator={estimator}', f'--config.optimizer={optimizer}', '--config.twins=ste,self']
     _, text = told(*given)
     lines = text.splitlines()
-    command = shlex.split(lines[lines.index('Check it:') + 1])
+    command = shlex.split(lines[lines.index('Try it:') + 1])
     assert command[:3] == ['python', '-m', 'experiments.train'] and command[3:6] == given[:3]
     assert sum(argument.startswith('--config.twins=') for argument in command) == 1
     config, _ = command_line.parse(command[3:])

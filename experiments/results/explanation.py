@@ -23,12 +23,14 @@ from qat.theory.weight_map import WeightMap
 
 _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is shown; the second in characters
 _LISTED_LAYERS = 6
-_WIDTH = 100  # characters
-_VALID = {
-    'exact': 'exactly, at every learning rate',
-    'map': 'in the limit of small learning rates: a step adds an error of order (learning rate)^2',
-    'identity': 'while kappa is far below 1, and eps far below slope times gradient',
+_WIDTH = 80  # characters
+_IN_THE_LIMIT = {
+    'exact': 'yes, exactly, at every learning rate',
+    'map': 'yes, with the recipe: a step adds an error of order (learning rate)^2',
+    'identity': 'yes, with nothing changed: kappa falls with the learning rate; eps must be far below slope times gradient',
+    'none': 'not by what is known; a ladder tries what STE does',
 }
+_AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the second, tries the limit'
 
 
 def recipe(settings: Settings) -> Recipe | None:
@@ -107,9 +109,9 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
     if kappas is not None:
         said['kappa'] = _kappas_in_words(kappas)
     said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {"; ".join(reasons(settings))}'
-    if found:
-        exact = found == UNCHANGED and (transfer.transfer_class != 'identity' or not settings.optimizer.decays)
-        said['Valid'] = _VALID['exact' if exact else transfer.transfer_class]
+    exact = found == UNCHANGED and (transfer.transfer_class != 'identity' or not settings.optimizer.decays)
+    said['In the limit'] = _IN_THE_LIMIT['exact' if exact else transfer.transfer_class if found else 'none']
+    said['At this setting'] = 'yes, exactly' if exact else _AT_THIS_SETTING
     return said
 
 
