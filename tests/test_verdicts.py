@@ -56,7 +56,7 @@ SAMPLES = {
         'eps=0.001',
         {'estimator': 'dsq(k=30)', 'optimizer': 'adam(b2=0.95,eps=1e-3)', 'learning_rate': 1e-3},
     ),
-    'long steps at 8 bits': (NO, 'too long to follow M', {'bits': 8, 'estimator': 'dsq(k=552.5)'}),
+    'long steps at 8 bits': (NONE, 'too long to follow M', {'bits': 8, 'estimator': 'dsq(k=552.5)'}),
     'constant under Muon': (
         YES,
         'exactly',
