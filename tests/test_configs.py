@@ -39,7 +39,7 @@ def test_of_digits(tmp_path, monkeypatch):
     assert train.main(['--config=configs/digits.py', f'--workdir={tmp_path}']) == 0
     summary = json.loads((tmp_path / 'summary.json').read_text())
     check(digits.__doc__, summary)
-    (ratio,) = re.findall(r'\d\.\d x', digits.__doc__)
+    (ratio,) = re.findall(r'\d\.\d times', digits.__doc__)
     assert summary['verdict'].startswith(NO) and ratio in summary['verdict']
 
 
@@ -48,6 +48,6 @@ def test_of_the_quickstart(tmp_path, monkeypatch):
     monkeypatch.setattr(sharing, 'local_devices', lambda _: jax.local_devices()[:1])
     assert train.main(['--config=configs/quickstart.py', f'--workdir={tmp_path}']) == 0
     summary = json.loads((tmp_path / 'summary.json').read_text())
-    ratio, order = re.findall(r'\d\.\d x|-?\d\.\d\d \[[^]]+\]', quickstart.__doc__)
+    ratio, order = re.findall(r'\d\.\d times|-?\d\.\d\d \[[^]]+\]', quickstart.__doc__)
     assert summary['verdict'].startswith(NO) and ratio in summary['verdict']
     assert summary['limit']['answer'].startswith(limit.YES) and order in summary['limit']['answer']

@@ -29,10 +29,10 @@ def rungs(ste, jitter=0.4, noise=0.05, seeds=5, rates=RATES, name='ste', verdict
 @pytest.mark.parametrize(
     'answer, said, found',
     [
-        (limit.YES, 'the error of ste vanishes', rungs(0.8)),
-        (limit.NO, 'the error of naive_ste stays', rungs(0.05, name='naive_ste')),
-        (limit.UNSETTLED, 'More seeds', rungs(0.4)),
-        (limit.UNSETTLED, 'More seeds', rungs(0.8, noise=0.5, seeds=1)),
+        (limit.YES, 'It vanishes', rungs(0.8)),
+        (limit.NO, 'It stays', rungs(0.05, name='naive_ste')),
+        (limit.UNSETTLED, 'more seeds', rungs(0.4)),
+        (limit.UNSETTLED, 'more seeds', rungs(0.8, noise=0.5, seeds=1)),
         (limit.YES, 'exactly', rungs(None)),
         (limit.UNSETTLED, 'one seed at two learning rates', rungs(0.8, seeds=1, rates=RATES[:2])),
         (limit.UNSETTLED, 'at learning rate 0.04, mine: saturated', rungs(0.8, verdict=f'{NONE} on mine: saturated.')),

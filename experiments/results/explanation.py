@@ -24,6 +24,7 @@ from qat.theory.weight_map import WeightMap
 _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is shown; the second in characters
 _LISTED_LAYERS = 6
 _WIDTH = 80  # characters
+_ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'
 _IN_THE_LIMIT = {
     'exact': 'yes, exactly, at every learning rate',
     'map': 'yes, with the recipe: a step adds an error of order (learning rate)^2',
@@ -110,9 +111,15 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
         said['kappa'] = _kappas_in_words(kappas)
     said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {"; ".join(reasons(settings))}'
     exact = found == UNCHANGED and (transfer.transfer_class != 'identity' or not settings.optimizer.decays)
-    said['In the limit'] = _IN_THE_LIMIT['exact' if exact else transfer.transfer_class if found else 'none']
-    said['At this setting'] = 'yes, exactly' if exact else _AT_THIS_SETTING
+    said[_LIMIT] = _IN_THE_LIMIT['exact' if exact else transfer.transfer_class if found else 'none']
+    said[_SETTING] = 'yes, exactly' if exact else _AT_THIS_SETTING
     return said
+
+
+def theory(settings: Settings) -> dict[str, str]:
+    """Returns the same without the two answers, for the report of a run that has measured them."""
+    said = words(settings)
+    return {label: sentence for label, sentence in said.items() if sentence and label not in _ANSWERED}
 
 
 def _slope_in_words(estimator: Estimator) -> str:

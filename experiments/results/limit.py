@@ -9,6 +9,8 @@ those of jitter fall too.
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from experiments.results.statistics import pooled_order
 from qat.lockstep.verdict import NONE, ROUNDING
 
@@ -63,13 +65,20 @@ def _by_seed(rungs: Mapping, rates: list[float], twin: str) -> list[list[float]]
 
 
 def _answer(subject: str, twin: str, found: Mapping) -> str:
-    rates = f'from learning rate {found["learning_rates"][0]:g} down to {found["learning_rates"][-1]:g}'
+    (first, *_, last), ends = found['learning_rates'], _ends(found['errors'][twin], found['errors']['jitter'])
+    rates = f'from learning rate {first:g} to {last:g} the error of {twin} goes from {ends[0]:.2g} to {ends[1]:.2g}'
     power = (
-        f'in units of jitter it goes as the learning rate to the power {found["order"]:.2f} '
+        f'times that of jitter, as the learning rate to the power {found["order"]:.2f} '
         f'[{found["low"]:.2f}, {found["high"]:.2f}] (95%, n = {found["seeds"]} seeds)'
     )
     if found['low'] > 0:
-        return f'{YES}, {subject} is STE in disguise: {rates} the error of {twin} vanishes; {power}.'
+        return f'{YES}, {subject} is STE in disguise: {rates} {power}. It vanishes.'
     if found['high'] < 0:
-        return f'{NO}, {subject} is not STE in disguise: {rates} the error of {twin} stays; {power}.'
-    return f'{UNSETTLED}: {rates} the error of {twin} for {subject} falls as jitter does; {power}. More seeds tell.'
+        return f'{NO}, {subject} is not STE in disguise: {rates} {power}. It stays.'
+    return f'{UNSETTLED} for {subject}: {rates} {power}. It falls much as jitter does; more seeds tell.'
+
+
+def _ends(errors: Sequence, jitter: Sequence) -> tuple[float, float]:
+    """The geometric means over seeds of the errors, in units of jitter, at the highest and the lowest learning rate."""
+    ratios = np.exp(np.log(np.divide(errors, jitter)).mean(axis=0))
+    return float(ratios[0]), float(ratios[-1])

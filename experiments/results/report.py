@@ -41,5 +41,5 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
         config=config.to_dict(),
         run=environment,
         metrics=METRICS,
-        theory=explanation.words(settings),
+        theory=explanation.theory(settings),
     )

@@ -82,7 +82,7 @@ class Trainer:
 
         `label` goes before the progress bar.
         """
-        every, first = self.settings.config.checkpoint_every_steps, begin.step
+        every, first, bad = self.settings.config.checkpoint_every_steps, begin.step, ''
         with progress_bar(self.steps, first, label) as bar:
             bar.set_postfix_str('compiling')
             batches = self.batches_from(first)
@@ -96,20 +96,19 @@ class Trainer:
                 if end or row or step % every == 0:
                     bad = complaint(jax.device_get(self.programs.finite(state)), row)
                     if bad:
-                        return state, self._not_finite(state, step, bad, row, log)
+                        if not row:
+                            self._record(state, step, log)
+                        break
                 if end or step % every == 0:
                     checkpoints.save(state)
                 if end:
                     break
                 state = self.advance(state, step, next(batches))
                 bar.update()
+        if bad:  # told below the bar
+            say(f'not finite at step {step}: {bad}; try a smaller learning rate, with another --workdir', sys.stderr)
+            return state, NOT_FINITE
         return state, FINISHED if step == self.steps else stop.code
-
-    def _not_finite(self, state: State, step: int, bad: str, row: dict, log: NoRecords) -> int:
-        if not row:
-            self._record(state, step, log)
-        say(f'not finite at step {step}: {bad}; try a smaller learning rate, with another --workdir', sys.stderr)
-        return NOT_FINITE
 
     def batches_from(self, step: int) -> Iterator[Batch]:
         """Batches from this step on, sharded, a few of them on the devices before they are needed."""

@@ -66,7 +66,10 @@ def verdict(evidence: Evidence) -> str:
 def _answer(evidence: Evidence, twin: str, ratio: float) -> str:
     if ratio == 0:
         return f'{YES}: {twin} is {evidence.subject} exactly, to the rounding of float32.'
-    found = f'{twin} came {ratio:.2g} x as far from it as jitter (1.01 x the learning rate), limit {LIMIT:g}'
+    found = (
+        f'at its worst {twin} was {ratio:.2g} times as far from it as 1% more learning rate is (jitter); '
+        f'up to {LIMIT:g} counts as the same'
+    )
     if ratio <= LIMIT:
         return f'{YES}, STE trains like {evidence.subject}: {found}.'
     why = f' No recipe is known: {evidence.reason}.' if evidence.reason else ''
@@ -77,7 +80,7 @@ def _outcome(evidence: Evidence, twin: str) -> list[str]:
     """The outcomes of twin and reference side by side, where there are any."""
     of_twin, reference = evidence.over_time[-1][twin], evidence.reference
     pairs = [f'{key} {of_twin[key]:.4f} against {reference[key]:.4f}' for key in _OUTCOMES if key in reference]
-    return [f'It ends with {" and ".join(pairs)}.'] if pairs else []
+    return [f'{twin} ends with {" and ".join(pairs)} of the reference.'] if pairs else []
 
 
 def _doubts(evidence: Evidence) -> list[str]:
@@ -107,7 +110,7 @@ def _untrained(evidence: Evidence) -> str:
         return ''
     return (
         f'the reference did not train, its loss ended at {loss:.3g} and is {untrained:.3g} without training; '
-        'try a smaller learning rate, or more steps'
+        f'try {"more steps" if loss < 1.01 * untrained else "a smaller learning rate"}'
     )
 
 
@@ -124,10 +127,10 @@ def _enough_changed(metrics: Metrics) -> bool:
 def _unmoved(end: Metrics) -> str:
     if _enough_changed(end):
         return ''
-    changed = f'{end["jitter"]["changed_codes"]} codes ({end["jitter"]["changed_fraction"]:.2g} of them)'
+    changed = f'{end["jitter"]["changed_codes"]} codes ({end["jitter"]["changed_fraction"]:.1%})'
     return (
-        f'next to nothing happened, {changed} changed and {FEWEST_CHANGES} ({SMALLEST_SHARE:g}) are needed; '
-        'try more steps, or a larger learning rate'
+        f'next to nothing happened: {changed} changed, and {FEWEST_CHANGES} ({SMALLEST_SHARE:.1%}) are needed; '
+        'try a larger learning rate, or more steps'
     )
 
 

@@ -44,8 +44,9 @@ def large_kappa(kappas: Mapping[str, float | None]) -> str:
         return ''
     worst = max(high, key=high.get)
     return (
-        f'kappa of {worst} is {high[worst]:.2g}, above {KAPPA_WARNING} as in {len(high)} of {len(kappas)} layers: '
-        'the learning rate is too high, or the memory too long, for the estimator to act like STE'
+        f'kappa of {worst} is {high[worst]:.2g}, and above {KAPPA_WARNING} in {len(high)} of {len(kappas)} layers: the '
+        'learning rate is too high, or the memory too long, for the estimator to act like STE; '
+        f'{KAPPA_WARNING / high[worst]:.1g} times the learning rate would do'
     )
 
 
@@ -73,8 +74,8 @@ def long_steps(estimator: Estimator, mean_step: float) -> str:
     if not against_slope > LONGEST_STEP:
         return ''
     return (
-        f'a step is {mean_step:.2g} step sizes long, {against_slope:.2g} of what the slope of {estimator} needs to '
-        f'change by a factor of e, above {LONGEST_STEP:g}: too long to follow M'
+        f'an update moves a weight by {mean_step:.2g} of a quantizer step, {against_slope:.2g} of what the slope of '
+        f'{estimator} needs to change by a factor of e, above {LONGEST_STEP:g}: too long to follow M'
     )
 
 

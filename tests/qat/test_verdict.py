@@ -28,23 +28,23 @@ def evidence(now=None, before=(), **changes) -> Evidence:
 NAN = float('nan')
 TRAINED = {'accuracy': 0.9, 'loss': 0.3}
 CASES = {
-    'within the limit': (YES, 'ste came 1.5 x', evidence()),
-    'beyond it': (NO, f'limit {LIMIT:g}', evidence({'ste': twin(0.06)})),
+    'within the limit': (YES, 'ste was 1.5 times as far', evidence()),
+    'beyond it': (NO, f'up to {LIMIT:g} counts as the same', evidence({'ste': twin(0.06)})),
     'early is evidence too': (
         NO,
-        'ste came 4 x',
+        'ste was 4 times as far',
         evidence(before=[{'ste': twin(0.04), 'naive_ste': twin(0.3), 'jitter': twin(0.01)}]),
     ),
     'but not before codes change': (
         YES,
-        'ste came 1.5 x',
+        'ste was 1.5 times as far',
         evidence(before=[{'ste': twin(0.04), 'naive_ste': twin(0.3), 'jitter': twin(0.01, changed=20)}]),
     ),
     'the larger the jitter, the more may pass': (NONE, 'saturated', evidence({'jitter': twin(0.4, of_the_way=0.5)})),
     'just below saturation': (YES, '', evidence({'jitter': twin(0.02, of_the_way=SATURATED)})),
     'without a recipe the closest counts': (
         NO,
-        'naive_ste came 4 x as far from it as jitter (1.01 x the learning rate), limit 2.5. No recipe is known: so.',
+        'naive_ste was 4 times as far from it as 1% more learning rate is (jitter); up to 2.5 counts as the same. No recipe is known: so.',
         evidence({'ste': None, 'naive_ste': twin(0.08), 'map_ste': twin(0.5)}, reason='so'),
     ),
     'and may be near': (YES, '', evidence({'ste': None, 'naive_ste': twin(0.01)}, reason='so')),
@@ -58,7 +58,7 @@ CASES = {
     'did not train': (NONE, 'did not train', evidence(reference=TRAINED | {'loss': 2.4}, untrained_loss=2.3)),
     'nothing happened': (
         NONE,
-        '0 codes (0 of them) changed and 100 (0.001) are needed; try more steps, or a larger learning rate',
+        '0 codes (0.0%) changed, and 100 (0.1%) are needed; try a larger learning rate, or more steps',
         evidence({'ste': twin(None, 0, None, 0.0), 'jitter': twin(None, 0, None, 0.0)}),
     ),
     'too few codes': (NONE, 'next to nothing happened', evidence({'jitter': twin(0.02, changed=99)})),
@@ -83,5 +83,6 @@ def test_outcomes_and_cautions_are_told():
     now = {'ste': twin(0.03, accuracy=0.91, loss=0.29), 'naive_ste': twin(0.3, accuracy=0.9, loss=0.3)}
     found = verdict(evidence(now, reference=TRAINED, untrained_loss=2.3, cautions=['kappa is large']))
     assert found.endswith(
-        'It ends with accuracy 0.9100 against 0.9000 and loss 0.2900 against 0.3000. Beware: kappa is large.'
+        'ste ends with accuracy 0.9100 against 0.9000 and loss 0.2900 against 0.3000 of the reference. '
+        'Beware: kappa is large.'
     )
