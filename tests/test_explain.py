@@ -277,7 +277,7 @@ def test_the_text_of_class_identity_warns_of_kappa(told):
     adam = [DIGITS, '--config.optimizer=adam(b2=0.95)']
     said, text = told(*adam)
     assert 'Recipe use `ste`, change nothing else' in said and '\n  --config.estimator=ste\n' in text
-    assert 'kappa conv1 0.37, conv2 2.1' in said and 'Warning kappa of conv2 is 2.1, above 0.05' in said
+    assert 'kappa conv1 0.37, conv2 2.1' in said and 'Warning kappa of conv2 is 2.1, and above 0.05' in said
     assert 'Warning' not in told(*adam, '--config.learning_rate=1e-4')[0]
     said, text = told(*adam, '--config.estimator=mad')
     assert 'that passes gradients outside the range too' in said and '--config.estimator=ste' not in text

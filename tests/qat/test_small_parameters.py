@@ -30,7 +30,7 @@ def test_kappa(name, arguments, expected):
 def test_large_kappa_names_the_worst_layer():
     assert small_parameters.large_kappa({'conv1': 0.01, 'conv2': 0.05, 'head': None}) == ''
     assert small_parameters.large_kappa({'conv1': 0.06, 'conv2': 0.3}).startswith(
-        'kappa of conv2 is 0.3, above 0.05 as'
+        'kappa of conv2 is 0.3, and above 0.05 in'
     )
 
 

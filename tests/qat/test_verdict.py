@@ -44,7 +44,8 @@ CASES = {
     'just below saturation': (YES, '', evidence({'jitter': twin(0.02, of_the_way=SATURATED)})),
     'without a recipe the closest counts': (
         NO,
-        'naive_ste was 4 times as far from it as 1% more learning rate is (jitter); up to 2.5 counts as the same. No recipe is known: so.',
+        'naive_ste was 4 times as far from it as 1% more learning rate is (jitter); up to 2.5 counts as the same. '
+        'No recipe is known: so.',
         evidence({'ste': None, 'naive_ste': twin(0.08), 'map_ste': twin(0.5)}, reason='so'),
     ),
     'and may be near': (YES, '', evidence({'ste': None, 'naive_ste': twin(0.01)}, reason='so')),
