@@ -31,8 +31,10 @@ def rungs(ste, jitter=0.4, noise=0.05, seeds=5, rates=RATES, name='ste', verdict
     [
         (limit.YES, 'It vanishes', rungs(0.8)),
         (limit.NO, 'It stays', rungs(0.05, name='naive_ste')),
-        (limit.UNSETTLED, 'more seeds', rungs(0.4)),
-        (limit.UNSETTLED, 'more seeds', rungs(0.8, noise=0.5, seeds=1)),
+        (limit.UNSETTLED, 'More seeds', rungs(0.4)),
+        (limit.UNSETTLED, 'More seeds', rungs(0.3, jitter=0.5)),  # it falls, only less than jitter
+        (limit.UNSETTLED, 'More seeds', rungs(-0.3, jitter=-0.6)),  # it grows, only less than jitter
+        (limit.UNSETTLED, 'More seeds', rungs(0.8, noise=0.5, seeds=1)),
         (limit.YES, 'exactly', rungs(None)),
         (limit.UNSETTLED, 'one seed at two learning rates', rungs(0.8, seeds=1, rates=RATES[:2])),
         (limit.UNSETTLED, 'at learning rate 0.04, mine: saturated', rungs(0.8, verdict=f'{NONE} on mine: saturated.')),
@@ -40,7 +42,7 @@ def rungs(ste, jitter=0.4, noise=0.05, seeds=5, rates=RATES, name='ste', verdict
     ],
 )
 def test_answers(answer, said, found):
-    result = limit.in_the_limit('mine', found)
+    result = limit.in_the_limit('mine', found, 'so' if 'naive' in str(found) else '')
     assert result['answer'].startswith(answer) and said in result['answer'], result['answer']
     if result['order'] is not None:
         assert result['low'] < result['order'] < result['high']
@@ -66,3 +68,14 @@ def test_a_ladder_may_get_more_seeds_and_repeats_nothing(tmp_path, capsys):
     assert answer['answer'].startswith(f'{limit.UNSETTLED}: at learning rate 0.01, ')
     told = capsys.readouterr()
     assert 'next to nothing' in told.out and max(map(len, told.out.splitlines())) <= 80 + len(str(tmp_path))
+
+
+def test_with_a_recipe_only_its_twin_can_say_no():
+    found = limit.in_the_limit('mine', rungs(0.0, name='naive_ste'))
+    assert found['answer'].startswith(limit.UNSETTLED) and 'ste was not run' in found['answer']
+
+
+def test_a_ladder_that_can_give_no_answer_is_refused(tmp_path, capsys):
+    command = ['--config=configs/digits.py', '--config.ladder=2', f'--workdir={tmp_path / "run"}']
+    assert train.main([*command, '--config.twins=self']) == 2
+    assert 'error: ladder: needs the twins jitter' in capsys.readouterr().err and not (tmp_path / 'run').exists()

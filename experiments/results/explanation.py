@@ -17,7 +17,7 @@ from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
-from qat.theory.recipe import UNCHANGED, Recipe, obstacles
+from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
 from qat.theory.recipe import recipe as recipe_for
 from qat.theory.weight_map import WeightMap
 
@@ -110,7 +110,7 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
     if kappas is not None:
         said['kappa'] = _kappas_in_words(kappas)
     said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {"; ".join(reasons(settings))}'
-    exact = found == UNCHANGED and (transfer.transfer_class != 'identity' or not settings.optimizer.decays)
+    exact = is_ste(estimator, transfer) or (found == UNCHANGED and not settings.optimizer.decays)
     said[_LIMIT] = _IN_THE_LIMIT['exact' if exact else transfer.transfer_class if found else 'none']
     said[_SETTING] = 'yes, exactly' if exact else _AT_THIS_SETTING
     return said

@@ -23,6 +23,7 @@ from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50
 from qat.ranges import RANGE_RULES
 from qat.theory import small_parameters
+from qat.theory.recipe import is_ste
 from qat.theory.weight_map import alpha_if_covered
 
 CORRUPT_IMAGES = ('refuse', 'skip')
@@ -145,7 +146,7 @@ class Settings:
 
     def warnings(self, ranges: Mapping[str, float]) -> list[str]:
         """What makes the claim doubtful in this setting, a line each."""
-        if self.transfer.transfer_class != 'identity':
+        if self.transfer.transfer_class != 'identity' or is_ste(self.estimator, self.transfer):
             return []
         said = [
             small_parameters.large_kappa(self.kappas(ranges)),

@@ -5,10 +5,14 @@ Every rung is a run of its own with its own workdir, for some seeds each; all of
 
 import dataclasses
 import itertools
+import pathlib
 
 import ml_collections
 
+from experiments.errors import UserError
 from experiments.setup.settings import Settings, resolve
+from experiments.workdir.records import ORIGIN
+from qat.lockstep.verdict import STE_TWINS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +26,18 @@ class Rung:
 
     folder: str
     settings: Settings
+
+
+def check(settings: Settings, workdir: pathlib.Path) -> None:
+    """Refuses a ladder that could give no answer.
+
+    Raises:
+      UserError: no yardstick, no STE twin, or a run that `experiments.convert` began in the middle.
+    """
+    if 'jitter' not in settings.twins or not set(settings.twins) & set(STE_TWINS):
+        raise UserError('ladder: needs the twins jitter and one of STE, as in --config.twins=ste,naive_ste,jitter')
+    if (workdir / ORIGIN).exists():
+        raise UserError(f'ladder: {workdir} began in the middle of another run; climb a ladder from the beginning')
 
 
 def rungs(settings: Settings) -> list[Rung]:

@@ -21,6 +21,7 @@ from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import blame_disk, read_json, replacing, write_json
 from experiments.workdir.lock import locked
 from qat.lockstep.state import State
+from qat.theory.recipe import obstacles
 
 
 def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
@@ -41,35 +42,44 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     """
     if not settings.twins:
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
+    if settings.config.ladder > 1:
+        ladder.check(settings, workdir)
     climbed, rungs = {}, ladder.rungs(settings)
     with stopping() as stop, blame_disk(workdir):
         for number, rung in enumerate(rungs, 1):
             place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
-            code = _run(rung.settings, place, argv, stop, label)
+            code, result = _run(rung.settings, place, argv, stop, label)
             if code in STOPPED:
                 say(f'stopped and saved; --workdir={workdir} goes on from there', sys.stderr)
             if code in STOPPED or (code == NOT_FINITE and not rung.folder):
                 return code
-            climbed.setdefault(rung.settings.peak_learning_rate, []).append(place if code == FINISHED else None)
+            climbed.setdefault(rung.settings.peak_learning_rate, []).append(result)
         if is_primary():
             _conclude(settings, workdir, climbed, draw)
     return FINISHED
 
 
-def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop, label: str) -> int:
-    """One run, up to its summary.json; returns the exit code. `label`: '' of the run itself, which tells more."""
-    config = settings.config.to_dict()
+def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop, label: str) -> tuple[int, dict | None]:
+    """One run; returns the exit code, and the content of its summary.json where it is finished.
+
+    `label`: '' of the run itself, which tells more; its summary.json is written once the ladder is climbed.
+    """
+    config, result = settings.config.to_dict(), None
     records.check_same_run(workdir, config)
-    if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():
-        return FINISHED  # several processes may not see the same files
     records.check_same_processes(workdir, jax.process_count())
     trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
+    if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():  # others may not see the files
+        result = read_json(workdir / 'summary.json')
+        if result['steps'] == trainer.steps:
+            return FINISHED, result
     state = trainer.initial_state()
     with _opened(workdir, config, environment.describe(argv, trainer.devices)):
         state, code, rows = _train(trainer, state, workdir, stop, label)
         if code == FINISHED and is_primary():
-            _finish(trainer, state, rows, workdir)
-    return code
+            result = _finish(trainer, state, rows, workdir)
+            if label:
+                write_json(workdir / 'summary.json', result)
+    return code, result if code == FINISHED else None
 
 
 def _train(
@@ -85,7 +95,8 @@ def _train(
             for message in settings.warnings(state.ranges):
                 warn(message)
             _say_size(trainer)
-        if begin.step < trainer.steps and is_primary():
+        unfinished = begin.step < trainer.steps or settings.config.ladder > 1
+        if unfinished and is_primary():
             (workdir / 'summary.json').unlink(missing_ok=True)  # of a shorter run: this one is not finished
         if begin.restored:
             state = trainer.programs.placed(checkpoints.restore(begin.step, state))
@@ -120,26 +131,25 @@ def _opened(workdir: pathlib.Path, config: dict, environment_now: dict):
         yield
 
 
-def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path) -> None:
-    """Writes what a finished run leaves, and summary.json last: where it is, the run is finished."""
+def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path) -> dict:
+    """Writes what a finished run leaves, but for summary.json, whose content it returns."""
     settings = trainer.settings
     if trainer.timing()['steps_per_second'] is not None:
         write_json(workdir / 'timing.json', trainer.timing())
     with replacing(workdir / 'weights.npz') as partial, partial.open('wb') as file:
         np.savez(file, **trainer.sampled_weights(state))
     cautions = list(dict.fromkeys([*settings.warnings(state.ranges), *trainer.lockstep.cautions(state)]))
-    write_json(workdir / 'summary.json', summary.summarize(settings, rows, trainer.loss_of_guessing, cautions))
+    return summary.summarize(settings, rows, trainer.loss_of_guessing, cautions)
 
 
 def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, list], draw: bool) -> None:
-    """Adds to summary.json what the ladder says, tells both answers, and draws the report."""
-    result = read_json(workdir / 'summary.json')
+    """Writes summary.json, with what the ladder says: where it is, all is finished; tells both answers, and draws."""
+    (result, *_), *_ = climbed.values()
     if settings.config.ladder > 1:
-        rungs = {
-            rate: [place and read_json(place / 'summary.json') for place in places] for rate, places in climbed.items()
-        }
-        result['limit'] = limit.in_the_limit(f'{settings.estimator} under {settings.optimizer}', rungs)
-        write_json(workdir / 'summary.json', result)
+        subject = f'{settings.estimator} under {settings.optimizer}'
+        reason = '; '.join(obstacles(settings.estimator, settings.transfer))
+        result['limit'] = limit.in_the_limit(subject, climbed, reason)
+    write_json(workdir / 'summary.json', result)
     say(summary.table(result))
     for answer in (result['verdict'], result['limit']['answer']):
         say(f'\n{terminal.wrapped(answer)}')

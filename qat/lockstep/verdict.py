@@ -20,7 +20,7 @@ YES, NO, NONE = 'At this setting yes', 'At this setting no', 'No verdict'
 ANSWERS = (YES, NO, NONE)  # every verdict begins with one
 
 _ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'
-_STE_TWINS = ('ste', 'naive_ste', 'map_ste')  # the first is the recipe's; without it the closest counts
+STE_TWINS = ('ste', 'naive_ste', 'map_ste')  # the first is the recipe's; without it the closest counts
 _OUTCOMES = ('accuracy', 'loss')
 
 Metrics = Mapping[str, Mapping[str, float | int | None]]  # by twin and name, see `qat.trajectory.summarize`
@@ -52,14 +52,14 @@ class Evidence:
 def verdict(evidence: Evidence) -> str:
     """Yes, no, or none, with the size of the effect and its limit, or with what makes the run unable to tell."""
     end = evidence.over_time[-1]
-    twins = [twin for twin in _STE_TWINS if twin in end]
+    twins = [twin for twin in STE_TWINS if twin in end]
     unable = _not_finite(evidence) or _untrained(evidence) or _without_twins(end, twins) or _unmoved(end)
     if not unable:
         ratios = {twin: _largest_ratio(evidence.over_time, twin) for twin in twins}
-        unable = _saturated(end) if all(ratios.values()) else ''
+        twin = twins[0] if twins[0] == 'ste' else min(ratios, key=ratios.get)
+        unable = _saturated(end) if ratios[twin] else ''
     if unable:
         return ' '.join([f'{NONE} on {evidence.subject}: {unable}.', *_doubts(evidence)])
-    twin = twins[0] if twins[0] == 'ste' else min(ratios, key=ratios.get)
     return ' '.join([_answer(evidence, twin, ratios[twin]), *_outcome(evidence, twin), *_doubts(evidence)])
 
 
@@ -84,7 +84,9 @@ def _outcome(evidence: Evidence, twin: str) -> list[str]:
 
 
 def _doubts(evidence: Evidence) -> list[str]:
-    return [f'Beware: {caution}.' for caution in evidence.cautions]
+    broken = evidence.over_time[-1].get('self', {}).get(_ERROR)
+    said = ['the twin self differs, and should be equal bit by bit'] if broken else []
+    return [f'Beware: {caution}.' for caution in (*said, *evidence.cautions)]
 
 
 def _not_finite(evidence: Evidence) -> str:
@@ -93,7 +95,7 @@ def _not_finite(evidence: Evidence) -> str:
         return "the reference's loss or accuracy is not finite"
     for twin, metrics in evidence.over_time[-1].items():
         known = [metrics[key] for key in _OUTCOMES if key in metrics]
-        if metrics['path_length'] != 0:  # where nothing moved there is no error
+        if metrics.get('path_length', 0) != 0:  # where nothing moved there is no error
             known += [metrics[_ERROR], metrics['path_length']]
         if not all(map(_finite, known)):
             return f'the twin {twin} ended with numbers that are not finite'
@@ -125,6 +127,8 @@ def _enough_changed(metrics: Metrics) -> bool:
 
 
 def _unmoved(end: Metrics) -> str:
+    if end['jitter'].get('changed_codes') is None:
+        return 'an older version of the program did not count the codes that changed'
     if _enough_changed(end):
         return ''
     changed = f'{end["jitter"]["changed_codes"]} codes ({end["jitter"]["changed_fraction"]:.1%})'
@@ -137,6 +141,7 @@ def _unmoved(end: Metrics) -> str:
 def _largest_ratio(over_time: Sequence[Metrics], twin: str) -> float:
     """Of the twin's error to that of jitter, while enough codes had changed; 0 where it is rounding throughout."""
     errors = [(now[twin][_ERROR], now['jitter'][_ERROR]) for now in over_time if _enough_changed(now)]
+    errors = [(error, jitter) for error, jitter in errors if error is not None and jitter is not None]
     if all(error <= ROUNDING for error, _ in errors):
         return 0.0
     return max(error / jitter if jitter else math.inf for error, jitter in errors)
@@ -144,7 +149,7 @@ def _largest_ratio(over_time: Sequence[Metrics], twin: str) -> float:
 
 def _saturated(end: Metrics) -> str:
     error = end['jitter'][_OF_THE_WAY]
-    if error <= SATURATED:
+    if error is None or error <= SATURATED:
         return ''
     return (
         f'saturated, 1% more learning rate already ends {error:.0%} of the way travelled apart and {SATURATED:.0%} '

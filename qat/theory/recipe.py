@@ -31,7 +31,7 @@ def recipe(estimator: Estimator, transfer: Transfer) -> Recipe:
     Raises:
       NotCovered: where no recipe is known.
     """
-    if _is_ste(estimator, transfer):
+    if is_ste(estimator, transfer):
         return UNCHANGED
     if transfer.transfer_class == 'none':
         raise NotCovered(f'no recipe is known: {transfer.reason}')
@@ -41,16 +41,17 @@ def recipe(estimator: Estimator, transfer: Transfer) -> Recipe:
 
 def obstacles(estimator: Estimator, transfer: Transfer) -> list[str]:
     """Why there is no recipe, those of the estimator first; empty where there is one."""
-    if _is_ste(estimator, transfer):
+    if is_ste(estimator, transfer):
         return []
     of_optimizer = [transfer.reason] if transfer.transfer_class == 'none' else []
     return [*conditions_that_fail(estimator, transfer.transfer_class), *of_optimizer]
 
 
-def _is_ste(estimator: Estimator, transfer: Transfer) -> bool:
+def is_ste(estimator: Estimator, transfer: Transfer) -> bool:
     """Whether the slope is 1, or a constant that the optimizer, scale-free, does not see: STE, whatever the class."""
     changes = estimator.needs('gradient') or estimator.needs('progress')
     if changes or estimator.clip != ste_with_clip_of(estimator).clip:
         return False
     least, largest = extremes(estimator)
-    return least == largest and (least == 1 or (largest > 0 and transfer.scale_free))
+    scale_free = transfer.scale_free or transfer.transfer_class == 'identity'
+    return least == largest and (least == 1 or (largest > 0 and scale_free))
