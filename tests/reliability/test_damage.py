@@ -79,6 +79,7 @@ def test_a_torn_row(workdir, unbroken):
     assert 'metrics.jsonl.set-aside' in continue_to_the_same_end(workdir, unbroken(1))
 
 
+@pytest.mark.slow
 def test_without_a_sound_checkpoint_the_run_stops_and_touches_nothing(workdir):
     for step in workdir.glob('checkpoints/[0-9]*'):
         flip(step / 'checksums.json')
