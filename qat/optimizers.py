@@ -25,7 +25,6 @@ from qat import calls
 from qat.calls import Interval
 
 PLACEMENTS = ('gradient', 'update')
-TRANSFER_CLASSES = ('map', 'identity', 'none')
 
 _BETA = Interval(0, 1, low_included=True)
 _DOMAINS = {

@@ -42,11 +42,6 @@ def recipe(settings: Settings) -> Recipe | None:
         return None
 
 
-def reasons(settings: Settings) -> list[str]:
-    """Returns the reasons why no recipe is known, those of the estimator first; empty if one is known."""
-    return obstacles(settings.estimator, settings.transfer)
-
-
 def _failing(settings: Settings) -> tuple[str, ...]:
     """Returns the theorem's conditions that fail, of those that the optimizer's transfer class asks for."""
     return conditions_that_fail(settings.estimator, settings.transfer.transfer_class)
@@ -68,7 +63,7 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
         'placement': settings.config.placement,
         'alpha': settings.alpha(),
         'covered': not _failing(settings),
-        'reasons': reasons(settings),
+        'reasons': obstacles(settings.estimator, settings.transfer),
         'cautions': [] if _failing(settings) else list(cautions(settings.estimator)),
         'transfer_class': settings.transfer.transfer_class,
         'kappa': kappas,
@@ -109,7 +104,7 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
     said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
     if kappas is not None:
         said['kappa'] = _kappas_in_words(kappas)
-    said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {"; ".join(reasons(settings))}'
+    said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {settings.why_no_recipe()}'
     exact = is_ste(estimator, transfer) or (found == UNCHANGED and not settings.optimizer.decays)
     said[_LIMIT] = _IN_THE_LIMIT['exact' if exact else transfer.transfer_class if found else 'none']
     said[_SETTING] = 'yes, exactly' if exact else _AT_THIS_SETTING

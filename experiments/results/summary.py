@@ -14,7 +14,6 @@ from experiments.workdir.records import correlations
 from qat import trajectory
 from qat.lockstep.twins import REFERENCE
 from qat.lockstep.verdict import Evidence, verdict
-from qat.theory.recipe import obstacles
 
 PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
@@ -73,11 +72,11 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
     reference, twins = _outcomes(last), _twins(settings, last)
     newer = [row for row in rows if 'jitter/changed_codes' in row]  # than the first version of a run that went on
     evidence = Evidence(
-        f'{settings.estimator} under {settings.optimizer}',
+        settings.subject,
         over_time=[_twins(settings, row) for row in newer[:-1] if row['step']] + [twins],
         reference=reference,
         untrained_loss=loss_of_guessing if first['step'] else min(loss_of_guessing, first['eval/loss']),
-        reason='; '.join(obstacles(settings.estimator, settings.transfer)),
+        reason=settings.why_no_recipe(),
         cautions=cautions,
     )
     return {

@@ -23,7 +23,7 @@ from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50
 from qat.ranges import RANGE_RULES
 from qat.theory import small_parameters
-from qat.theory.recipe import is_ste
+from qat.theory.recipe import is_ste, obstacles
 from qat.theory.weight_map import alpha_if_covered
 
 CORRUPT_IMAGES = ('refuse', 'skip')
@@ -153,6 +153,15 @@ class Settings:
             small_parameters.longer_numerator(self.optimizer),
         ]
         return [sentence for sentence in said if sentence]
+
+    @property
+    def subject(self) -> str:
+        """What a verdict is on: estimator and optimizer."""
+        return f'{self.estimator} under {self.optimizer}'
+
+    def why_no_recipe(self) -> str:
+        """The reasons why STE has no recipe here; '' where it has one."""
+        return '; '.join(obstacles(self.estimator, self.transfer))
 
     def alpha(self) -> float | None:
         """The estimator's alpha; None where the theorem does not cover it."""

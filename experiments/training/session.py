@@ -21,7 +21,6 @@ from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import blame_disk, read_json, replacing, write_json
 from experiments.workdir.lock import locked
 from qat.lockstep.state import State
-from qat.theory.recipe import obstacles
 
 
 def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
@@ -146,9 +145,7 @@ def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, li
     """Writes summary.json, with what the ladder says: where it is, all is finished; tells both answers, and draws."""
     (result, *_), *_ = climbed.values()
     if settings.config.ladder > 1:
-        subject = f'{settings.estimator} under {settings.optimizer}'
-        reason = '; '.join(obstacles(settings.estimator, settings.transfer))
-        result['limit'] = limit.in_the_limit(subject, climbed, reason)
+        result['limit'] = limit.in_the_limit(settings.subject, climbed, settings.why_no_recipe())
     write_json(workdir / 'summary.json', result)
     say(summary.table(result))
     for answer in (result['verdict'], result['limit']['answer']):

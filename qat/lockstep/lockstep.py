@@ -186,8 +186,7 @@ class Lockstep:
 
     def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
         """By listed twin: the metrics of its trajectory so far, on the host; None for what does not exist."""
-        plan, measured = self._measured(state)
-        return {name: trajectory.summarize(measured[run].values()) for name, run in plan.computed_by.items()}
+        return _summarized(*self._measured(state))
 
     def cautions(self, state: State) -> list[str]:
         """What makes a recipe doubtful in this setting, as far as the state shows it; none where nothing does."""
@@ -196,13 +195,13 @@ class Lockstep:
 
     def verdict(self, state: State) -> str:
         """Whether STE is interchangeable with the estimator in this setting, and why, in words."""
-        checks.one_state(state)
-        plan = self.plan(state.runs[REFERENCE].params)
+        plan, measured = self._measured(state)
         distinct, transfer = dict.fromkeys(plan.estimators.values()), plan.transfer
         names = ' and '.join(dict.fromkeys(map(str, distinct)))
         subject = f'{names} under {self.spec.optimizer} (class {transfer.transfer_class}, {transfer.reason})'
         reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
-        return verdict(Evidence(subject, [self.summary(state)], reason=reason, cautions=self.cautions(state)))
+        said = cautions(plan, self.spec.optimizer, state, measured)
+        return verdict(Evidence(subject, [_summarized(plan, measured)], reason=reason, cautions=said))
 
     def _measured(self, state: State) -> tuple[Plan, dict]:
         checks.one_state(state)
@@ -266,6 +265,11 @@ class Lockstep:
 
     def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
         return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}
+
+
+def _summarized(plan: Plan, measured: Mapping) -> dict[str, dict[str, float | int | None]]:
+    """By listed twin: the metrics that the sums of `Lockstep.measure`, on the host, amount to."""
+    return {name: trajectory.summarize(measured[run].values()) for name, run in plan.computed_by.items()}
 
 
 def _without_state(loss: Callable) -> Callable:
