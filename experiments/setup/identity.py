@@ -31,7 +31,7 @@ def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 def _files(settings: Settings) -> list[str]:
     """The files that a config names: of an estimator, a model and arrays."""
     config = settings.config
-    code = [text.partition(':')[0] for text in (config.estimator, config.model) if ':' in text]
+    code = [text.partition(':')[0] for text in (config.estimator, config.init_map, config.model) if ':' in text]
     return sorted({*code, *([config.dataset] if config.dataset.endswith('.npz') else [])})
 
 
