@@ -36,9 +36,9 @@ _AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the sec
 
 
 _WHAT_KAPPA_IS = (
-    'how many quantizer steps D a weight can cross while the optimizer remembers: peak learning rate / ((1 - b) D), b the '
-    f'longest of its memories. The recipe needs it far below 1; where it is above {KAPPA_WARNING:g} in a layer, the '
-    'answer above names the layer and says so'
+    'how many quantizer steps D a weight can cross while the optimizer remembers: peak learning rate / ((1 - b) D), b '
+    f'the longest of its memories. The recipe needs it far below 1; where it is above {KAPPA_WARNING:g} in a layer, '
+    'the answer above names the layer and says so'
 )
 
 
