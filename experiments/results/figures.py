@@ -135,7 +135,7 @@ def alignment(rows: list[dict], twins: list[str]) -> Figure:
 
 
 def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[str]) -> Figure:
-    """Draws weights of twins against the reference's: STE with its recipe, before and after M, and with nothing adjusted.
+    """Draws weights of STE against the reference's: with its recipe, before and after M, and with nothing adjusted.
 
     Args:
       weights: by 'RUN/LAYER', (n,) quantized weights in units of their layer's range.
@@ -167,9 +167,9 @@ def _telling(settings: Settings, twins: list[str]) -> list[str]:
     """Returns the twins to draw: an STE with the recipe first, then the one with nothing adjusted if it is another."""
     ste = [twin for twin in twins if twin in STE_TWINS]
     recipe = [twin for twin in ste if twin != 'naive_ste'][:1]
-    naive = [
-        twin for twin in ste if twin == 'naive_ste' and settings.twins[twin] != settings.twins.get(*recipe or [''])
-    ]
+    naive = [twin for twin in ste if twin == 'naive_ste']
+    if recipe and naive and settings.twins[recipe[0]] == settings.twins['naive_ste']:
+        return recipe  # which changes nothing
     return [*recipe, *naive] or twins
 
 
@@ -196,17 +196,10 @@ def estimator(settings: Settings) -> Figure:
         middle.text(0.5, 0.5, 'no M: not covered\nby the theorem', ha='center', va='center', transform=middle.transAxes)
     middle.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8, label='unchanged')
     styled(middle, 'M over two cells', 'w, in steps D from a threshold', 'M(w), in steps D')
-    reach = np.linspace(-1.25, 1.25, 4001, dtype=np.float32)
-    right.plot(
-        reach,
-        np.asarray(settings.estimator.quantizer.quantize(reach, jnp.float32(1))),
-        color='#222222',
-        lw=1.8,
-        label='q',
-    )
+    quantizer, reach = settings.estimator.quantizer, np.linspace(-1.25, 1.25, 4001, dtype=np.float32)
+    right.plot(reach, np.asarray(quantizer.quantize(reach, jnp.float32(1))), color='#222222', lw=1.8, label='q')
     right.plot([-1.25, 1.25], [-1.25, 1.25], color='#bbbbbb', lw=0.8, label='unchanged')
-    levels = settings.estimator.quantizer.intervals + 1
-    styled(right, f'all {levels} levels of {settings.estimator.bits} bits', 'w / R', 'q(w) / R')
+    styled(right, f'all {quantizer.intervals + 1} levels of {quantizer.bits} bits', 'w / R', 'q(w) / R')
     for axis in (left, middle, right):
         legend(axis)
     return figure
