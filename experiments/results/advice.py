@@ -59,8 +59,8 @@ def answers(result: Mapping, subject: str) -> list[Answer]:
 
 
 def _first(whole: str) -> tuple[str, str]:
-    found = (of for beginning, of in _FIRST_SENTENCES.items() if whole.startswith(beginning))
-    return next(found, _FIRST_SENTENCES[verdict.NONE])
+    found = [beginning for beginning in _FIRST_SENTENCES if whole.startswith(beginning)]
+    return _FIRST_SENTENCES[max(found, key=len, default=verdict.NONE)]  # one may begin with another
 
 
 def to_do(settings: Settings, result: Mapping, workdir: pathlib.Path) -> list[Step]:
@@ -90,7 +90,7 @@ def _remedy(settings: Settings, whole: str, flags: list[str]) -> list[Step]:
 def _ladder(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]:
     """The first ladder, or a longer one where one has not settled it."""
     config, twins = settings.config, settings.twins.keys()
-    if result.get('limit', {}).get('answer', '').startswith((limit.YES, limit.NO)):
+    if 'limit' in result and _first(result['limit']['answer'])[0] != 'open':
         return []
     rungs = _SHORTEST_LADDER if config.ladder == 1 else config.ladder + 1
     changes = [f'--config.ladder={rungs}']
