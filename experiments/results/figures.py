@@ -186,7 +186,7 @@ def estimator(settings: Settings) -> Figure:
             label = ', '.join(f'{name} {value}' for name, value in told if settings.estimator.needs(name))
             left.plot(x, np.asarray(slope), lw=1.8, label=label or 's')
     left.axhline(1, color='#bbbbbb', lw=0.8, label='STE')
-    styled(left, _shortened(f'slope s of {settings.estimator}'), 'weight, in steps D from a threshold', 's')
+    styled(left, shortened(f'slope s of {settings.estimator}'), 'weight, in steps D from a threshold', 's')
     weight_map = _weight_map(settings)
     if weight_map is not None:
         inside = weight_map.on_offsets(jnp.asarray(r))
@@ -240,7 +240,7 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
     return figure
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """Returns a title that is no wider than a panel."""
     return text if len(text) <= _TITLE else f'{text[: _TITLE - 3]}...'
 

@@ -26,10 +26,12 @@ class Point:
     Attributes:
       values: (key, value as written) of the grid's keys and the seed.
       flags: the command line of `experiments.train`, without --workdir.
+      steps: of the run, those of its ladder included; 0 where it is not known.
     """
 
     values: tuple[tuple[str, str], ...]
     flags: tuple[str, ...]
+    steps: int = dataclasses.field(default=0, compare=False)
 
     @property
     def name(self) -> str:
@@ -92,7 +94,8 @@ def points(config: str, overrides: Iterable[str], grids: Iterable[str], seeds: i
             with_seed = (*values, ('seed', str(seed)))
             flags = (f'--config={config}', *overrides, *(f'--config.{key}={value}' for key, value in with_seed))
             of_seeds.append(Point(with_seed, flags))
-        groups.setdefault(_checked(of_seeds[0], data), []).extend(of_seeds)
+        program, steps = _checked(of_seeds[0], data)
+        groups.setdefault(program, []).extend(dataclasses.replace(point, steps=steps) for point in of_seeds)
     return [point for group in groups.values() for point in group]
 
 
@@ -106,8 +109,8 @@ def resolve(point: Point) -> settings.Settings:
     return settings.resolve(config)
 
 
-def _checked(point: Point, data: dict) -> str:
-    """Returns the fingerprint of a point's programs, and raises a UserError that names the point if it cannot run.
+def _checked(point: Point, data: dict) -> tuple[str, int]:
+    """Returns the fingerprint of a point's programs and its steps; a UserError names the point if it cannot run.
 
     `data` is a cache of the steps in each data set.
     """
@@ -117,7 +120,8 @@ def _checked(point: Point, data: dict) -> str:
         key = (config.dataset, config.data_dir, config.batch_size, config.image_size)
         if key not in data:
             data[key] = registry.load(config).steps_in_data
-        made.steps(data[key])
-        return fingerprint(made)
+        _, steps = made.steps(data[key])
+        runs = (2**config.ladder - 1) * config.ladder_seeds if config.ladder > 1 else 1  # a rung has twice the steps
+        return fingerprint(made), steps * runs
     except UserError as error:
         raise UserError(f'{", ".join(f"{key}={value}" for key, value in point.values[:-1])}: {error}') from None

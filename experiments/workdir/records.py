@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 from collections.abc import Container, Iterator, Mapping
@@ -16,6 +17,7 @@ from experiments.terminal import warn
 from experiments.workdir.files import free_name, read_json, write_text
 
 _ROWS = 'metrics.jsonl'
+_STEP = re.compile(rb'^\{"step": (\d{1,18})\b', re.MULTILINE)
 # May change when a run continues: what it has seen stays the same.
 _MAY_DIFFER = {'corrupt_images', 'distributed', 'ladder', 'ladder_seeds'}
 _MAY_GROW = {'num_epochs'}  # may grow when a run continues: the learning rate then follows the longer schedule
@@ -37,6 +39,15 @@ def _sound_lines(path: pathlib.Path) -> Iterator[bytes]:
         if not whole:
             return
         yield line
+
+
+def newest_step(workdir: pathlib.Path) -> int:
+    """Returns the step of the last row of metrics.jsonl, read without parsing the rows; 0 where there is none."""
+    try:
+        steps = _STEP.findall((workdir / _ROWS).read_bytes())
+    except OSError:
+        return 0
+    return int(steps[-1]) if steps else 0
 
 
 def set_torn_rows_aside(workdir: pathlib.Path) -> None:
