@@ -190,7 +190,7 @@ def train_command(flags: Sequence[str], changes: Sequence[str]) -> str:
     """Returns the command that trains with some flags, in place of which or beside which others are given."""
     changed = {change.partition('=')[0] for change in changes}
     kept = [flag for flag in flags if flag.partition('=')[0] not in changed]
-    return shlex.join(['python', '-m', 'experiments.train', *kept, *changes])
+    return f'python -m experiments.train {shlex.join([*kept, *changes])}'
 
 
 def twins_to_check(settings: Settings) -> str:

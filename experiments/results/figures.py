@@ -32,6 +32,7 @@ _COLOURS = {
 _OTHER_COLOUR = '#7b5f3d'
 RESOLUTION = 110  # dots per inch
 _TITLE = 46  # characters
+_WIDTHS = 3.2, 2.6, 2, 1.6, 1.2  # of lines, one a twin: what lies beneath an equal one is seen
 _ERROR = 'weight_alignment_error'
 
 
@@ -102,10 +103,10 @@ def curves(rows: list[dict], twins: list[str]) -> Figure:
     for (top, bottom), (key, key_of_twin), title in zip(axes.T, keys, titles):
         reference = _values(rows, key)
         top.plot(steps, reference, color=colour('reference'), label='reference', marker='.', lw=2)
-        for twin in twins:
+        for width, twin in zip(_WIDTHS, twins):
             values, look = _values(rows, f'{twin}/{key_of_twin}'), {'color': colour(twin), 'label': twin, 'marker': '.'}
             top.plot(steps, values, lw=1.2, ls='--', **look)
-            bottom.plot(steps, values - reference, lw=1.4, **look)
+            bottom.plot(steps, values - reference, lw=width, **look)
         if 'loss' in title:
             top.set_yscale('log')
         bottom.axhline(0, color=colour('reference'), lw=0.8)
@@ -121,10 +122,10 @@ def alignment(rows: list[dict], twins: list[str]) -> Figure:
     figure = empty(8, 4.2)
     axis = figure.subplots()
     title, zeros = 'Distance from the reference over the length of the path', []
-    for twin in twins:
+    for width, twin in zip(_WIDTHS, twins):
         errors = _values(rows, f'{twin}/{_ERROR}')
         if (errors > 0).any():
-            axis.plot(_values(rows, 'step'), errors, color=colour(twin), label=twin, marker='.', lw=1.6)
+            axis.plot(_values(rows, 'step'), errors, color=colour(twin), label=twin, marker='.', lw=width)
         elif (errors == 0).any():
             zeros.append(twin)
     if axis.lines:
