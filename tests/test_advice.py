@@ -16,9 +16,10 @@ from experiments.results import advice, explanation, limit
 from experiments.setup import command_line, settings
 from experiments.training.trainer import Trainer
 from qat.lockstep import verdict
+from qat.lockstep.lockstep import Lockstep
 from qat.theory.weight_map import WeightMap
 
-DIGITS = '--config=configs/digits.py'
+DIGITS, DSQ = '--config=configs/digits.py', 'dsq(k=6.5)'
 ANSWERED = {  # how an answer begins -> its kind, and a word of its first sentence
     f'{verdict.YES}, STE trains like dsq: ...': ('yes', 'Yes. At this setting'),
     f'{verdict.NO}, STE can be told from dsq: ...': ('no', 'No. At this setting'),
@@ -113,6 +114,34 @@ def test_the_recipe_to_take_home_is_the_theorems(estimator, bits, tmp_path, monk
     assert f"'lr': {alpha:.6g} * 0.01" in in_torch
 
 
+def test_a_start_from_m_is_that_of_the_twin():
+    def loss(params, batch):
+        return jnp.mean((batch @ params['kernel'] + params['bias'] - 1) ** 2)
+
+    made = resolved(f'--config.init_map={DSQ}')
+    batch = jax.random.normal(jax.random.key(1), (16, 5))
+    params = {'kernel': jax.random.normal(jax.random.key(0), (5, 7)), 'bias': jnp.zeros(7)}
+    common = {'optimizer': optax.sgd(0.1, momentum=0.9), 'bits': 2, 'quantized': lambda path: path == 'kernel'}
+    pair = Lockstep(loss, estimator=DSQ, twins=('ste',), **common)
+    alone = Lockstep(
+        loss,
+        estimator='ste',
+        twins=('self',),
+        start=made.init_map,
+        kernel_learning_rate_factor=made.init_map.alpha,
+        **common,
+    )
+    ends = []
+    for each, name in ((pair, 'ste'), (alone, 'reference')):
+        state, step = each.init(params), jax.jit(each.step)
+        for _ in range(3):
+            state, _ = step(state, batch)
+        ends.append((state.runs[name].params, state.ranges))
+    jax.tree.map(lambda *both: np.testing.assert_allclose(*both, rtol=1e-6, atol=1e-7), *ends)
+    assert not np.array_equal(ends[0][0]['kernel'], params['kernel'])
+
+
+@pytest.mark.slow
 def test_the_recipe_by_itself_starts_as_the_twin_does(tmp_path):
     slope = tmp_path / 'mine.py'
     slope.write_text('def slope(r, *, top=1.5):\n    return top - abs(r)\n')
