@@ -17,7 +17,7 @@ from experiments.sweeps import report as of_sweep
 from experiments.workdir.records import newest_step, read_rows
 
 RUN = pathlib.Path('docs/results/mnist/mnist-sgd')
-MARKUP = ('$\\frac', '$x$', '[b]y[/b]', '<i>z</i>', '\\textbf{w}')
+MARKUP = ('$\\frac', '$\\frac$', '$x$', '[b]y[/b]', '<i>z</i>', '\\textbf{w}')
 NAMES = ('ste', 'naive_ste', 'jitter')
 
 

@@ -145,7 +145,7 @@ def test_the_report_opens_offline(finished):
     result = json.loads((finished / 'summary.json').read_text())
     assert result['verdict'].split("'")[0] in page
     for key, metric in METRICS.items():
-        assert f'<td>{key}</td>' in page and len(metric.meaning) > 10
+        assert f'<td>{key.replace("_", "_<wbr>")}</td>' in page and len(metric.meaning) > 10
     assert 'python -m experiments.train' in page
     assert report.main([str(finished)]) == 0
 
