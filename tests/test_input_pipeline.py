@@ -86,38 +86,6 @@ def test_validation_counts_every_example_once(size):
     assert seen == list(range(size))
 
 
-def test_uint8_is_scaled_and_float_is_left_alone(tmp_path):
-    arrays = {'train_images': np.full((4, 2, 2, 1), 51, np.uint8), 'train_labels': np.arange(4)}
-    arrays |= {key.replace('train', 'validation'): value for key, value in arrays.items()}
-    np.savez(tmp_path / 'bytes.npz', **arrays)
-    images, _ = next(registry.load(config(dataset=str(tmp_path / 'bytes.npz'), batch_size=2)).train(0, 2)).values()
-    np.testing.assert_allclose(images, 0.2, rtol=1e-6)
-    np.savez(tmp_path / 'floats.npz', **{k: v.astype(np.float64) if 'images' in k else v for k, v in arrays.items()})
-    images, _ = next(registry.load(config(dataset=str(tmp_path / 'floats.npz'), batch_size=2)).train(0, 2)).values()
-    assert images.dtype == np.float32 and (images == 51).all()
-
-
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        ({'train_labels': None}, 'no array'),
-        ({'train_labels': np.arange(3)}, 'n integer labels'),
-        ({'train_labels': np.arange(4) - 1}, 'negative labels'),
-        ({'validation_images': np.zeros((4, 3, 3, 1))}, 'another shape'),
-        ({'train_images': np.array([{}] * 4)}, 'cannot read'),
-    ],
-)
-def test_bad_arrays_are_refused(change, message, tmp_path):
-    arrays = {
-        f'{split}_{kind}': np.zeros((4, 2, 2, 1)) if kind == 'images' else np.arange(4)
-        for split in SPLITS
-        for kind in ('images', 'labels')
-    }
-    np.savez(tmp_path / 'bad.npz', **{key: value for key, value in {**arrays, **change}.items() if value is not None})
-    with pytest.raises(UserError, match=message):
-        registry.load(config(dataset=str(tmp_path / 'bad.npz'), batch_size=2))
-
-
 def write_idx(directory, counts, compress):
     random = np.random.default_rng(0)
     written = {}
