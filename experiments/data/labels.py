@@ -7,6 +7,7 @@ import numpy as np
 
 _FEW = 10_000  # classes, for which there need not be as many images
 _IGNORED = (255, 65535)  # what segmentation data and masks use for 'no class'
+_WANTED = 'Wanted is one class number, a whole number from 0, for every image'
 _RENUMBER = 'np.unique(LABELS, return_inverse=True)[1]'
 
 
@@ -39,9 +40,6 @@ def check(name: str, labels: np.ndarray) -> np.ndarray:
             '"no class", leave those images out'
         )
     return labels
-
-
-_WANTED = 'Wanted is one class number, a whole number from 0, for every image'
 
 
 def _several(name: str, labels: np.ndarray) -> str:

@@ -20,21 +20,30 @@ from experiments.data.arrays import SPLITS, Arrays
 from experiments.errors import UserError, blame
 from experiments.terminal import warn
 
+Header = tuple[tuple[int, ...], np.dtype]  # shape and dtype
 _SPLIT_WORDS = dict(zip(SPLITS, (('train', 'training'), ('validation', 'valid', 'val', 'test', 'testing'))))
 _KIND_WORDS = {'images': ('images', 'image', 'x', 'data'), 'labels': ('labels', 'label', 'y', 'targets', 'target')}
 _LONGEST_HEADER = 2**14  # bytes; numpy's own limit is below that
-_MOST_ARRAYS = 1000  # of a file; no more are looked at
 _SHOWN = 60  # characters of what a file holds
 
 
 class _File:
-    """The arrays of a file, by name; `headers` are their shapes and dtypes, for which no array is read."""
+    """The arrays of a file, by name."""
 
     def __init__(self, path: str):
         self._path = path
         with self._opened() as archive:
-            members = [name for name in archive.namelist() if name.endswith('.npy')]
-            self.headers = {name.removesuffix('.npy'): _header(archive, name) for name in members[:_MOST_ARRAYS]}
+            self.names = [name.removesuffix('.npy') for name in archive.namelist() if name.endswith('.npy')]
+
+    def header(self, name: str) -> Header:
+        """Returns shape and dtype of an array, which is not read."""
+        with self._opened() as archive, archive.open(f'{name}.npy') as member:
+            start = io.BytesIO(member.read(_LONGEST_HEADER))  # however long a bomb says that it is
+            if np.lib.format.read_magic(start) == (1, 0):
+                shape, _, dtype = np.lib.format.read_array_header_1_0(start)
+            else:
+                shape, _, dtype = np.lib.format.read_array_header_2_0(start)
+        return shape, dtype
 
     def array(self, name: str) -> np.ndarray:
         with self._opened() as archive, archive.open(f'{name}.npy') as member:
@@ -52,15 +61,6 @@ class _File:
             raise UserError(f'dataset: cannot read {self._path} ({reason}). Make it anew with np.savez') from error
 
 
-def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
-    with archive.open(member) as file:
-        start = io.BytesIO(file.read(_LONGEST_HEADER))  # however long a bomb says that it is
-    version = np.lib.format.read_magic(start)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(start)
-    return shape, dtype
-
-
 def read(path: str) -> Arrays:
     """Returns the training and validation images and labels of an .npz file, and warns of what is not plain about it.
 
@@ -69,20 +69,21 @@ def read(path: str) -> Arrays:
     """
     file = _File(path)
     with blame(f'dataset: {path}'):
-        names = _chosen(list(file.headers))
-        _check_headers(path, {name: file.headers[name] for kind in names.values() for name in kind.values()})
-        arrays, remarks = _checked(file, names)
+        names = _chosen(file.names)
+        headers = {name: file.header(name) for kind in names.values() for name in kind.values()}
+        _check_headers(path, headers)
+        arrays, remarks = _checked(file, names, headers)
     for remark in filter(None, remarks):
         _warn_once(f'dataset: {path}: {remark}')
     return arrays
 
 
-def _checked(file: _File, names: dict[str, dict[str, str]]) -> tuple[Arrays, list[str]]:
+def _checked(file: _File, names: dict[str, dict[str, str]], headers: dict[str, Header]) -> tuple[Arrays, list[str]]:
     """Returns the arrays as batches want them, and what to tell of them; '' is nothing."""
     pictures, spreads, classes, remarks = {}, {}, {}, [_on_names(names)]
     for split in SPLITS:
         image_name, label_name = names['images'][split], names['labels'][split]
-        shape, dtype = file.headers[image_name]
+        shape, dtype = headers[image_name]
         images.check_dtype(image_name, dtype)
         meant = images.layout(image_name, shape)
         remarks.append('' if meant == 'as they are' else f'{image_name} {shape} is taken as {meant}')
@@ -146,7 +147,7 @@ def _on_names(names: dict[str, dict[str, str]]) -> str:
     return f'trains on {train}, validates on {validation}'
 
 
-def _check_headers(path: str, headers: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+def _check_headers(path: str, headers: dict[str, Header]) -> None:
     """Refuses Python objects, and what does not fit in memory, with the float32 copies that are made of others."""
     for name, (_, dtype) in headers.items():
         if dtype.hasobject:
