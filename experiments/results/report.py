@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from experiments.results import advice, explanation, figures, pages
+from experiments.results import explanation, figures, next_steps, pages
 from experiments.results.metrics import METRICS
 from experiments.setup import command_line
 from experiments.setup.settings import resolve
@@ -37,10 +37,10 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
         workdir,
         'report.html.jinja',
         drawn,
-        {advice.MAP_FILE: table} if (table := advice.weight_map(settings)) else {},
+        {next_steps.MAP_FILE: table} if (table := next_steps.weight_map(settings)) else {},
         result=result,
-        answers=advice.answers(result, str(settings.estimator)),
-        to_do=advice.to_do(settings, result, workdir),
+        answers=next_steps.answers(result, str(settings.estimator)),
+        to_do=next_steps.to_do(settings, result, workdir),
         evaluations=len(rows),
         config=config.to_dict(),
         run=environment,
