@@ -89,6 +89,13 @@ def test_an_edited_file_is_named_and_nothing_is_touched(edited, ended, capsys):
 
 
 @pytest.mark.slow
+def test_another_slope_of_the_same_factory_is_another_run(ended, capsys):
+    command = [*of(ended), f'--config.estimator={ended}/fam.py:high', f'--workdir={ended}/run']
+    assert train.main(command) == 2
+    assert 'these keys differ: estimator.' in capsys.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_every_name_works_to_the_end(name, tmp_path, capsys):
     flags, out = begin(tmp_path), tmp_path / 'converted'
