@@ -14,7 +14,7 @@ from experiments.results import limit, report, summary
 from experiments.setup.identity import identity
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
-from experiments.training import distributed, ladder
+from experiments.training import advice, distributed, ladder
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
 from experiments.workdir import beginning, environment, records, same_run
@@ -46,7 +46,7 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
         ladder.check(settings, workdir)
     climbed = {}
     rungs = [(rung, identity(rung.settings)) for rung in ladder.rungs(settings)]  # now: a file may be edited meanwhile
-    with stopping() as stop, blame_disk(workdir):
+    with stopping() as stop, blame_disk(workdir), advice.where_memory_ends(settings):
         for number, (rung, own) in enumerate(rungs, 1):
             place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
             code, result = _run(rung.settings, own, place, argv, stop, label)
