@@ -62,4 +62,4 @@ def _digest(path: str | pathlib.Path) -> str:
         with pathlib.Path(path).open('rb') as file:
             return hashlib.file_digest(file, 'sha256').hexdigest()
     except OSError as error:
-        raise UserError(f'cannot read {path}: {error.strerror or error}') from None
+        raise UserError(f'cannot read {path}: {error.strerror or error}; the config names it') from None
