@@ -15,12 +15,12 @@ needs more steps to do, for example --config.num_epochs=N.
 
 import os
 import pathlib
-import sys
 
-from experiments.errors import UserError, tell
+from experiments.command import run, told
 from experiments.setup.arguments import Parser
 
 
+@told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     if not argv or '--help' in argv or '-h' in argv:
@@ -30,17 +30,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument('--from', dest='workdir', required=True)
     parser.add_argument('--to', required=True)
     parser.add_argument('--out', required=True)
-    try:
-        given, overrides = parser.parse_known_args(argv)
-        os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
-        # Imported late: a wrong command line is answered without jax.
-        from experiments.training import converting
+    given, overrides = parser.parse_known_args(argv)
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
+    # Imported late: a wrong command line is answered without jax.
+    from experiments.training import converting
 
-        print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides))
-    except UserError as error:
-        return tell(error)
+    print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -4,23 +4,21 @@ python -m experiments.report WORKDIR
 """
 
 import pathlib
-import sys
 
-from experiments.errors import UserError, tell
-from experiments.results import report
+from experiments.command import run, told
 
 
+@told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     if len(argv) != 1 or argv[0].startswith('-'):
         print(__doc__)
         return 0 if argv in (['--help'], ['-h']) else 2
-    try:
-        print(report.write(pathlib.Path(argv[0])))
-    except UserError as error:
-        return tell(error)
+    from experiments.results import report
+
+    print(report.write(pathlib.Path(argv[0])))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run(main)

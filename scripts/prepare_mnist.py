@@ -7,12 +7,12 @@ This is for machines without internet:
 
 import gzip
 import pathlib
-import sys
 
 import numpy as np
 
+from experiments.command import run, told
 from experiments.data import prepared
-from experiments.errors import UserError, tell
+from experiments.errors import UserError
 from experiments.setup.arguments import Parser
 
 FILES = {
@@ -55,17 +55,15 @@ def read_splits(directory: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarr
     return splits
 
 
+@told
 def main(argv: list[str] | None = None) -> int:
     """Prepares the dataset, unless it is there already, and returns the exit code."""
     parser = Parser(description=__doc__)
     parser.add_argument('--idx-dir', required=True, type=pathlib.Path, help='the directory of the idx files')
     parser.add_argument('--data-dir', default='', help='the directory of prepared datasets (the default of tfds)')
     parser.add_argument('--name', default='mnist', choices=VERSIONS)
-    try:
-        arguments = parser.parse_args(argv)
-        splits = read_splits(arguments.idx_dir)
-    except UserError as error:
-        return tell(error)
+    arguments = parser.parse_args(argv)
+    splits = read_splits(arguments.idx_dir)
     directory = prepared.tfds_directory(arguments.data_dir)
     if prepared.is_prepared(directory, arguments.name):
         print(f'{arguments.name} is already prepared in {directory}')
@@ -89,4 +87,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)
