@@ -130,8 +130,8 @@ def _without_devices() -> str:
             jax.local_devices()
         return ''
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = ' '.join(str(error).partition(' (set JAX')[0].split())[:150]  # jax's advice is in ours
         return (
-            f'JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}: {said[:150]}; '
-            'JAX_PLATFORMS=cpu runs on the processor, and without the variable jax chooses'
+            f'JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}: jax finds no such device here'
+            f'{f" ({reason})" if reason else ""}; unset the variable, or set it to cpu'
         )

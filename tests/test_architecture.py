@@ -13,7 +13,8 @@ ROOMS = {  # whom a room may import besides itself
     'configs': set(),
     'qat': set(),
     'experiments.errors': set(),
-    'experiments.terminal': set(),
+    'experiments.terminal': {'experiments.errors'},
+    'experiments.command': {'experiments.errors'},
     'experiments.setup': {'configs', 'qat', 'experiments.errors'},
     'experiments.data': {'qat', 'experiments.errors', 'experiments.terminal'},
     'experiments.workdir': {'configs', 'qat', 'experiments.errors', 'experiments.terminal'},
@@ -23,7 +24,7 @@ ROOMS['experiments.results'] = {
     *('experiments.setup', 'experiments.data', 'experiments.workdir'),
 }
 ROOMS['experiments.training'] = {*ROOMS['experiments.results'], 'experiments.results'}
-ROOMS['experiments.sweeps'] = {*ROOMS['experiments.training'], 'experiments.training'}
+ROOMS['experiments.sweeps'] = {*ROOMS['experiments.training'], 'experiments.training', 'experiments.command'}
 ROOMS['experiments'] = {*ROOMS['experiments.sweeps'], 'experiments.sweeps'}  # the commands
 ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments'}
 ONLY_IMPORTER = {
