@@ -38,7 +38,9 @@ def read_labels() -> tuple[list[str], list[str]]:
     The files are read without importing tfds, which takes seconds.
     """
     package = pathlib.Path(importlib.util.find_spec('tensorflow_datasets').origin).parent / 'datasets/imagenet2012'
-    return tuple((package / name).read_text().split() for name in ('labels.txt', 'validation_labels.txt'))
+    return tuple(
+        (package / name).read_text(encoding='utf-8').split() for name in ('labels.txt', 'validation_labels.txt')
+    )
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,8 @@ from experiments.setup.settings import Settings
 from qat.quantizers import UniformQuantizer
 from qat.theory.coverage import NotCovered
 from qat.theory.weight_map import WeightMap
+
+matplotlib.rcdefaults()  # a user's matplotlibrc is for the user's figures: here it could ask for LaTeX
 
 _COLOURS = {
     'reference': '#222222',

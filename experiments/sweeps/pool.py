@@ -69,7 +69,7 @@ def _on_this_machine(out: pathlib.Path, count: int) -> list[_Worker]:
     """Starts workers as processes of this machine, each with its log in the folder."""
 
     def start(index: int) -> _Worker:
-        with (out / f'worker-{index}.log').open('a') as log:
+        with (out / f'worker-{index}.log').open('a', encoding='utf-8') as log:
             process = subprocess.Popen(
                 _worker_command(out, index, count), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
