@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from experiments.errors import UserError, tell
 
 INTERRUPTED = 128 + signal.SIGINT  # exit code, as a shell has it
+
+_IMPORTING = '<frozen importlib._bootstrap>'
 
 
 def told(main: Callable[..., int]) -> Callable[..., int]:
@@ -36,7 +37,7 @@ def told(main: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def run(main: Callable[[list[str]], int], *, is_answer: bool = False) -> NoReturn:
+def run(main: Callable[[list[str]], int], *, is_answer: bool = False) -> None:
     """Runs a command as this process, and ends it with the exit code.
 
     Args:
@@ -99,9 +100,11 @@ def _silent_when_interrupted():
     """Ctrl-C ends the process with its exit code and without a word, wherever it comes; a second one, at once."""
     came = False
 
-    def interrupt(*_):
+    def interrupt(_, frame):
         nonlocal came
-        if came:
+        while frame and frame.f_code.co_filename != _IMPORTING:
+            frame = frame.f_back
+        if came or frame:  # in an import nothing is written yet, and not every library bears an exception there
             os._exit(INTERRUPTED)
         came = True
         raise KeyboardInterrupt
