@@ -199,8 +199,9 @@ def draw(settings: Settings, directory: pathlib.Path) -> pathlib.Path:
 
     path = directory / 'estimator.png'
     try:
+        picture = figures.png(figures.estimator(settings))
         directory.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(figures.png(figures.estimator(settings)))
+        path.write_bytes(picture)
     except OSError as error:
         raise UserError(f'out: cannot write {path}: {error.strerror}') from None
     return path
