@@ -105,7 +105,7 @@ def in_an_odd_place(tmp_path_factory) -> tuple[pathlib.Path, subprocess.Complete
         'PYTHONCOERCECLOCALE': '0',
         'PYTHONUTF8': '0',
         'PYTHONIOENCODING': 'ascii',
-        'MPLBACKEND': 'module://of_a_notebook',
+        'MPLBACKEND': 'of_a_notebook',
         'MATPLOTLIBRC': str(folder),
         'JAX_NUMPY_RANK_PROMOTION': 'raise',
         'JAX_ENABLE_X64': '1',
@@ -164,7 +164,7 @@ def main(argv):
 
 run(main)
 """
-    odd = shell(python(code), MPLBACKEND='module://of_a_notebook', MATPLOTLIBRC=str(tmp_path))
+    odd = shell(python(code), MPLBACKEND='of_a_notebook', MATPLOTLIBRC=str(tmp_path))
     assert odd.returncode == 0, odd.stderr
     assert odd.stdout == f'{drawn()}\n'
 
