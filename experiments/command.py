@@ -90,7 +90,8 @@ def _lasting_outputs() -> list[_Output]:
         options = {'encoding': 'utf-8'}
         if before:
             options = {key: getattr(before, key) for key in ('encoding', 'line_buffering', 'write_through')}
-        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), errors='backslashreplace', **options))
+        buffer = raw if options.get('write_through') else io.BufferedWriter(raw)  # Python's stderr has no buffer
+        setattr(sys, name, io.TextIOWrapper(buffer, errors='backslashreplace', **options))
         raws.append(raw)
     return raws
 

@@ -74,6 +74,14 @@ def test_output_that_goes_away_ends_nothing(where, tmp_path):
     assert (tmp_path / 'proof').read_text() == 'trained\n'
 
 
+def test_what_is_said_last_arrives():
+    """A thread that gives up ends the process without another flush."""
+    code = 'import os, sys; from experiments.command import run; '
+    code += 'run(lambda _: print("gone", file=sys.stderr) or os._exit(2))'
+    done = shell(python(code))
+    assert (done.returncode, done.stderr) == (2, 'gone\n')
+
+
 def test_an_answer_that_cannot_be_written_is_an_error(tmp_path):
     done = shell(f'{python(PRINTING.format(proof=str(tmp_path / "proof"), is_answer=True))} >/dev/full')
     assert done.returncode == USERS_ERROR and done.stderr == 'aside\n' * 3 + f'error: {FULL}'
