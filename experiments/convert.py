@@ -16,12 +16,12 @@ and runs it only with --run-code.
 
 import os
 import pathlib
-import sys
 
-from experiments.errors import UserError, tell
+from experiments.command import run, told
 from experiments.setup.arguments import Parser
 
 
+@told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     if not argv or '--help' in argv or '-h' in argv:
@@ -32,17 +32,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument('--to', required=True)
     parser.add_argument('--out', required=True)
     parser.add_argument('--run-code', action='store_true')
-    try:
-        given, overrides = parser.parse_known_args(argv)
-        os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
-        # Imported late: a wrong command line is answered without jax.
-        from experiments.training import converting
+    given, overrides = parser.parse_known_args(argv)
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
+    # Imported late: a wrong command line is answered without jax.
+    from experiments.training import converting
 
-        print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides, given.run_code))
-    except UserError as error:
-        return tell(error)
+    print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides, given.run_code))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run(main)

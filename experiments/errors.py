@@ -20,8 +20,13 @@ def blame(where: str):
         raise UserError(f'{where}: {error}') from error
 
 
+def printable(text: str) -> str:
+    """Returns lines with what would command a terminal, such as an escape, written out instead."""
+    return ''.join(c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode() for c in text)
+
+
 def tell(error: UserError) -> int:
     """Prints the error as one line on stderr; returns the exit code."""
-    message = ' '.join(f'error: {error}'.split())
+    message = printable(' '.join(f'error: {error}'.split()))
     print(message if len(message) <= _LONGEST_MESSAGE else f'{message[: _LONGEST_MESSAGE - 1]}…', file=sys.stderr)
     return USERS_ERROR

@@ -13,24 +13,23 @@ import os
 import pathlib
 import sys
 
-from experiments.errors import UserError, tell
-from experiments.setup import command_line
+from experiments.command import run, told
 
 _JSON = '--json'
 
 
+@told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
+    from experiments.setup import command_line
+
     if not argv or '--help' in argv or '-h' in argv:
         print(command_line.usage(__doc__))
         return 0
     flags = [argument for argument in argv if argument != _JSON]
-    try:
-        config, out = command_line.parse(flags, 'out', (_JSON,))
-        with contextlib.redirect_stdout(sys.stderr):  # for what a user's file prints
-            answer = _answer(config, out, flags, as_json=_JSON in argv)
-    except UserError as error:
-        return tell(error)
+    config, out = command_line.parse(flags, 'out', (_JSON,))
+    with contextlib.redirect_stdout(sys.stderr):  # for what a user's file prints
+        answer = _answer(config, out, flags, as_json=_JSON in argv)
     print(answer)
     return 0
 
@@ -68,4 +67,4 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run(main, is_answer=True)

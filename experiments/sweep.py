@@ -10,9 +10,9 @@ more keys, after semicolons. DIR gets table.csv, table.parquet, report.html, and
 import argparse
 import pathlib
 import shlex
-import sys
 
-from experiments.errors import UserError, tell
+from experiments.command import run, told
+from experiments.errors import UserError
 from experiments.setup.arguments import Parser, count
 
 
@@ -28,21 +28,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
-    try:
-        arguments, overrides = parser().parse_known_args(argv)
-        if not arguments.config:
-            raise UserError('command line: give --config=FILE, such as --config=configs/digits.py')
-        # Imported late: a wrong command line and --help are answered without jax.
-        from experiments.sweeps import plan, pool
+    arguments, overrides = parser().parse_known_args(argv)
+    if not arguments.config:
+        raise UserError('command line: give --config=FILE, such as --config=configs/digits.py')
+    # Imported late: a wrong command line and --help are answered without jax.
+    from experiments.sweeps import plan, pool
 
-        points = plan.points(arguments.config, overrides, arguments.grid, arguments.seeds)
-        command = f'python -m experiments.sweep {shlex.join(argv)}'
-        return pool.run(arguments.out, points, arguments.workers, arguments.cluster, command)
-    except UserError as error:
-        return tell(error)
+    points = plan.points(arguments.config, overrides, arguments.grid, arguments.seeds)
+    command = f'python -m experiments.sweep {shlex.join(argv)}'
+    return pool.run(arguments.out, points, arguments.workers, arguments.cluster, command)
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -2,8 +2,14 @@
 
 import sys
 import textwrap
+from collections.abc import Iterable, Sequence
 
 import jax
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.errors import printable
 
 _WIDTH = 80  # characters
 
@@ -16,7 +22,7 @@ def is_primary() -> bool:
 def say(message: str, file=None) -> None:
     """Prints a line, if this process is the one that prints."""
     if is_primary():
-        print(message, file=file or sys.stdout, flush=True)
+        print(printable(message), file=file or sys.stdout, flush=True)
 
 
 def warn(message: str) -> None:
@@ -27,6 +33,20 @@ def warn(message: str) -> None:
 def wrapped(text: str) -> str:
     """Returns a paragraph in lines for a terminal."""
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table as wide as a terminal at most: what is too long for its column goes on below.
+
+    Without headings it has no frame either.
+    """
+    grid = Table(*headings) if headings else Table.grid(padding=(0, 2))
+    for row in rows:
+        grid.add_row(*(Text(printable(cell), overflow='fold') for cell in row))  # a Text is no markup
+    console = Console(width=_WIDTH, force_terminal=False)  # asks stdout for its encoding: a frame of ASCII for ASCII
+    with console.capture() as captured:
+        console.print(grid)
+    return '\n'.join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def progress_bar(steps: int, done: int, label: str = ''):

@@ -90,6 +90,7 @@ class UniformQuantizer:
 def _first_float_of_each_code(quantizer: UniformQuantizer, ranges: jax.Array) -> jax.Array:
     """For ranges of any shape: the smallest float32 in [-R, R] of every code, then the first one above R."""
     codes = jnp.arange(1, 2**quantizer.bits).reshape(-1, *(1,) * ranges.ndim)
+    ranges = ranges[None]  # of one rank with the codes
     low = _float_to_ordinal(quantizer.values(codes - 1, ranges))
     high = _float_to_ordinal(quantizer.values(codes, ranges))
 
@@ -101,7 +102,7 @@ def _first_float_of_each_code(quantizer: UniformQuantizer, ranges: jax.Array) ->
 
     _, high = jax.lax.fori_loop(0, 33, halve, (low, high))
     above = jnp.nextafter(ranges, jnp.full_like(ranges, jnp.inf))
-    return jnp.concatenate([-ranges[None], _ordinal_to_float(high), above[None]])
+    return jnp.concatenate([-ranges, _ordinal_to_float(high), above])
 
 
 def _float_to_ordinal(x: jax.Array) -> jax.Array:

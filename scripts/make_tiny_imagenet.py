@@ -14,16 +14,16 @@ import importlib.util
 import io
 import pathlib
 import shlex
-import sys
 import tarfile
 
 import numpy as np
 from PIL import Image, ImageColor
 from sklearn.datasets import load_sample_images
 
+from experiments.command import run, told
 from experiments.data import prepared
 from experiments.data.archives import ARCHIVES
-from experiments.errors import UserError, tell
+from experiments.errors import UserError
 from experiments.setup.arguments import Parser
 from experiments.workdir.files import replacing
 
@@ -38,7 +38,9 @@ def read_labels() -> tuple[list[str], list[str]]:
     The files are read without importing tfds, which takes seconds.
     """
     package = pathlib.Path(importlib.util.find_spec('tensorflow_datasets').origin).parent / 'datasets/imagenet2012'
-    return tuple((package / name).read_text().split() for name in ('labels.txt', 'validation_labels.txt'))
+    return tuple(
+        (package / name).read_text(encoding='utf-8').split() for name in ('labels.txt', 'validation_labels.txt')
+    )
 
 
 @functools.cache
@@ -113,22 +115,20 @@ def install(archives: dict[str, bytes], data_dir: pathlib.Path) -> list[pathlib.
     return list(paths)
 
 
+@told
 def main(argv: list[str] | None = None) -> int:
     """Makes the set, prints what to do with it, and returns the exit code."""
     parser = Parser(description=__doc__)
     parser.add_argument('--out', required=True, type=pathlib.Path, help='the directory to use as data_dir')
     parser.add_argument('--train', default=64, type=int, help='training images (64)')
     parser.add_argument('--validation', default=20, type=int, help='validation images (20)')
-    try:
-        arguments = parser.parse_args(argv)
-        out, train, validation = arguments.out.expanduser(), arguments.train, arguments.validation
-        if not CLASSES <= train <= 10_000:
-            raise UserError(f'--train={train}: give {CLASSES}, an image a class, to 10000')
-        if not 1 <= validation <= 50_000:
-            raise UserError(f'--validation={validation}: give 1 to 50000, tfds has no more labels')
-        paths = install(make_archives(train, validation), out)
-    except UserError as error:
-        return tell(error)
+    arguments = parser.parse_args(argv)
+    out, train, validation = arguments.out.expanduser(), arguments.train, arguments.validation
+    if not CLASSES <= train <= 10_000:
+        raise UserError(f'--train={train}: give {CLASSES}, an image a class, to 10000')
+    if not 1 <= validation <= 50_000:
+        raise UserError(f'--validation={validation}: give 1 to 50000, tfds has no more labels')
+    paths = install(make_archives(train, validation), out)
     print(f'{train} training images of {CLASSES} classes and {validation} validation images:', *paths, sep='\n  ')
     print(
         'Next:\n  python -m experiments.train --config=configs/imagenet_resnet50.py '
@@ -138,4 +138,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -8,11 +8,11 @@ pixels; a smaller image has only its black corner there.
 """
 
 import pathlib
-import sys
 
 import numpy as np
 from PIL import Image
 
+from experiments.command import run
 from experiments.errors import UserError, tell
 from experiments.setup.arguments import Parser, count
 from scripts.prepare_mnist import read_splits
@@ -51,4 +51,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

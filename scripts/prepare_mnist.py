@@ -11,13 +11,13 @@ import io
 import math
 import pathlib
 import struct
-import sys
 import zlib
 
 import numpy as np
 
+from experiments.command import run, told
 from experiments.data import memory, prepared
-from experiments.errors import UserError, tell
+from experiments.errors import UserError
 from experiments.setup.arguments import Parser
 
 FILES = {
@@ -111,27 +111,25 @@ def store(splits: dict[str, tuple[np.ndarray, np.ndarray]], directory: pathlib.P
         raise UserError(f'--data-dir: cannot write {directory}: {" ".join(str(error).split())[:80]}') from error
 
 
+@told
 def main(argv: list[str] | None = None) -> int:
     """Prepares the dataset, unless it is there already, and returns the exit code."""
     parser = Parser(description=__doc__)
     parser.add_argument('--idx-dir', required=True, type=pathlib.Path, help='the directory of the idx files')
     parser.add_argument('--data-dir', default='', help='the directory of prepared datasets (the default of tfds)')
     parser.add_argument('--name', default='mnist', choices=VERSIONS)
-    try:
-        arguments = parser.parse_args(argv)
-        splits = read_splits(arguments.idx_dir)
-        directory = prepared.tfds_directory(arguments.data_dir)
-        if prepared.is_prepared(directory, arguments.name):
-            print(f'{arguments.name} is already prepared in {directory}')
-            return 0
-        print(f'Preparing {arguments.name} from the files in {arguments.idx_dir}', flush=True)
-        folder = store(splits, directory, arguments.name)
-    except UserError as error:
-        return tell(error)
+    arguments = parser.parse_args(argv)
+    splits = read_splits(arguments.idx_dir)
+    directory = prepared.tfds_directory(arguments.data_dir)
+    if prepared.is_prepared(directory, arguments.name):
+        print(f'{arguments.name} is already prepared in {directory}')
+        return 0
+    print(f'Preparing {arguments.name} from the files in {arguments.idx_dir}', flush=True)
+    folder = store(splits, directory, arguments.name)
     counts = ', '.join(f'{len(labels)} {split}' for split, (_, labels) in splits.items())
     print(f'{arguments.name}: {counts} examples in {folder}')
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -1,8 +1,7 @@
 """`python -m scripts.sweep` is `python -m experiments.sweep`."""
 
-import sys
-
+from experiments.command import run
 from experiments.sweep import main
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -13,7 +13,8 @@ ROOMS = {  # whom a room may import besides itself
     'configs': set(),
     'qat': set(),
     'experiments.errors': set(),
-    'experiments.terminal': set(),
+    'experiments.terminal': {'experiments.errors'},
+    'experiments.command': {'experiments.errors'},
     'experiments.setup': {'configs', 'qat', 'experiments.errors'},
     'experiments.data': {'qat', 'experiments.errors', 'experiments.terminal'},
     'experiments.workdir': {'configs', 'qat', 'experiments.errors', 'experiments.terminal'},
@@ -23,7 +24,7 @@ ROOMS['experiments.results'] = {
     *('experiments.setup', 'experiments.data', 'experiments.workdir'),
 }
 ROOMS['experiments.training'] = {*ROOMS['experiments.results'], 'experiments.results'}
-ROOMS['experiments.sweeps'] = {*ROOMS['experiments.training'], 'experiments.training'}
+ROOMS['experiments.sweeps'] = {*ROOMS['experiments.training'], 'experiments.training', 'experiments.command'}
 ROOMS['experiments'] = {*ROOMS['experiments.sweeps'], 'experiments.sweeps'}  # the commands
 ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments'}
 ONLY_IMPORTER = {
@@ -95,6 +96,25 @@ def test_there_is_one_pmap():
         return any(isinstance(node, ast.Attribute) and node.attr == 'pmap' for node in ast.walk(tree))
 
     assert [name for name in NAMES if uses(name)] == ['experiments/training/programs.py']
+
+
+def in_the_locales_encoding(code: str) -> list[int]:
+    """The lines that read or write text in whatever encoding the locale has."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, 'id', '')
+        is_method = isinstance(call.func, ast.Attribute)
+        of_a_library = is_method and getattr(call.func.value, 'id', '') in ('archive', 'gzip', 'os', 'tarfile')
+        opens = name == 'open' and not of_a_library
+        binary = opens and any(isinstance(a, ast.Constant) and 'b' in str(a.value) for a in call.args)
+        if (opens or (is_method and name in ('read_text', 'write_text'))) and not binary:
+            found += [call.lineno] if all(keyword.arg != 'encoding' for keyword in call.keywords) else []
+    return found
+
+
+def test_text_is_utf_8_whatever_the_locale():
+    assert {name: lines for name in NAMES if (lines := in_the_locales_encoding((ROOT / name).read_text()))} == {}
+    assert in_the_locales_encoding("path.open('a')\nopen(x, 'rb')\nx.read_text(errors='replace')") == [1, 3]
 
 
 def declared_keys() -> set[str]:

@@ -26,9 +26,9 @@ AWKWARD = [
     '--config.init_from=$HOME/*;`exit` \\ & # ü',
     '--config.twins=',
 ]
-SECONDS = 60  # longer than any test takes, and how long the next two run if nobody ends them
-HANG = f'trap "echo > saved; exit 143" TERM; for i in {{1..{10 * SECONDS}}}; do sleep 0.1; done'
-DEAF = f'trap "" TERM; echo $$ > pid; for i in {{1..{10 * SECONDS}}}; do sleep 0.1; done'
+SECONDS = 600  # longer than any test takes, and how long the next two run if nobody ends them
+HANG = f'trap "echo > saved; exit 143" TERM; echo > hangs; for i in {{1..{10 * SECONDS}}}; do sleep 0.1; done'
+DEAF = f'trap "" TERM; echo $$ > pid; echo > hangs; for i in {{1..{10 * SECONDS}}}; do sleep 0.1; done'
 
 GCLOUD = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >"$FAKE/calls/$(date +%s%N)-$$"
@@ -81,6 +81,13 @@ def write_program(path, text):
 
 def arguments_in(path):
     return path.read_text().split('\0')[:-1]
+
+
+def once_hangs(*workers):
+    """What a worker does first to go on only when these others hang."""
+    return ''.join(
+        f'until [ -e "$FAKE/worker-{each}/ste-in-disguise/hangs" ]; do sleep 0.1; done; ' for each in workers
+    )
 
 
 def wait_for(condition):
@@ -203,7 +210,7 @@ def test_a_second_launch_starts_again(sandbox):
 
 
 def test_a_failing_worker_is_named_and_ends_the_others(sandbox):
-    fates = {'FATE_0': HANG, 'FATE_1': 'echo out of memory >&2; exit 3', 'FATE_2': HANG}
+    fates = {'FATE_0': HANG, 'FATE_1': f'{once_hangs(0, 2)} echo out of memory >&2; exit 3', 'FATE_2': HANG}
     code, _, errors = sandbox.launch(POD, *SLICE, '--', *RUN, **fates)
     assert code == 3 and 'error: worker 1 failed with exit code 3' in errors
     assert 'worker-1.log ends with:\nout of memory\n' in errors
@@ -211,7 +218,7 @@ def test_a_failing_worker_is_named_and_ends_the_others(sandbox):
 
 
 def test_a_worker_that_does_not_stop_is_killed(sandbox):
-    fates = {'FATE_0': 'sleep 0.5; exit 1', 'FATE_1': DEAF}
+    fates = {'FATE_0': f'{once_hangs(1)} exit 1', 'FATE_1': DEAF}
     assert sandbox.launch(POD, *SLICE, '--', *RUN, GRACE_SECONDS='1', **fates)[0] == 1
     with pytest.raises(ProcessLookupError):
         os.kill(int((sandbox.copies[1] / 'pid').read_text()), 0)
@@ -236,7 +243,7 @@ def hangup():
 )
 def test_the_run_ends_with_its_launcher(sandbox, number, code):
     with sandbox.start(POD, *SLICE, '--', *RUN, FATE_0=HANG, FATE_1=HANG, FATE_2=HANG) as process:
-        wait_for(lambda: all(sandbox.trained()))
+        wait_for(lambda: all((copy / 'hangs').exists() for copy in sandbox.copies))
         process.send_signal(number)
         assert process.wait(timeout=SECONDS) == code
     wait_for(lambda: all((copy / 'saved').exists() for copy in sandbox.copies))

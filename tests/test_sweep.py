@@ -121,7 +121,7 @@ def test_a_killed_sweep_ends_with_the_same_table(unbroken, tmp_path):
     process.communicate()
     assert not (tmp_path / 'table.csv').exists()
     again = start(tmp_path)
-    _, error = again.communicate(timeout=300)
+    _, error = again.communicate(timeout=600)
     assert again.returncode == 0, error
     for name in ('table.csv', 'table.parquet'):
         assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
@@ -134,7 +134,7 @@ def test_a_signal_reaches_the_workers(tmp_path):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 143 and 'stopped; the same command goes on' in error
     assert not (tmp_path / 'table.csv').exists()
     for workdir in tmp_path.glob('points/*'):
@@ -145,7 +145,7 @@ def test_a_signal_reaches_the_workers(tmp_path):
 @pytest.mark.slow
 def test_submitit_runs_the_workers(unbroken, tmp_path):
     process = start(tmp_path, '--cluster=local')
-    _, error = process.communicate(timeout=300)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     assert (tmp_path / 'table.csv').read_bytes() == (unbroken / 'table.csv').read_bytes()
 

@@ -26,6 +26,7 @@ def require(needed: int, subject: str, remedy: str) -> None:
 def available() -> int:
     """Returns the bytes of memory that are left; where the system does not say, those that there are."""
     try:
-        return 1024 * int(re.search(r'MemAvailable:\s*(\d+) kB', pathlib.Path('/proc/meminfo').read_text())[1])
+        said = pathlib.Path('/proc/meminfo').read_text(encoding='utf-8')
+        return 1024 * int(re.search(r'MemAvailable:\s*(\d+) kB', said)[1])
     except (OSError, TypeError):  # no Linux, or an old one
         return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

@@ -1,7 +1,6 @@
 """What the theorem of arXiv 2405.05171 says about a setting before any training: in words, as a record, as a figure."""
 
 import inspect
-import io
 import math
 import pathlib
 import shlex
@@ -9,10 +8,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from experiments import terminal
 from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
@@ -24,7 +21,6 @@ from qat.theory.weight_map import WeightMap
 
 _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is shown; the second in characters
 _LISTED_LAYERS = 6
-_WIDTH = 80  # characters
 _ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'
 _IN_THE_LIMIT = {
     'exact': 'yes, exactly, at every learning rate',
@@ -207,14 +203,8 @@ def page(said: Mapping[str, str], to_copy: Mapping[str, str]) -> str:
       said: sentences by label, wrapped in two columns; an empty one is left out.
       to_copy: lines by label that are not wrapped, so that they can be copied; an empty one is left out.
     """
-    grid = Table.grid(padding=(0, 2))
-    for label, sentence in said.items():
-        if sentence:
-            grid.add_row(label, Text(sentence))
-    out = io.StringIO()
-    Console(file=out, width=_WIDTH).print(grid)
-    sentences = [line.rstrip() for line in out.getvalue().splitlines()]
-    return '\n'.join([*sentences, '', *(f'{label}:\n  {line}' for label, line in to_copy.items() if line)])
+    sentences = terminal.table([], [pair for pair in said.items() if pair[1]])
+    return '\n'.join([sentences, '', *(f'{label}:\n  {line}' for label, line in to_copy.items() if line)])
 
 
 def draw(settings: Settings, directory: pathlib.Path) -> pathlib.Path:
@@ -227,8 +217,9 @@ def draw(settings: Settings, directory: pathlib.Path) -> pathlib.Path:
 
     path = directory / 'estimator.png'
     try:
+        picture = figures.png(figures.estimator(settings))
         directory.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(figures.png(figures.estimator(settings)))
+        path.write_bytes(picture)
     except OSError as error:
         raise UserError(f'out: cannot write {path}: {error.strerror}') from None
     return path

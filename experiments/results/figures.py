@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,6 +21,8 @@ from qat.lockstep.verdict import STE_TWINS
 from qat.quantizers import UniformQuantizer
 from qat.theory.coverage import NotCovered
 from qat.theory.weight_map import WeightMap
+
+matplotlib.rcdefaults()  # a user's matplotlibrc is for the user's figures: here it could ask for LaTeX
 
 _COLOURS = {
     'reference': '#222222',

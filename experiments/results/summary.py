@@ -1,12 +1,9 @@
 """Turns sums from the devices into a row of metrics.jsonl, and the rows into summary.json."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.table import Table
-
+from experiments import terminal
 from experiments.results.limit import NOT_ASKED
 from experiments.results.metrics import METRICS
 from experiments.setup.settings import Settings
@@ -108,10 +105,8 @@ def _twins(settings: Settings, row: dict) -> dict:
 def table(result: dict) -> str:
     """Returns the table for the terminal, with the reference and each twin, from the content of summary.json."""
     columns = {metric.heading: name for name, metric in METRICS.items() if metric.heading}
-    grid = Table('run', *columns)
+    rows = []
     for name, metrics in {REFERENCE: result[REFERENCE], **result['twins']}.items():
         values = [metrics.get(key) for key in columns.values()]
-        grid.add_row(name, *('-' if value is None else f'{value:.4f}' for value in values))
-    out = io.StringIO()
-    Console(file=out, width=80).print(grid)
-    return out.getvalue().rstrip()
+        rows.append([name, *('-' if value is None else f'{value:.4f}' for value in values)])
+    return terminal.table(['run', *columns], rows)

@@ -90,7 +90,7 @@ def load(path: str) -> ml_collections.ConfigDict:
 
 def _from_json(path: str) -> ml_collections.ConfigDict:
     config = common.get_config()
-    config.update(json.loads(pathlib.Path(path).read_text()))
+    config.update(json.loads(pathlib.Path(path).read_text(encoding='utf-8')))
     return config
 
 
@@ -101,7 +101,7 @@ def _from_python(path: str) -> ml_collections.ConfigDict:
 def usage(introduction: str) -> str:
     """Returns what --help prints: the introduction, and every config key with its default and its comment."""
     keys = []
-    for line in pathlib.Path(common.__file__).read_text().splitlines():
+    for line in pathlib.Path(common.__file__).read_text(encoding='utf-8').splitlines():
         declaration, _, comment = line.strip().partition('  # ')
         if declaration.startswith('config.') and ' = ' in declaration:
             key, _, default = declaration.removeprefix('config.').partition(' = ')

@@ -8,12 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from rich.console import Console
 from tqdm import tqdm
 
 from experiments.errors import UserError
 from experiments.sweeps import plan, report, table, worker
-from experiments.terminal import progress_interval
+from experiments.terminal import progress_interval, say
 from experiments.training.stopping import Stop, stopping
 from experiments.workdir.files import write_json
 from experiments.workdir.records import newest_step
@@ -72,7 +71,7 @@ def _on_this_machine(out: pathlib.Path, count: int) -> list[_Worker]:
     """Starts workers as processes of this machine, each with its log in the folder."""
 
     def start(index: int) -> _Worker:
-        with (out / f'worker-{index}.log').open('a') as log:
+        with (out / f'worker-{index}.log').open('a', encoding='utf-8') as log:
             process = subprocess.Popen(
                 _worker_command(out, index, count), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
@@ -132,10 +131,10 @@ def _conclude(out: pathlib.Path, points: list[plan.Point], command: str) -> int:
     if found:
         table.write(out, found)
         page = report.write(out, found, {**failures, **dict.fromkeys(unfinished, 'not finished')}, command)
-        Console(width=110).print(report.terminal_table(found))
-        print(f'\nTable: {out / table.CSV}\nReport: {page}')
+        say(report.terminal_table(found))
+        say(f'\nTable: {out / table.CSV}\nReport: {page}')
     for name, reason in failures.items():
-        print(f'failed: {name}: {reason}', file=sys.stderr)
+        say(f'failed: {name}: {reason}', sys.stderr)
     if unfinished:
         print(f'{len(unfinished)} runs were not finished; the same command continues them', file=sys.stderr)
     return _SOME_FAILED if failures or unfinished else 0

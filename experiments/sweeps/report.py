@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
 
+from experiments import terminal
 from experiments.results import figures, pages
 from experiments.results.metrics import METRICS
 from experiments.results.statistics import CONFIDENCE, Estimate, interval, pooled_order
@@ -113,12 +113,14 @@ def _by_rate(rows: list[dict]) -> dict[str, dict[float, float]]:
     return {seed: {float(row['learning_rate']): row[ERROR] for row in same} for (seed,), same in of_seed}
 
 
-def terminal_table(rows: list[dict]) -> Table:
-    """Returns the table for the terminal: alignment error and agreement of every setting and twin."""
-    table = Table('setting', 'twin', 'alignment error', 'of the moved, equal codes')
+def terminal_table(rows: list[dict]) -> str:
+    """Returns the table for the terminal: alignment error and agreement of every setting, named once, and twin."""
+    lines, last = [], None
     for row in summarize(rows):
-        table.add_row(row['setting'], row['twin'], *(pages.with_interval(row[key]) for key in _IN_THE_TERMINAL))
-    return table
+        numbers = (pages.with_interval(row[key]) for key in _IN_THE_TERMINAL)
+        lines.append(('' if row['setting'] == last else row['setting'], row['twin'], *numbers))
+        last = row['setting']
+    return terminal.table(('setting', 'twin', 'alignment error', 'of the moved, equal codes'), lines)
 
 
 def _numbers(rows: list[dict], key: str) -> set[float]:

@@ -5,11 +5,11 @@ leave. Points with the same program follow each other, so each worker compiles i
 """
 
 import pathlib
-import sys
 import time
 import traceback
 
-from experiments.errors import USERS_ERROR, UserError, tell
+from experiments.command import run, told
+from experiments.errors import USERS_ERROR, UserError
 from experiments.sweeps import plan
 from experiments.training import session
 from experiments.training.stopping import STOPPED
@@ -95,13 +95,12 @@ def _run(point: plan.Point, workdir: pathlib.Path) -> int:
     return code
 
 
-def main(out: str, index: str, count: str) -> int:
+@told
+def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
-    try:
-        return work(pathlib.Path(out), int(index), int(count))
-    except UserError as error:
-        return tell(error)
+    out, index, count = argv
+    return work(pathlib.Path(out), int(index), int(count))
 
 
 if __name__ == '__main__':
-    sys.exit(main(*sys.argv[1:]))
+    run(main)

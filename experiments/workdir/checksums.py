@@ -10,13 +10,13 @@ _FILE = 'checksums.json'
 def seal(folder: pathlib.Path) -> None:
     """Writes checksums.json, the SHA-256 of every file of a folder, into the folder."""
     digests = {name: _digest(folder / name) for name in _files(folder)}
-    (folder / _FILE).write_text(json.dumps(digests, indent=2) + '\n')
+    (folder / _FILE).write_text(json.dumps(digests, indent=2) + '\n', encoding='utf-8')
 
 
 def damage(folder: pathlib.Path) -> str | None:
     """Returns the first thing that is wrong with a sealed folder, or None if every file is as it was written."""
     try:
-        expected = json.loads((folder / _FILE).read_text())
+        expected = json.loads((folder / _FILE).read_text(encoding='utf-8'))
         for name, digest in expected.items():
             if _digest(folder / name) != digest:
                 return f'{name} is not as it was written'

@@ -1,11 +1,13 @@
 """A description, for people, of what a run ran on: the command, the versions, the devices. Nothing depends on it."""
 
+import os
 import platform
 import shlex
 from importlib import metadata
 
 import jax
 
+_CHANGING = ('JAX_', 'XLA_', 'LIBTPU_', 'NVIDIA_TF32_OVERRIDE')  # how names of variables that matter begin
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -17,6 +19,8 @@ def describe(argv: list[str], devices: list) -> dict:
         'platform': f'{platform.system()} {platform.machine()}',
         'processes': jax.process_count(),
         'devices': f'{len(devices)} x {devices[0].device_kind} ({jax.default_backend()})',
+        'jax_enable_x64': jax.config.jax_enable_x64,
+        'variables': {name: value for name, value in sorted(os.environ.items()) if name.startswith(_CHANGING)},
         'versions': versions(),
     }
 

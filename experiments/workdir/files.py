@@ -23,7 +23,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding='utf-8')
 
 
 def write_json(path: pathlib.Path, content: Mapping) -> None:
@@ -38,7 +38,7 @@ def read_json(path: pathlib.Path) -> dict:
       UserError: the file cannot be read, or holds no JSON object.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding='utf-8'))
         if not isinstance(content, dict):
             raise ValueError('not an object')
         return content

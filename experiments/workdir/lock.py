@@ -18,7 +18,7 @@ def locked(workdir: pathlib.Path):
     Raises:
       Busy: another process holds it.
     """
-    with (workdir / '.lock').open('a') as file:
+    with (workdir / '.lock').open('a', encoding='utf-8') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

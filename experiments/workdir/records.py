@@ -126,7 +126,7 @@ class Records(NoRecords):
     def append(self, row: Mapping) -> None:
         """Writes a row to the disk."""
         super().append(row)
-        with self.path.open('a') as file:
+        with self.path.open('a', encoding='utf-8') as file:
             file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())  # the row must be there before the checkpoint of its step

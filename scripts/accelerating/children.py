@@ -33,7 +33,7 @@ def measured(part: Part, folder: pathlib.Path, until: float, tiny: bool, data: p
         *([f'--data={data.resolve()}'] if data else []),
     ]
     log = folder / f'{part.name}.log'
-    with log.open('w') as printed:
+    with log.open('w', encoding='utf-8') as printed:
         pipes = {'stdin': subprocess.PIPE, 'stdout': printed, 'stderr': subprocess.STDOUT}
         process = subprocess.Popen(command, cwd=_ROOT, env=_environment(part, tiny), **pipes)
         try:
@@ -44,7 +44,7 @@ def measured(part: Part, folder: pathlib.Path, until: float, tiny: bool, data: p
             process.kill()
             process.wait()
             process.stdin.close()
-    lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
     if not lines:
         log.unlink()
     if not code:

@@ -24,7 +24,7 @@ def first_step() -> None:
         process = _start('--config=configs/digits.py', '--config.max_steps=1', f'--workdir={rows.parent}')
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         try:
-            while not rows.exists() or rows.read_text().count('\n') < 2:
+            while not rows.exists() or rows.read_text(encoding='utf-8').count('\n') < 2:
                 if process.poll() or time.monotonic() > deadline:
                     raise RuntimeError('digits came to no first step')
                 time.sleep(0.01)

@@ -96,7 +96,7 @@ def fill(path: pathlib.Path, name: str, content: str | None) -> None:
       UserError: a page that cannot be read or written, or has no place for it.
     """
     try:
-        page = filled(path.read_text(), name, content or '')
+        page = filled(path.read_text(encoding='utf-8'), name, content or '')
         if content is not None:
             write_text(path, page)
     except OSError as error:

@@ -143,7 +143,7 @@ def rows(study: ModuleType, directory: pathlib.Path) -> list[dict]:
     """The committed tables of all parts; each row says of which part it is."""
     found = []
     for part in study.SWEEPS:
-        with (directory / f'{part.name}.csv').open(newline='') as file:
+        with (directory / f'{part.name}.csv').open(newline='', encoding='utf-8') as file:
             for row in csv.DictReader(file):
                 measured = [key for key in (*METRICS, *table.REFERENCE_COLUMNS) if key in row]  # some may be newer
                 numbers = {key: float(row[key]) if row[key] else None for key in measured}
@@ -158,7 +158,11 @@ def write_page(study: ModuleType, directory: pathlib.Path) -> pathlib.Path:
       UserError: the page is there, but not its markers.
     """
     path = directory / 'README.md'
-    found = path.read_text() if path.exists() else f'# {_name(study)}\n\n{study.__doc__}\n\n{BEGIN}\n{END}\n'
+    found = (
+        path.read_text(encoding='utf-8')
+        if path.exists()
+        else f'# {_name(study)}\n\n{study.__doc__}\n\n{BEGIN}\n{END}\n'
+    )
     try:
         (before, rest) = found.split(BEGIN)
         (_, after) = rest.split(END)

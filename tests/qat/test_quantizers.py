@@ -99,3 +99,11 @@ def test_a_channel_quantizes_as_if_it_were_alone():
 def test_bits_outside_1_to_8_are_refused(bits):
     with pytest.raises(ValueError, match=r'1\.\.8'):
         UniformQuantizer(bits)
+
+
+def test_ranges_of_channels_are_of_the_rank_of_the_weights():
+    """As with JAX_NUMPY_RANK_PROMOTION=raise in the environment of a user who wants to know."""
+    quantizer, R, weights = UniformQuantizer(2), jnp.ones((1, 4)), jnp.ones((3, 4))
+    with jax.numpy_rank_promotion('raise'):
+        clipped = jax.eval_shape(lambda w: quantizer.clip_to_cell(w, quantizer.codes(w, R), R), weights)
+    assert clipped.shape == weights.shape

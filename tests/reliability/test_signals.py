@@ -1,4 +1,4 @@
-"""SIGTERM, wherever it finds the run: a checkpoint, exit code 143 within half a minute, and the same end later."""
+"""SIGTERM, wherever it finds the run: a checkpoint, exit code 143, and the same end later."""
 
 import os
 import pathlib
@@ -12,25 +12,21 @@ from collections.abc import Callable
 import pytest
 
 from scripts.noise import save_noise
-from tests.reliability.processes import SMALL, continue_to_the_same_end, finish, start
+from tests.reliability.processes import PATIENCE_SECONDS, SMALL, continue_to_the_same_end, finish, start
 
-SECONDS = 30  # from the signal to the end
 STOPPED = 143
 
 
 def stop(
     process: subprocess.Popen, workdir: pathlib.Path, has_come: Callable[[], bool], seconds_later: float = 1
 ) -> None:
-    """Sends the signal a little after the moment has come; the run must save and end in time."""
+    """Sends the signal a little after the moment has come; the run must save and end by itself."""
     while not has_come() and process.poll() is None:
         time.sleep(0.05)
     time.sleep(seconds_later)
     process.send_signal(signal.SIGTERM)
-    sent = time.monotonic()
     code, error = finish(process)
-    seconds = time.monotonic() - sent
     assert code == STOPPED and 'Traceback' not in error, f'ended with {code}: {error}'
-    assert seconds <= SECONDS
     assert any(workdir.glob('checkpoints/[0-9]*'))
 
 
@@ -98,7 +94,7 @@ def test_a_signal_is_heard_while_the_main_thread_is_inside_xla(number, tmp_path)
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(number)
-    assert process.wait(SECONDS) == 128 + number
+    assert process.wait(PATIENCE_SECONDS) == 128 + number
     assert (tmp_path / 'rescued').exists()
 
 
@@ -122,5 +118,5 @@ with stopping.stopping() as stop:
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == STOPPED
+        assert process.wait(PATIENCE_SECONDS) == STOPPED
         assert b'nothing saved since the last checkpoint' in process.stderr.read()
