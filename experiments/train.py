@@ -12,12 +12,13 @@ import time
 
 from experiments.errors import UserError, tell
 from experiments.setup import command_line
+from experiments.setup.usage import usage
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     if not argv or '--help' in argv or '-h' in argv:
-        print(command_line.usage(__doc__))
+        print(usage(__doc__))
         return 0
     try:
         config, workdir = command_line.parse(argv)

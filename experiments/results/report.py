@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.results import explanation, figures, pages
 from experiments.results.metrics import METRICS
-from experiments.setup import command_line
+from experiments.setup import config_file
 from experiments.setup.settings import resolve
 from experiments.workdir.files import read_json
 from experiments.workdir.records import read_rows
@@ -18,7 +18,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     Raises:
       UserError: the workdir lacks a file of a finished run.
     """
-    config = command_line.load(str(workdir / 'config.json'))
+    config = config_file.load(str(workdir / 'config.json'))
     settings, rows = resolve(config), read_rows(workdir)
     result, environment = read_json(workdir / 'summary.json'), read_json(workdir / 'environment.json')
     twins = list(settings.twins)

@@ -1,6 +1,8 @@
 """argparse for the programs of this project: a mistake is told in one line, without the usage."""
 
 import argparse
+import os
+import pathlib
 
 from experiments.errors import UserError
 
@@ -14,6 +16,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         raise UserError(f'command line: {message}')
+
+
+def folder(text: str) -> pathlib.Path:
+    """Reads an argument that is a folder; ~ is the user's home, also where a shell has left it."""
+    return pathlib.Path(os.path.expanduser(text))
 
 
 def count(text: str) -> int:
