@@ -3,6 +3,7 @@
 python -m experiments.report WORKDIR
 """
 
+import os
 import pathlib
 import sys
 
@@ -16,7 +17,7 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         return 0 if argv in (['--help'], ['-h']) else 2
     try:
-        print(report.write(pathlib.Path(argv[0])))
+        print(report.write(pathlib.Path(os.path.expanduser(argv[0]))))
     except UserError as error:
         return tell(error)
     return 0

@@ -105,5 +105,9 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
 
 def nearest(name: str, valid: Collection[str]) -> str:
     """The valid name that `name` is short for, as lr for learning_rate, or resembles; '' where there is none."""
-    initials = [key for key in valid if name == ''.join(word[:1] for word in key.split('_'))]
-    return next(iter([*initials, *difflib.get_close_matches(name, valid, n=1, cutoff=0.5)]), '')
+    return next(iter([*abbreviated(name, valid), *difflib.get_close_matches(name, valid, n=1, cutoff=0.5)]), '')
+
+
+def abbreviated(name: str, valid: Iterable[str]) -> list[str]:
+    """Those of the valid names, of several words, whose initials `name` is."""
+    return [key for key in valid if '_' in key and name == ''.join(word[:1] for word in key.split('_'))]

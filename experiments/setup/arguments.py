@@ -8,19 +8,18 @@ from experiments.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that prints a docstring as it is, takes no abbreviated flags, and raises a UserError."""
+    """A parser that prints a docstring as it is, takes no abbreviated flags, and raises a UserError.
+
+    In a path, ~ is the user's home, also where the shell has left it, as in --out=~/x.
+    """
 
     def __init__(self, **options):
         options = {'allow_abbrev': False, 'formatter_class': argparse.RawDescriptionHelpFormatter} | options
         super().__init__(**options)
+        self.register('type', pathlib.Path, lambda text: pathlib.Path(os.path.expanduser(text)))
 
     def error(self, message: str):
         raise UserError(f'command line: {message}')
-
-
-def folder(text: str) -> pathlib.Path:
-    """Reads an argument that is a folder; ~ is the user's home, also where a shell has left it."""
-    return pathlib.Path(os.path.expanduser(text))
 
 
 def count(text: str) -> int:

@@ -35,7 +35,7 @@ class Point:
     def name(self) -> str:
         """The name of its folder: readable, and different for every point."""
         text = ','.join(f'{key}={value}' for key, value in self.values)
-        # The digest covers the config and its overrides too, because another sweep may use the same folder.
+        # The digest covers what the letters leave out.
         digest = hashlib.sha256('\0'.join(self.flags).encode()).hexdigest()[:8]
         return f'{re.sub(r"[^A-Za-z0-9_.=,()-]+", "_", text)[:_LONGEST_NAME]}-{digest}'
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from experiments.errors import UserError
 from experiments.sweeps import plan, report, table, worker
 from experiments.terminal import progress_interval
 from experiments.training.stopping import Stop, stopping
-from experiments.workdir.files import write_json
+from experiments.workdir.files import read_json, write_json
 
 _POLL_SECONDS = 1
 _SOME_FAILED = 1  # exit code
@@ -36,9 +37,12 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     Raises:
       UserError: the folder cannot be written.
     """
+    if cluster == 'slurm' and not shutil.which('srun'):  # what submitit looks for
+        raise UserError('--cluster slurm: there is no srun here; run it where Slurm is, or leave --cluster out')
     planned = {'command': command, 'points': [{'values': point.values, 'flags': point.flags} for point in points]}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _check_same_sweep(out, points)
         write_json(out / worker.PLAN, planned)
     except OSError as error:
         raise UserError(f'out {out}: {error.strerror}; choose another --out') from None
@@ -54,6 +58,17 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
             print('stopped; the same command goes on', file=sys.stderr)
             return stop.code
     return _conclude(out, points, command)
+
+
+def _check_same_sweep(out: pathlib.Path, points: list[plan.Point]) -> None:
+    """Refuses a folder that holds another sweep: points that this one, which may have more, does not have.
+
+    Raises:
+      UserError: with the command of the other one.
+    """
+    if (out / worker.PLAN).is_file() and not set(worker.read_plan(out)) <= set(points):
+        command = read_json(out / worker.PLAN).get('command')
+        raise UserError(f'out {out}: it holds another sweep, {command}; choose another --out')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +101,10 @@ def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
     executor = submitit.AutoExecutor(folder=out / 'submitit', cluster=cluster)
     executor.update_parameters(name='ste-sweep')
     commands = [_worker_command(out, index, count) for index in range(count)]
-    jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
+    try:
+        jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
+    except (RuntimeError, OSError) as error:
+        raise UserError(f'--cluster {cluster}: it takes no job: {error}') from None
     return [_Worker(job.done, job.cancel) for job in jobs]
 
 

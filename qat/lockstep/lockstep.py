@@ -24,7 +24,7 @@ from qat.lockstep.verdict import Evidence, verdict
 from qat.optimizers import Optimizer
 from qat.probe import Probed
 from qat.ranges import RangeRule
-from qat.theory.recipe import obstacles
+from qat.theory.recipe import is_ste, obstacles
 
 
 class Lockstep:
@@ -201,7 +201,8 @@ class Lockstep:
         subject = f'{names} under {self.spec.optimizer} (class {transfer.transfer_class}, {transfer.reason})'
         reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
         said = cautions(plan, self.spec.optimizer, state, measured)
-        return verdict(Evidence(subject, [_summarized(plan, measured)], reason=reason, cautions=said))
+        same = all(is_ste(estimator, transfer) for estimator in distinct)
+        return verdict(Evidence(subject, [_summarized(plan, measured)], reason=reason, cautions=said, is_ste=same))
 
     def _measured(self, state: State) -> tuple[Plan, dict]:
         checks.one_state(state)
