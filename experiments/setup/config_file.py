@@ -42,8 +42,7 @@ def load(path: str, overrides: Mapping[str, object] | None = None) -> ml_collect
         if os.path.getsize(file) > _LARGEST:
             raise ValueError(f'it has {os.path.getsize(file) / 1e6:,.0f} MB, and a config has less than 1')
         config = _from_json(file) if file.endswith('.json') else _from_python(file, argument)
-        with config.ignore_type(), config.unlocked():
-            config.update(overrides or {})
+        config.update(overrides or {})
     except UserError:
         raise
     except Exception as error:
@@ -65,7 +64,8 @@ def _from_json(file: str) -> ml_collections.ConfigDict:
     content = json.loads(pathlib.Path(file).read_bytes())
     if not isinstance(content, dict):
         raise ValueError('it must hold an object, {"KEY": VALUE, ...}')
-    return ml_collections.ConfigDict({**common.get_config().to_dict(), **content})  # older runs have fewer keys
+    # Older runs have fewer keys.
+    return ml_collections.ConfigDict({**common.get_config().to_dict(), **content}, type_safe=False)
 
 
 def _from_python(file: str, argument: list[str]) -> ml_collections.ConfigDict:
@@ -80,7 +80,8 @@ def _from_python(file: str, argument: list[str]) -> ml_collections.ConfigDict:
         config = get_config(*argument)
     if not isinstance(config, ml_collections.ConfigDict | ml_collections.FrozenConfigDict | dict):
         raise UserError(f'config: get_config of {file} must return a ConfigDict, got {_told(config)}')
-    return ml_collections.ConfigDict(config)
+    # As it is: keys that are no text cannot be sorted, and what it holds, perhaps itself, is looked at below.
+    return ml_collections.ConfigDict(config, type_safe=False, convert_dict=False, sort_keys=False)
 
 
 def _checked(path: str, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
