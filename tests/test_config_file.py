@@ -59,7 +59,10 @@ REFUSED = {
     'a flag for a number': ('return {**config, "bits": True}', 'got True'),
     'a number for a flag': ('return {**config, "sync_batch_norm": 1}', 'must be True or False'),
     'a number for a text': ('return {**config, "name": 1}', 'name must be a text'),
-    'a text for a number': ('return {**config, "learning_rate": "1e-3"}', "must be a number, as in config.learning_rate"),
+    'a text for a number': (
+        'return {**config, "learning_rate": "1e-3"}',
+        'must be a number, as in config.learning_rate',
+    ),
     'more than an int': ('return {**config, "seed": 2**70}', 'seed must be'),
     'thousands of digits': ('return {**config, "seed": 10**5000}', 'got a huge int'),
     'more than a float': ('return {**config, "learning_rate": 10**400}', 'learning_rate must be'),
@@ -94,7 +97,7 @@ def test_what_get_config_may_not_return(body, message, tmp_path, capsys):
 )
 def test_files_that_have_no_config(text, message, tmp_path):
     (tmp_path / 'mine.py').write_text(text)
-    with pytest.raises(UserError, match='mine.py') as refused:
+    with pytest.raises(UserError, match=r'mine\.py') as refused:
         config_file.load(str(tmp_path / 'mine.py'))
     assert message in str(refused.value)
 
@@ -163,7 +166,7 @@ def test_a_config_takes_an_argument_behind_a_colon(tmp_path):
 def test_json_that_is_no_config(content, message, tmp_path):
     path = tmp_path / 'config.json'
     path.write_bytes(content)
-    with pytest.raises(UserError, match='config.json') as refused:
+    with pytest.raises(UserError, match=r'config\.json') as refused:
         config_file.load(str(path))
     assert message in str(refused.value)
 
