@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from qat import trajectory, weights
-from qat.estimators import Estimator, fake_quantize
+from qat.estimators import Estimator, fake_quantize, ste_with_clip_of
 from qat.lockstep import checks, evaluation
 from qat.lockstep.cautions import cautions
 from qat.lockstep.plan import Plan, Run, make
@@ -24,7 +24,7 @@ from qat.lockstep.verdict import Evidence, verdict
 from qat.optimizers import Optimizer
 from qat.probe import Probed
 from qat.ranges import RangeRule
-from qat.theory.recipe import is_ste, obstacles
+from qat.theory.recipe import obstacles
 
 
 class Lockstep:
@@ -201,7 +201,7 @@ class Lockstep:
         subject = f'{names} under {self.spec.optimizer} (class {transfer.transfer_class}, {transfer.reason})'
         reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
         said = cautions(plan, self.spec.optimizer, state, measured)
-        same = all(is_ste(estimator, transfer) for estimator in distinct)
+        same = all(estimator == ste_with_clip_of(estimator) for estimator in distinct)
         return verdict(Evidence(subject, [_summarized(plan, measured)], reason=reason, cautions=said, is_ste=same))
 
     def _measured(self, state: State) -> tuple[Plan, dict]:

@@ -40,7 +40,7 @@ class Evidence:
         and that of guessing; None where nobody knows.
       reason: why there is no recipe, for people; '' where there is one.
       cautions: what makes the claim doubtful in this setting, a sentence each.
-      is_ste: whether the estimator is STE, see `qat.theory.recipe.is_ste`.
+      is_ste: whether the estimator is `ste` and no other.
     """
 
     subject: str
