@@ -14,7 +14,7 @@ import pytest
 
 from experiments import report, train
 from experiments.results.metrics import METRICS
-from experiments.setup.command_line import load
+from experiments.setup.config_file import load
 from experiments.training import trainer
 from experiments.workdir.records import read_rows
 
