@@ -64,6 +64,8 @@ def test_a_path_may_begin_at_home(monkeypatch):
         pathlib.Path('a/~'),
         pathlib.Path('~nobody-of-this-name'),
     ]
+    with pytest.raises(UserError, match='mount the bucket'):
+        parser.parse_args(['--out=gs://x'])
 
 
 def test_help_names_every_estimator_and_optimizer_with_its_arguments():

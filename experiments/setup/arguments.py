@@ -16,10 +16,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options):
         options = {'allow_abbrev': False, 'formatter_class': argparse.RawDescriptionHelpFormatter} | options
         super().__init__(**options)
-        self.register('type', pathlib.Path, lambda text: pathlib.Path(os.path.expanduser(text)))
+        self.register('type', pathlib.Path, _path)
 
     def error(self, message: str):
         raise UserError(f'command line: {message}')
+
+
+def _path(text: str) -> pathlib.Path:
+    if '://' in text:
+        raise argparse.ArgumentTypeError(f'{text} must be a folder; mount the bucket and give its path')
+    return pathlib.Path(os.path.expanduser(text))
 
 
 def count(text: str) -> int:
