@@ -39,7 +39,7 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     """
     if cluster == 'slurm' and not shutil.which('srun'):  # what submitit looks for
         raise UserError('--cluster slurm: there is no srun here; run it where Slurm is, or leave --cluster out')
-    planned = {'command': command, 'points': [{'values': point.values, 'flags': point.flags} for point in points]}
+    planned = {'command': command, 'points': [dataclasses.asdict(point) for point in points]}
     try:
         out.mkdir(parents=True, exist_ok=True)
         _check_same_sweep(out, points)
@@ -66,7 +66,8 @@ def _check_same_sweep(out: pathlib.Path, points: list[plan.Point]) -> None:
     Raises:
       UserError: with the command of the other one.
     """
-    if (out / worker.PLAN).is_file() and not set(worker.read_plan(out)) <= set(points):
+    held = worker.read_plan(out) if (out / worker.PLAN).is_file() else []
+    if not {point.flags for point in held} <= {point.flags for point in points}:
         command = read_json(out / worker.PLAN).get('command')
         raise UserError(f'out {out}: it holds another sweep, {command}; choose another --out')
 

@@ -40,7 +40,10 @@ def read_plan(out: pathlib.Path) -> list[plan.Point]:
     """
     planned = read_json(out / PLAN)
     try:
-        return [plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags'])) for point in planned['points']]
+        return [
+            plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags']), point['run'])
+            for point in planned['points']
+        ]
     except (LookupError, TypeError):
         raise UserError(f'{out / PLAN} is no plan of a sweep; choose another --out') from None
 
