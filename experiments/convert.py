@@ -28,16 +28,16 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         return 0
     parser = Parser(add_help=False)
-    parser.add_argument('--from', dest='workdir', required=True)
+    parser.add_argument('--from', dest='workdir', type=pathlib.Path, required=True)
     parser.add_argument('--to', required=True)
-    parser.add_argument('--out', required=True)
+    parser.add_argument('--out', type=pathlib.Path, required=True)
     parser.add_argument('--run-code', action='store_true')
     given, overrides = parser.parse_known_args(argv)
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
     # Imported late: a wrong command line is answered without jax.
     from experiments.training import converting
 
-    print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides, given.run_code))
+    print(converting.convert(given.workdir, given.to, str(given.out), overrides, given.run_code))
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 
 USERS_ERROR = 2  # exit code
 _LONGEST_MESSAGE = 300  # characters
+_LONGEST_WORD = 60  # in a message that would be longer
 
 
 class UserError(Exception):
@@ -27,6 +28,22 @@ def printable(text: str) -> str:
 
 def tell(error: UserError) -> int:
     """Prints the error as one line on stderr; returns the exit code."""
-    message = printable(' '.join(f'error: {error}'.split()))
-    print(message if len(message) <= _LONGEST_MESSAGE else f'{message[: _LONGEST_MESSAGE - 1]}…', file=sys.stderr)
+    print(_shortened(printable(' '.join(f'error: {error}'.split()))), file=sys.stderr)
     return USERS_ERROR
+
+
+def _shortened(message: str) -> str:
+    """As long as a message may be: first long words, which are paths and values, lose their middle, then the whole."""
+    while len(message) > _LONGEST_MESSAGE:
+        word = max(message.split(' '), key=len)
+        if len(word) <= _LONGEST_WORD:
+            return _without_middle(message, _LONGEST_MESSAGE)
+        room = len(word) - (len(message) - _LONGEST_MESSAGE)
+        message = message.replace(word, _without_middle(word, max(room, _LONGEST_WORD)))
+    return message
+
+
+def _without_middle(text: str, length: int) -> str:
+    """The text in so many characters; its end, where a file's name or the advice is, gets half."""
+    end = length // 2
+    return f'{text[: length - end - 1]}…{text[-end:]}'

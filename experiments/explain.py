@@ -22,9 +22,10 @@ _JSON = '--json'
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     from experiments.setup import command_line
+    from experiments.setup.usage import usage
 
     if not argv or '--help' in argv or '-h' in argv:
-        print(command_line.usage(__doc__))
+        print(usage(__doc__))
         return 0
     flags = [argument for argument in argv if argument != _JSON]
     config, out = command_line.parse(flags, 'out', (_JSON,))

@@ -5,6 +5,7 @@
 If the run's config names a Python file, the command says so, and runs it only with --run-code.
 """
 
+import os
 import pathlib
 
 from experiments.command import run, told
@@ -21,11 +22,11 @@ def main(argv: list[str]) -> int:
         return 0 if argv in (['--help'], ['-h']) else 2
     # Imported late: all of it would be before the command has begun.
     from experiments.results import report
-    from experiments.setup import command_line, identity, settings, sources
+    from experiments.setup import config_file, identity, settings, sources
     from experiments.workdir import same_run
 
-    workdir = pathlib.Path(given[0])
-    config = command_line.load(str(workdir / 'config.json'))
+    workdir = pathlib.Path(os.path.expanduser(given[0]))
+    config = config_file.load(str(workdir / 'config.json'))
     sources.check_chosen(config, _RUN_CODE in argv, workdir / 'config.json')
     resolved = settings.resolve(config)
     same_run.check_same_files(workdir, identity.code(config))

@@ -14,6 +14,9 @@ import shlex
 from experiments.command import run, told
 from experiments.errors import UserError
 from experiments.setup.arguments import Parser, count
+from experiments.setup.command_line import check_flag
+
+_FLAGS = ('--grid', '--seeds', '--out', '--workers', '--cluster')
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +37,8 @@ def main(argv: list[str]) -> int:
     arguments, overrides = parser().parse_known_args(argv)
     if not arguments.config:
         raise UserError('command line: give --config=FILE, such as --config=configs/digits.py')
+    for override in overrides:
+        check_flag(override, _FLAGS)
     # Imported late: a wrong command line and --help are answered without jax.
     from experiments.sweeps import plan, pool
 

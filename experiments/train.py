@@ -16,9 +16,10 @@ from experiments.command import run, told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
     from experiments.setup import command_line
+    from experiments.setup.usage import usage
 
     if not argv or '--help' in argv or '-h' in argv:
-        print(command_line.usage(__doc__))
+        print(usage(__doc__))
         return 0
     config, workdir = command_line.parse(argv)
     if config.distributed == 'off':

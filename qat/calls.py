@@ -5,20 +5,23 @@ import dataclasses
 import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """The domain of a numeric parameter; an end is excluded unless its flag is set."""
+    """The domain of a numeric parameter; an end is excluded unless its flag is set, and fractions where it is whole."""
 
     low: float
     high: float
     low_included: bool = False
     high_included: bool = False
+    whole: bool = False
 
     def __contains__(self, x) -> bool:
-        if type(x) not in (int, float) or abs(x) > sys.float_info.max:  # an int may be larger than any float
+        if type(x) not in (int, float) or (self.whole and type(x) is float):
+            return False
+        if abs(x) > sys.float_info.max:  # an int may be larger than any float
             return False
         above = self.low <= x if self.low_included else self.low < x
         below = x <= self.high if self.high_included else x < self.high
@@ -46,6 +49,8 @@ def parse(text: str) -> tuple[str, dict]:
         raise ValueError(f'cannot read {text!r}: write name(key=value, ...) with literal values') from None
     if None in arguments:
         raise ValueError(f'cannot read {text!r}: ** is not allowed')
+    if len(arguments) < len(call.keywords):
+        raise ValueError(f'cannot read {text!r}: it gives an argument twice')
     return name.strip(), arguments
 
 
@@ -89,8 +94,10 @@ def bind(
     for key, value in arguments.items():
         if value is inspect.Parameter.empty:
             raise ValueError(f'{kind} needs a value for {key!r}')
-        if key in domains and value is not None and value not in domains[key]:
-            raise ValueError(f'{kind}: {key} must be a number in {domains[key]}, got {value!r}')
+        by_default = value is None and declared[key] is None
+        if key in domains and not by_default and value not in domains[key]:
+            number = 'whole number' if domains[key].whole else 'number'
+            raise ValueError(f'{kind}: {key} must be a {number} in {domains[key]}, got {value!r}')
         if isinstance(declared[key], bool) and not isinstance(value, bool):
             raise ValueError(f'{kind}: {key} must be True or False, got {value!r}')
     return arguments
@@ -99,6 +106,16 @@ def bind(
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     """A one-line message for `name`, which is none of the `valid` names: the nearest one, then all."""
     valid = list(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    hint = f'did you mean {near[0]!r}? ' if near else ''
+    near = nearest(name, valid)
+    hint = f'did you mean {near!r}? ' if near else ''
     return f'unknown {kind} {name!r}: {hint}valid: {", ".join(valid) or "none"}'
+
+
+def nearest(name: str, valid: Collection[str]) -> str:
+    """The valid name that `name` is short for, as lr for learning_rate, or resembles; '' where there is none."""
+    return next(iter([*abbreviated(name, valid), *difflib.get_close_matches(name, valid, n=1, cutoff=0.5)]), '')
+
+
+def abbreviated(name: str, valid: Iterable[str]) -> list[str]:
+    """Those of the valid names, of several words, whose initials `name` is."""
+    return [key for key in valid if '_' in key and name == ''.join(word[:1] for word in key.split('_'))]

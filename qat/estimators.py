@@ -107,7 +107,7 @@ def parse(text: str, bits: int) -> Estimator:
     return make(name, bits, **arguments)
 
 
-def make(name: str, bits: int, **parameters) -> Estimator:
+def make(name: str, bits: int, /, **parameters) -> Estimator:
     """The catalogued estimator of this name.
 
     Raises:

@@ -27,12 +27,12 @@ from qat.calls import Interval
 PLACEMENTS = ('gradient', 'update')
 
 _BETA = Interval(0, 1, low_included=True)
-_DOMAINS = {
+_DOMAINS = {  # of every argument that is a number; ends below what float32 and int32 hold
     **dict.fromkeys(('momentum', 'b1', 'b2', 'decay', 'beta', 'adam_b1', 'adam_b2', 'decay_rate'), _BETA),
-    'eps': Interval(0, float('inf'), low_included=True),
-    'ns_steps': Interval(1, 100, low_included=True),
-    'min_dim_size_to_factor': Interval(1, float('inf'), low_included=True),
-    'clipping_threshold': Interval(0, float('inf')),
+    'eps': Interval(0, 1e6, low_included=True),
+    'ns_steps': Interval(1, 100, low_included=True, whole=True),
+    'min_dim_size_to_factor': Interval(1, 2**31, low_included=True, whole=True),
+    'clipping_threshold': Interval(0, 1e6),
 }
 
 
@@ -233,7 +233,7 @@ def parse(text: str, weight_decay: float = 0.0) -> Optimizer:
     return make(name, weight_decay, **arguments)
 
 
-def make(name: str, weight_decay: float = 0.0, **arguments) -> Optimizer:
+def make(name: str, weight_decay: float = 0.0, /, **arguments) -> Optimizer:
     """The optimizer of this name.
 
     Raises:

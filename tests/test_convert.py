@@ -14,7 +14,7 @@ import pytest
 
 from experiments import convert, train
 from experiments.data import registry
-from experiments.setup.command_line import load
+from experiments.setup.config_file import load
 from experiments.setup.settings import resolve
 from experiments.training import trainer
 from experiments.workdir.checkpoints import Checkpoints

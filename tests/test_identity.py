@@ -11,7 +11,7 @@ from configs import common
 from experiments import convert, report
 from experiments.errors import UserError
 from experiments.setup import sources, users
-from experiments.setup.command_line import load
+from experiments.setup.config_file import load
 from experiments.setup.identity import contents, differences, identity
 from experiments.setup.settings import Settings, resolve
 from experiments.sweeps import plan

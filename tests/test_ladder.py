@@ -7,7 +7,7 @@ import pytest
 
 from experiments import train
 from experiments.results import limit
-from qat.lockstep.verdict import NO, NONE
+from qat.lockstep.verdict import ITSELF, NO, NONE, YES
 
 RATES = (0.04, 0.02, 0.01)
 
@@ -36,6 +36,7 @@ def rungs(ste, jitter=0.4, noise=0.05, seeds=5, rates=RATES, name='ste', verdict
         (limit.UNSETTLED, 'More seeds', rungs(-0.3, jitter=-0.6)),  # it grows, only less than jitter
         (limit.UNSETTLED, 'More seeds', rungs(0.8, noise=0.5, seeds=1)),
         (limit.YES, 'exactly', rungs(None)),
+        (limit.YES, 'mine is STE itself', rungs(None, verdict=f'{YES}: mine {ITSELF}.')),
         (limit.UNSETTLED, 'one seed at two learning rates', rungs(0.8, seeds=1, rates=RATES[:2])),
         (limit.UNSETTLED, 'at learning rate 0.04, mine: saturated', rungs(0.8, verdict=f'{NONE} on mine: saturated.')),
         (limit.UNSETTLED, 'at learning rate 0.01 a run ended with numbers', rungs(0.8) | {0.01: [None] * 5}),

@@ -47,6 +47,24 @@ def test_more_steps_than_anyone_makes_are_refused():
     assert settings(**endless, max_steps=7).steps(15) == (15, 7)
 
 
+@pytest.mark.parametrize(
+    'key, call, message',
+    [
+        ('optimizer', 'adamw(weight_decay=0.1)', r'weight_decay is a key .*: --config\.weight_decay=0\.1'),
+        ('optimizer', 'adam(lr=0.1)', r'lr is a key .*: --config\.learning_rate=0\.1'),
+        ('estimator', 'dsq(bits=2)', r'--config\.bits=2'),
+        ('estimator', 'dsq(name=2)', r'--config\.name=2'),
+        ('optimizer', 'adam(b1=0.9, b1=0.8)', 'gives an argument twice'),
+        ('optimizer', 'adam(b1=None)', 'optimizer: .* b1 must be a number'),
+        ('estimator', 'soft_round(a=2147483648)', 'a must be a number'),
+        ('estimator', 'soft_round(a=None)', 'a must be a number'),
+    ],
+)
+def test_arguments_of_a_call(key, call, message):
+    with pytest.raises(UserError, match=message):
+        settings(**{key: call})
+
+
 @pytest.mark.parametrize('name', ['', '..', 'a/b', 'a b', '-x'])
 def test_a_name_is_that_of_a_folder(name):
     with pytest.raises(UserError, match='name of a folder'):

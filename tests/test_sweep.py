@@ -13,7 +13,7 @@ import pytest
 
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.sweeps import plan, report, worker
+from experiments.sweeps import plan, pool, report, worker
 from experiments.training import sharing
 from experiments.workdir.lock import Busy, locked
 from scripts import sweep
@@ -64,6 +64,41 @@ def test_a_bad_grid_is_refused_before_anything_starts(grids, message, tmp_path, 
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1 and len(error) <= 301
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    'flag, message',
+    [
+        ('--learning_rate=0.1', 'did you mean --config.learning_rate=0.1?'),
+        ('--workdir=x', "unknown flag '--workdir'"),
+        ('--seed=3', "did you mean '--seeds'?"),
+        ('--config.lr=0.1', "did you mean 'learning_rate'?"),
+        ('--cluster=slurm', 'there is no srun here'),
+    ],
+)
+def test_a_flag_of_no_use_is_refused_before_anything_starts(flag, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert sweep.main([f'--config={DIGITS}', f'--out={tmp_path}/out', flag]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1 and '--workdir, ' not in error
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    'grids, seeds, refused', [(['bits=1|2'], 2, ''), (['bits=1'], 1, 'bits=1'), (['bits=3'], 1, 'bits=1')]
+)
+def test_a_folder_is_of_one_sweep_which_may_grow(grids, seeds, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, '_on_this_machine', lambda out, count: [])
+    pool.run(tmp_path, plan.points(DIGITS, [], ['bits=1'], 2), 1, None, 'sweep of bits=1')
+    before = (tmp_path / worker.PLAN).read_bytes()
+    other = plan.points(DIGITS, [], grids, seeds)
+    if refused:
+        with pytest.raises(UserError, match=f'another sweep, sweep of {refused}; choose another --out'):
+            pool.run(tmp_path, other, 1, None, 'x')
+        assert (tmp_path / worker.PLAN).read_bytes() == before
+    else:
+        assert pool.run(tmp_path, other, 1, None, 'x') == 1
+        assert set(worker.read_plan(tmp_path)) == set(other)
 
 
 def test_points_that_differ_in_rate_and_seed_share_a_program():
@@ -163,4 +198,7 @@ def test_a_failing_point_does_not_stop_the_others(tmp_path, capsys):
 
 def test_no_plan_is_a_users_error(tmp_path):
     with pytest.raises(UserError, match='cannot read'):
+        worker.read_plan(tmp_path)
+    (tmp_path / worker.PLAN).write_text('{"points": [3]}')
+    with pytest.raises(UserError, match='is no plan of a sweep'):
         worker.read_plan(tmp_path)

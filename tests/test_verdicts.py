@@ -64,7 +64,7 @@ SAMPLES = {
     ),
     'STE under Muon': (
         YES,
-        'exactly',
+        'is STE itself',
         {'estimator': 'ste', 'optimizer': 'muon', 'learning_rate': 2e-3, 'max_steps': 60},
     ),
     'alpha 1, M far from the identity': (

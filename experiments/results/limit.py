@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments.results.statistics import Estimate, pooled_order
-from qat.lockstep.verdict import NONE, ROUNDING, STE_TWINS
+from qat.lockstep.verdict import ITSELF, NONE, ROUNDING, STE_TWINS
 
 YES, NO, UNSETTLED = 'In the limit yes', 'In the limit no', 'In the limit not settled'
 NOT_ASKED = 'In the limit: not asked; --config.ladder=3 does.'
@@ -39,6 +39,8 @@ def in_the_limit(subject: str, rungs: Mapping[float, Sequence[Mapping | None]], 
     unable = next(filter(None, (_unable(rate, run) for rate in rates for run in rungs[rate])), '')
     if unable:
         return {'answer': f'{UNSETTLED}: {unable}', **found}
+    if ITSELF in rungs[rates[0]][0]['verdict']:
+        return {'answer': f'{YES}: {subject} {ITSELF}.', **found}
     of_twin = {name: _by_seed(rungs, rates, name) for name in rungs[rates[0]][0]['twins']}
     jitter, closest = of_twin['jitter'], [name for name in STE_TWINS if name in of_twin]
     twin = 'ste' if 'ste' in closest else min(closest, key=lambda name: np.mean(of_twin[name], axis=0)[-1])

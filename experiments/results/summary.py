@@ -9,6 +9,7 @@ from experiments.results.metrics import METRICS
 from experiments.setup.settings import Settings
 from experiments.workdir.records import correlations
 from qat import trajectory
+from qat.estimators import ste_with_clip_of
 from qat.lockstep.twins import REFERENCE
 from qat.lockstep.verdict import Evidence, verdict
 
@@ -75,6 +76,7 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
         untrained_loss=loss_of_guessing if first['step'] else min(loss_of_guessing, first['eval/loss']),
         reason=settings.why_no_recipe(),
         cautions=cautions,
+        is_ste=settings.estimator == ste_with_clip_of(settings.estimator),
     )
     return {
         'config': settings.config.name,

@@ -1,7 +1,7 @@
 """Reads `--config=FILE --config.KEY=VALUE ... --workdir=DIR`, through ml_collections' config flags."""
 
-import json
-import pathlib
+import os
+from collections.abc import Iterable
 
 import ml_collections
 from absl import flags
@@ -9,8 +9,8 @@ from ml_collections import config_flags
 
 from configs import common
 from experiments.errors import UserError
-from experiments.setup import sources
-from qat.calls import unknown
+from experiments.setup import config_file
+from qat.calls import nearest, unknown
 
 
 def parse(
@@ -31,11 +31,11 @@ def parse(
         if not argument.isprintable():  # control characters, and bytes that are not UTF-8
             raise UserError(f'command line: {argument!r} has characters that cannot be printed; write it without')
     path, rest = _take_config(argv)
-    config = load(path)
+    declared = common.get_config()
     for argument in rest:
-        _check_flag(argument, config, [f'--{folder}', *switches])
+        check_flag(argument, [f'--{folder}', *switches])
     values = flags.FlagValues()
-    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=['', *rest])
+    config_flags.DEFINE_config_dict('config', declared, flag_values=values, sys_argv=['', *rest])
     flags.DEFINE_string(folder, '', 'Where the files go.', flag_values=values)
     try:
         left_over = values(['', *rest])[1:]
@@ -45,18 +45,26 @@ def parse(
         raise UserError(f'command line: {left_over[0]!r} is not a flag; write --config.KEY=VALUE')
     if '://' in values[folder].value:
         raise UserError(f'{folder} {values[folder].value}: must be a folder; mount the bucket and give its path')
-    return config, values[folder].value
+    given = [key for key in declared if any(argument.startswith(f'--config.{key}=') for argument in rest)]
+    config = config_file.load(path, {key: declared[key] for key in given})
+    return config, os.path.expanduser(values[folder].value)
 
 
 def _take_config(argv: list[str]) -> tuple[str, list[str]]:
     paths = [argument.partition('=')[2] for argument in argv if argument.startswith('--config=')]
     if len(paths) != 1:
         raise UserError('command line: give one --config=FILE, such as --config=configs/digits.py')
-    return paths[0], [argument for argument in argv if not argument.startswith('--config=')]
+    return os.path.expanduser(paths[0]), [argument for argument in argv if not argument.startswith('--config=')]
 
 
-def _check_flag(argument: str, config: ml_collections.ConfigDict, others: list[str]) -> None:
-    name, equals, _ = argument.partition('=')
+def check_flag(argument: str, others: Iterable[str]) -> None:
+    """Refuses what is neither a config key with a value, nor one of the other flags of a program.
+
+    Raises:
+      UserError: with the flag that is nearest.
+    """
+    name, equals, value = argument.partition('=')
+    config = common.get_config()
     valid = [*others, *(f'--config.{key}' for key in config)]
     if not argument.startswith('--'):
         raise UserError(f'command line: {argument!r} is not a flag; write --config.KEY=VALUE')
@@ -65,45 +73,10 @@ def _check_flag(argument: str, config: ml_collections.ConfigDict, others: list[s
     if name == '--help':
         raise UserError('command line: --help takes no value')
     if name not in valid:
-        raise UserError(unknown('flag', name, ['--config', *others, '--help']))
+        own = ['--config', *others, '--help']
+        bare, key = name.lstrip('-'), nearest(name.lstrip('-'), config)
+        if key and not nearest(bare, [flag.lstrip('-') for flag in own]):
+            raise UserError(f'command line: {name!r} is not a flag; did you mean --config.{key}={value}?')
+        raise UserError(unknown('flag', name, own))
     if not equals:
         raise UserError(f'command line: {name} needs a value, {name}=VALUE')
-
-
-def load(path: str) -> ml_collections.ConfigDict:
-    """Returns the config of a Python file with `get_config`, or of the config.json of a run.
-
-    Raises:
-      UserError: there is no such file, it cannot be loaded, or it has keys that configs/common.py lacks.
-    """
-    if not pathlib.Path(path).is_file():
-        raise UserError(f'config: there is no file {path!r}; try --config=configs/digits.py')
-    try:
-        config = _from_json(path) if path.endswith('.json') else _from_python(path)
-    except Exception as error:
-        raise UserError(f'config: cannot load {path}: {type(error).__name__}: {error}') from None
-    for key in config:
-        if key not in common.get_config():
-            raise UserError(f'config: {path}: {unknown("key", key, common.get_config())}')
-    return config
-
-
-def _from_json(path: str) -> ml_collections.ConfigDict:
-    config = common.get_config()
-    config.update(json.loads(pathlib.Path(path).read_text(encoding='utf-8')))
-    return config
-
-
-def _from_python(path: str) -> ml_collections.ConfigDict:
-    return sources.load(path, 'config').get_config()
-
-
-def usage(introduction: str) -> str:
-    """Returns what --help prints: the introduction, and every config key with its default and its comment."""
-    keys = []
-    for line in pathlib.Path(common.__file__).read_text(encoding='utf-8').splitlines():
-        declaration, _, comment = line.strip().partition('  # ')
-        if declaration.startswith('config.') and ' = ' in declaration:
-            key, _, default = declaration.removeprefix('config.').partition(' = ')
-            keys.append(f'  {key} = {default}' + (f'\n      {comment}' if comment else ''))
-    return introduction + '\nConfig keys and their defaults:\n' + '\n'.join(keys)

@@ -181,6 +181,8 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
             raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
     if not _NAME.fullmatch(config.name):
         raise UserError(f'name: {config.name!r} must be letters, digits, ".", "_" and "-": it is the name of a folder')
+    for key in ('estimator', 'optimizer'):
+        _check_own_keys(key, config)
     with blame('bits'):
         estimators.make('ste', config.bits)
     with blame('estimator'):
@@ -232,6 +234,18 @@ def _check_numbers(config) -> None:
 def _as_written(text: str, estimator: estimators.Estimator) -> str:
     file, colon, _ = text.partition(':')
     return f'{file}:{estimator}' if colon else str(estimator)
+
+
+def _check_own_keys(key: str, config) -> None:
+    """Refuses an argument that is a config key, as in adamw(weight_decay=0.1) or adam(lr=0.1)."""
+    if ':' in config[key]:
+        return  # what a user's slope takes is its own affair
+    with blame(key):
+        _, arguments = calls.parse(config[key])
+    for name, value in arguments.items():
+        own = [name] if name in config else calls.abbreviated(name, config)
+        if own:
+            raise UserError(f'{key}: {name} is a key of its own, outside of the call: --config.{own[0]}={value!r}')
 
 
 def _estimator(text: str, bits: int) -> estimators.Estimator:

@@ -68,12 +68,23 @@ def load(path: str, name: str) -> types.ModuleType:
     if spec is None:
         raise ValueError(f'{path!r} is not a Python file')
     module = importlib.util.module_from_spec(spec)
+    with as_script(path):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def as_script(path: str) -> Iterator[None]:
+    """Code of this file runs inside as `load` runs the file.
+
+    Raises:
+      ImportError: it ends the program.
+    """
     with _alone(path), _beside(os.path.dirname(os.path.abspath(path))):
         try:
-            spec.loader.exec_module(module)
+            yield
         except SystemExit as error:
             raise ImportError(f'it ends the program ({error}); put that under if __name__ == "__main__":') from None
-    return module
 
 
 @contextlib.contextmanager

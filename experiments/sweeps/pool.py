@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from experiments.errors import UserError
 from experiments.sweeps import plan, report, table, worker
 from experiments.terminal import progress_interval, say
 from experiments.training.stopping import Stop, stopping
-from experiments.workdir.files import write_json
+from experiments.workdir.files import read_json, write_json
 from experiments.workdir.records import newest_step
 
 _POLL_SECONDS = 1
@@ -37,9 +38,12 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     Raises:
       UserError: the folder cannot be written.
     """
+    if cluster == 'slurm' and not shutil.which('srun'):  # what submitit looks for
+        raise UserError('--cluster slurm: there is no srun here; run it where Slurm is, or leave --cluster out')
     planned = {'command': command, 'points': [dataclasses.asdict(point) for point in points]}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _check_same_sweep(out, points)
         write_json(out / worker.PLAN, planned)
     except OSError as error:
         raise UserError(f'out {out}: {error.strerror}; choose another --out') from None
@@ -55,6 +59,18 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
             print('stopped; the same command goes on', file=sys.stderr)
             return stop.code
     return _conclude(out, points, command)
+
+
+def _check_same_sweep(out: pathlib.Path, points: list[plan.Point]) -> None:
+    """Refuses a folder that holds another sweep: points that this one, which may have more, does not have.
+
+    Raises:
+      UserError: with the command of the other one.
+    """
+    held = worker.read_plan(out) if (out / worker.PLAN).is_file() else []
+    if not {point.flags for point in held} <= {point.flags for point in points}:
+        command = read_json(out / worker.PLAN).get('command')
+        raise UserError(f'out {out}: it holds another sweep, {command}; choose another --out')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +103,10 @@ def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
     executor = submitit.AutoExecutor(folder=out / 'submitit', cluster=cluster)
     executor.update_parameters(name='ste-sweep')
     commands = [_worker_command(out, index, count) for index in range(count)]
-    jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
+    try:
+        jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
+    except (RuntimeError, OSError) as error:
+        raise UserError(f'--cluster {cluster}: it takes no job: {error}') from None
     return [_Worker(job.done, job.cancel) for job in jobs]
 
 

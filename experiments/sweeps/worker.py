@@ -39,10 +39,13 @@ def read_plan(out: pathlib.Path) -> list[plan.Point]:
       UserError: there is no sweep in the folder.
     """
     planned = read_json(out / PLAN)
-    return [
-        plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags']), point['run'])
-        for point in planned['points']
-    ]
+    try:
+        return [
+            plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags']), point['run'])
+            for point in planned['points']
+        ]
+    except (LookupError, TypeError):
+        raise UserError(f'{out / PLAN} is no plan of a sweep; choose another --out') from None
 
 
 def work(out: pathlib.Path, index: int, count: int) -> int:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from qat import trajectory, weights
-from qat.estimators import Estimator, fake_quantize
+from qat.estimators import Estimator, fake_quantize, ste_with_clip_of
 from qat.lockstep import checks, evaluation
 from qat.lockstep.cautions import cautions
 from qat.lockstep.plan import Plan, Run, make
@@ -205,7 +205,8 @@ class Lockstep:
         subject = f'{names} under {self.spec.optimizer} (class {transfer.transfer_class}, {transfer.reason})'
         reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
         said = cautions(plan, self.spec.optimizer, state, measured)
-        return verdict(Evidence(subject, [_summarized(plan, measured)], reason=reason, cautions=said))
+        same = all(estimator == ste_with_clip_of(estimator) for estimator in distinct)
+        return verdict(Evidence(subject, [_summarized(plan, measured)], reason=reason, cautions=said, is_ste=same))
 
     def _measured(self, state: State) -> tuple[Plan, dict]:
         checks.one_state(state)

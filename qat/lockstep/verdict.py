@@ -18,6 +18,7 @@ ROUNDING = 1e-5  # an alignment error that float32 alone can make
 
 YES, NO, NONE = 'At this setting yes', 'At this setting no', 'No verdict'
 ANSWERS = (YES, NO, NONE)  # every verdict begins with one
+ITSELF = 'is STE itself, so there is nothing to compare'
 
 _ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'
 STE_TWINS = ('ste', 'naive_ste', 'map_ste')  # the first is the recipe's; without it the closest counts
@@ -39,6 +40,7 @@ class Evidence:
         and that of guessing; None where nobody knows.
       reason: why there is no recipe, for people; '' where there is one.
       cautions: what makes the claim doubtful in this setting, a sentence each.
+      is_ste: whether the estimator is `ste` and no other.
     """
 
     subject: str
@@ -47,12 +49,15 @@ class Evidence:
     untrained_loss: float | None = None
     reason: str = ''
     cautions: Sequence[str] = ()
+    is_ste: bool = False
 
 
 def verdict(evidence: Evidence) -> str:
     """Yes, no, or none, with the size of the effect and its limit, or with what makes the run unable to tell."""
     end = evidence.over_time[-1]
     twins = [twin for twin in STE_TWINS if twin in end]
+    if evidence.is_ste and not _not_finite(evidence):
+        return ' '.join([f'{YES}: {evidence.subject} {ITSELF}.', *_doubts(evidence)])
     unable = _not_finite(evidence) or _untrained(evidence) or _without_twins(end, twins) or _unmoved(end)
     if not unable:
         ratios = {twin: _largest_ratio(evidence.over_time, twin) for twin in twins}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.results import figures
 from experiments.results.pages import with_interval
 from experiments.results.statistics import Estimate, interval
-from experiments.setup.command_line import load
+from experiments.setup.config_file import load
 from experiments.sweeps.report import ERROR, grouped
 from qat import calls
 from qat.quantizers import UniformQuantizer

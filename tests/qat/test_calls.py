@@ -29,7 +29,7 @@ def test_any_text_parses_or_is_refused_in_one_line(text):
 
 
 @pytest.mark.parametrize(
-    'text', ['f(1)', 'f(x=y)', 'f(x=__import__("os"))', 'f(', 'f(x=1)(y=2)', 'f(**{})', 'f(x=1); g()']
+    'text', ['f(1)', 'f(x=y)', 'f(x=__import__("os"))', 'f(', 'f(x=1)(y=2)', 'f(x=1, x=1)', 'f(**{})', 'f(x=1); g()']
 )
 def test_only_keyword_literals_are_read(text):
     with pytest.raises(ValueError, match='cannot read'):
@@ -48,7 +48,25 @@ def test_interval_ends():
         False,
     ]
     assert str(half_open) == '[0, 1)'
+    whole = Interval(1, 9, whole=True)
+    assert [x in whole for x in (2, 2.0, 2.5, 1, 9, True, None, 10**400)] == [True, *[False] * 7]
 
 
 def test_unknown_names_suggest_the_nearest():
     assert calls.unknown('thing', 'sinus', ['sine', 'dsq']).startswith("unknown thing 'sinus': did you mean 'sine'?")
+    assert [calls.nearest(name, ['learning_rate', 'bits', 'lra']) for name in ('lr', 'b', 'x')] == [
+        'learning_rate',
+        '',
+        '',
+    ]
+
+
+@pytest.mark.parametrize('given', ['x=None', 'x="1"', 'x=True', 'y=None', 'y=1', 'z="1"'])
+def test_every_argument_has_a_domain_or_is_a_switch(given):
+    def function(r, *, x=1.0, y=True, z=None):
+        pass
+
+    name, arguments = calls.parse(f'f({given})')
+    with pytest.raises(ValueError, match='must be '):
+        calls.bind(name, function, arguments, {'x': Interval(0, 2), 'z': Interval(0, 2)})
+    assert calls.bind(name, function, {'z': None}, {'z': Interval(0, 2)})['z'] is None

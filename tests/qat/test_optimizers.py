@@ -1,10 +1,14 @@
 """Optimizers take the path on their label, and the transfer class follows from all that decides it."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qat import optimizers
 from qat.models.convnet import ConvNet
@@ -247,6 +251,10 @@ def test_a_probed_optimizer_takes_a_factor_on_its_learning_rate():
         ('adam', 0, {'b2': -0.1}, r'\[0, 1\)'),
         ('sgd', 0, {'nesterov': 'yes'}, 'True or False'),
         ('sgd', -1, {}, 'at least 0'),
+        ('adam', 0, {'b1': None}, r'b1 must be a number in \[0, 1\), got None'),
+        ('muon', 0, {'ns_steps': 2.5}, 'ns_steps must be a whole number'),
+        ('adafactor', 0, {'decay_rate': None}, 'decay_rate must be a number'),
+        ('adamw', 0, {'weight_decay': 0.1}, "unknown argument of optimizer 'adamw' 'weight_decay'"),
         ('adafactor', 0.1, {}, 'without weight decay'),
     ],
 )
@@ -255,3 +263,44 @@ def test_refusals(name, decay, arguments, message):
         optimizers.make(name, decay, **arguments)
     with pytest.raises(ValueError, match="did you mean 'update'"):
         optimizers.make('sgd').transfer('updates')
+
+
+ARGUMENTS = [  # (optimizer, argument, default)
+    (name, key, parameter.default)
+    for name, family in FAMILIES.items()
+    for key, parameter in list(inspect.signature(family.build).parameters.items())[2:]
+]
+LITERALS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.floats(0, 1),
+    st.sampled_from([0, 1, 2, 99, 2.0, 2**31, 10**30, 10**400, 1e308, 5e-324, 1j, b'x', 'x', (), (0.5,), [1], {}, {1}]),
+)
+
+
+@pytest.mark.parametrize('name, key, default', ARGUMENTS)
+def test_every_argument_has_a_domain_or_is_a_switch(name, key, default):
+    for wrong in (None, 'x', (0.5,), float('nan')):
+        with pytest.raises(ValueError, match=f'{key} must be '):
+            optimizers.make(name, **{key: wrong})
+    assert dict(optimizers.make(name).parameters)[key] == default
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(ARGUMENTS), LITERALS)
+def test_an_argument_is_refused_or_the_optimizer_updates(argument, value):
+    name, key, _ = argument
+    try:
+        optimizer = optimizers.parse(f'{name}({key}={value!r})')
+    except ValueError:
+        return
+    tree = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}
+    transformation = optimizer.build(0.1)
+    updated = jax.eval_shape(lambda w: transformation.update(w, transformation.init(w), w)[0], tree)
+    assert jax.tree.map(jnp.shape, updated) == jax.tree.map(jnp.shape, tree)
+
+
+def test_adam_without_eps_is_allowed():
+    assert dict(optimizers.parse('adam(eps=0)').parameters)['eps'] == 0

@@ -32,6 +32,14 @@ def nan_later(r, *, progress): return jnp.where(progress > 0.4, jnp.nan, 1.0) + 
 constant = 3
 """
 _NEVER = 'while True: pass\n'
+_CONFIG = """
+import ml_collections, numpy as np
+from ml_collections import config_dict
+from configs import digits
+def get_config({takes}):
+    config = digits.get_config()
+    {statements}
+"""
 
 _numbers = st.one_of(
     st.integers(),
@@ -128,6 +136,60 @@ def command_lines(folder: pathlib.Path) -> st.SearchStrategy[list[str]]:
 
 def _mostly(sensible: st.SearchStrategy, wild: st.SearchStrategy) -> st.SearchStrategy:
     return st.sampled_from([sensible] * 4 + [wild]).flatmap(lambda chosen: chosen)
+
+
+_values = st.one_of(
+    (_numbers | _text).map(repr).map(lambda written: written.replace('inf', 'np.inf').replace('nan', 'np.nan')),
+    st.sampled_from(
+        [
+            *(
+                'None',
+                'print',
+                'get_config',
+                'config',
+                'lambda: 1',
+                'object()',
+                '[1]',
+                '(0.1,)',
+                '{}',
+                "{'a': {}}",
+                "b''",
+            ),
+            *('config_dict.placeholder(int)', 'config_dict.required_placeholder(float)', "config.get_ref('seed')"),
+            *("config.get_ref('seed') // 0", 'np.float32(0.1)', 'np.int8(3)', 'np.ones(3)', '10**5000', '1j', "'~/x'"),
+        ]
+    ),
+)
+_ends = st.sampled_from(
+    [
+        *['return config'] * 3,
+        *('return dict(config)', 'return config.to_dict()', 'return ml_collections.FrozenConfigDict(config)'),
+        *(
+            'return config.lock()',
+            'return',
+            'pass',
+            'return {}',
+            'return get_config',
+            'return get_config()',
+            'raise',
+            'exit()',
+        ),
+    ]
+)
+
+
+@st.composite
+def config_files(draw) -> str:
+    """The text of a config file in Python, with keys of any value, missing, or of its own."""
+    key = st.sampled_from([*common.get_config()] * 3 + ['lr', 'a.b', '', 3]).map(repr)
+    change = st.one_of(
+        st.tuples(key, _values).map('with config.unlocked(), config.ignore_type(): config[{0[0]}] = {0[1]}'.format),
+        st.tuples(key, _values).map('config = {{**config, {0[0]}: {0[1]}}}'.format),
+        key.map('del config[{}]'.format),
+    )
+    statements = [*draw(st.lists(change, max_size=2)), draw(_ends)]
+    takes = draw(st.sampled_from(['', '', '', 'size', 'size=1', '*sizes']))
+    return _CONFIG.format(takes=takes, statements='\n    '.join(statements))
 
 
 def workdirs(folder: pathlib.Path) -> st.SearchStrategy[str]:
