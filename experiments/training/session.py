@@ -1,6 +1,7 @@
 """A run from its workdir to its report: opens or resumes, trains, finishes."""
 
 import contextlib
+import dataclasses
 import pathlib
 import sys
 
@@ -11,9 +12,10 @@ from experiments import terminal
 from experiments.data import registry
 from experiments.errors import UserError
 from experiments.results import limit, report, summary
+from experiments.setup.identity import identity
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
-from experiments.training import distributed, ladder
+from experiments.training import distributed, ladder, peers
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
 from experiments.workdir import beginning, environment, records
@@ -21,6 +23,8 @@ from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import blame_disk, read_json, replacing, write_json
 from experiments.workdir.lock import locked
 from qat.lockstep.state import State
+
+_OWN_KEYS = ('distributed', 'data_dir')  # each of several processes has its own
 
 
 def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
@@ -41,6 +45,7 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     """
     if not settings.twins:
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
+    peers.agree(lambda: _same_in_all(identity(settings)))
     if settings.config.ladder > 1:
         ladder.check(settings, workdir)
     climbed, rungs = {}, ladder.rungs(settings)
@@ -58,6 +63,14 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     return FINISHED
 
 
+def _same_in_all(found: dict[str, str]) -> dict[str, str]:
+    """What all processes must have in common, out of an identity; `distributed` says which one this is."""
+    versions = {
+        f'the version of {name}': value for name, value in (('jax', jax.__version__), ('numpy', np.__version__))
+    }
+    return {key: value for key, value in found.items() if key not in _OWN_KEYS} | versions
+
+
 def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop, label: str) -> tuple[int, dict | None]:
     """One run; returns the exit code, and the content of its summary.json where it is finished.
 
@@ -67,6 +80,7 @@ def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop,
     records.check_same_run(workdir, config)
     records.check_same_processes(workdir, jax.process_count())
     trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
+    peers.agree(trainer.facts, float('inf'))  # the data of one may have to be prepared for hours
     if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():  # others may not see the files
         result = read_json(workdir / 'summary.json')
         if result['steps'] == trainer.steps:
@@ -87,7 +101,11 @@ def _train(
     """Restores what there is, and trains; returns the last state, the exit code and the rows of metrics too."""
     settings = trainer.settings
     with Checkpoints(workdir) as checkpoints:
-        begin = beginning.beginning(workdir, checkpoints, trainer.record_every)
+        begin = beginning.Beginning(
+            *peers.of_first(
+                lambda: dataclasses.astuple(beginning.beginning(workdir, checkpoints, trainer.record_every))
+            )
+        )
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
         if not label:
@@ -105,9 +123,10 @@ def _train(
             with records.Records(workdir, begin.step) if is_primary() else records.NoRecords() as log:
                 return *trainer.train(state, begin, log, checkpoints, stop, label), log.rows
         except jax.errors.JaxRuntimeError:
-            if stop.code is None or jax.process_count() == 1:
+            if jax.process_count() == 1:
                 raise
-            stop.wait_for_the_end()  # the other processes have left already
+            peers.wait_for_news()  # most likely another process has left
+            raise
 
 
 def _say_size(trainer: Trainer) -> None:
