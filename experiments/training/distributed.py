@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import jax
+from jax._src.distributed import global_state
 from jax._src.lib import _jax
 
 from experiments.data.batches import Share
@@ -31,6 +32,8 @@ def start(setting: str, lost: Callable[[], None]) -> None:
       UserError: not of that form, or the others did not come.
     """
     arguments = _arguments(setting)
+    if arguments.get('process_id') == 0:
+        _check_free(int(arguments['coordinator_address'].rpartition(':')[2]))
     try:
         with _instead_of_a_stack_trace(lost):
             jax.distributed.initialize(
@@ -45,6 +48,7 @@ def start(setting: str, lost: Callable[[], None]) -> None:
             'off on one machine'
         ) from None
     except RuntimeError:
+        global_state.client = global_state.service = None  # jax would try to shut them down, with a stack trace
         raise UserError(
             f'distributed={setting}: {_missing(**arguments)} in {_TIMEOUT_SECONDS} s; '
             'start the same command on every worker'
@@ -70,6 +74,14 @@ def _arguments(setting: str) -> dict:
     return arguments
 
 
+def _check_free(port: int) -> None:
+    """Refuses a port that process 0 cannot open, at which jax's service would end in a segmentation fault."""
+    try:
+        socket.create_server(('', port)).close()
+    except OSError as error:
+        raise UserError(f'distributed: port {port}: {error.strerror}; choose another one, the same on all') from None
+
+
 def _missing(coordinator_address: str = '', num_processes: int = 0, process_id: int = 0) -> str:
     """Who did not come, as far as one process can know."""
     if process_id:
@@ -92,7 +104,9 @@ def _instead_of_a_stack_trace(lost: Callable[[], None]) -> Iterator[None]:
     _kept.append(ctypes.CFUNCTYPE(None)(lost))
     with contextlib.suppress(OSError, AttributeError):  # another C++ library: the stack trace stays
         ctypes.CDLL('libstdc++.so.6')._ZSt13set_terminatePFvvE(_kept[-1])
-    _jax.get_distributed_runtime_client = functools.partial(original, missed_heartbeat_callback=lambda _: lost())
+    _jax.get_distributed_runtime_client = functools.partial(
+        original, missed_heartbeat_callback=lambda _: lost(), shutdown_on_destruction=False
+    )
     try:
         yield
     finally:

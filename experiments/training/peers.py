@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 from jax._src.distributed import global_state
 
-from experiments.errors import UserError, tell
+from experiments.errors import USERS_ERROR, UserError, tell
 from experiments.training import distributed
 
 _POLL_SECONDS = 1
@@ -192,12 +192,14 @@ class _Peers:
             os.kill(os.getpid(), number)
 
     def lost(self) -> None:
-        """Process 0 is gone. Does not return."""
+        """Process 0 is gone, or another one broke the connection: ends this one. Calls nothing of jax, which would wait."""
         if self._signal is not None:
             os._exit(128 + self._signal)  # process 0 has saved, and left
-        self._follow(
-            'process 0 is gone; see what it printed, then start all again' if self.index else 'another one left'
-        )
+        if not self._ending.acquire(blocking=False):
+            time.sleep(5 * _POLL_SECONDS)  # another thread is saying why this process ends
+            os._exit(USERS_ERROR)
+        who = 'process 0 is' if self.index else 'the connection to the other processes is'
+        _exit(tell(UserError(f'{who} gone; see what it printed, then start all again: {_GOES_ON}')))
 
     def _follow(self, message: str) -> None:
         self.leave('', lambda: tell(UserError(message)))
