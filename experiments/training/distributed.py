@@ -79,7 +79,9 @@ def _check_free(port: int) -> None:
     try:
         socket.create_server(('', port)).close()
     except OSError as error:
-        raise UserError(f'distributed: port {port}: {error.strerror}; choose another one, the same on all') from None
+        raise UserError(
+            f'distributed: port {port}: {os.strerror(error.errno)}; choose another one, the same on all'
+        ) from None
 
 
 def _missing(coordinator_address: str = '', num_processes: int = 0, process_id: int = 0) -> str:

@@ -125,7 +125,8 @@ class _Peers:
 
     def __init__(self):
         self.client, self.index, self.count = global_state.client, global_state.process_id, global_state.num_processes
-        self._rounds, self._signal = itertools.count(), None
+        self._rounds = itertools.count()
+        self._signal = self._code = None  # that stops this process, and with which it ends
         self._ending, self._over = threading.Lock(), threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
@@ -192,7 +193,9 @@ class _Peers:
             os.kill(os.getpid(), number)
 
     def lost(self) -> None:
-        """Process 0 is gone, or another one broke the connection: ends this one. Calls nothing of jax, which would wait."""
+        """Process 0 is gone, or another one broke the connection: ends this one, without jax, which would wait."""
+        if self._code is not None:
+            _exit(self._code)  # all are at the end, and process 0 was faster
         if self._signal is not None:
             os._exit(128 + self._signal)  # process 0 has saved, and left
         if not self._ending.acquire(blocking=False):
@@ -227,6 +230,7 @@ class _Peers:
             time.sleep(0.1)
         if _SAVED in self._read('end').values():
             _exit(code)
+        self._code = code
         self._over.set()
         self._watcher.join()
         jax.distributed.shutdown()
