@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -65,10 +66,8 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
 
 def _same_in_all(found: dict[str, str]) -> dict[str, str]:
     """What all processes must have in common, out of an identity; `distributed` says which one this is."""
-    versions = {
-        f'the version of {name}': value for name, value in (('jax', jax.__version__), ('numpy', np.__version__))
-    }
-    return {key: value for key, value in found.items() if key not in _OWN_KEYS} | versions
+    same = {key: value for key, value in found.items() if key not in _OWN_KEYS}
+    return same | {'the version of jax': jax.__version__}
 
 
 def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop, label: str) -> tuple[int, dict | None]:
@@ -101,11 +100,7 @@ def _train(
     """Restores what there is, and trains; returns the last state, the exit code and the rows of metrics too."""
     settings = trainer.settings
     with Checkpoints(workdir) as checkpoints:
-        begin = beginning.Beginning(
-            *peers.of_first(
-                lambda: dataclasses.astuple(beginning.beginning(workdir, checkpoints, trainer.record_every))
-            )
-        )
+        begin = _beginning(workdir, checkpoints, trainer.record_every)
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
         if not label:
@@ -127,6 +122,12 @@ def _train(
                 raise
             peers.wait_for_news()  # most likely another process has left
             raise
+
+
+def _beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> beginning.Beginning:
+    """Where process 0 finds that the run begins, in all processes."""
+    look = functools.partial(beginning.beginning, workdir, checkpoints, every)
+    return beginning.Beginning(*peers.of_first(lambda: dataclasses.astuple(look())))
 
 
 def _say_size(trainer: Trainer) -> None:

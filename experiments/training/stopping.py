@@ -54,10 +54,6 @@ class Stop:
         self.code = self.code or highest or None
         return highest > 0
 
-    def wait_for_the_end(self) -> None:
-        """Does not return: the other thread ends the process."""
-        threading.Event().wait()
-
     def _note(self, number: int, _) -> None:
         self.code = 128 + number
 
