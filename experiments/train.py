@@ -29,7 +29,8 @@ def main(argv: list[str]) -> int:
         config, workdir = command_line.parse(argv)
         if config.distributed == 'off':
             print(f'{config.name}: starting; what it needs is loaded first', flush=True)
-        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what becomes of other processes is told in a line of ours
+        else:
+            os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'  # what becomes of the others is told by a line of ours
         from experiments.training import peers  # late: a wrong command line and --help are answered without jax
 
         return peers.together(config.distributed, lambda: _train(config, workdir, argv))

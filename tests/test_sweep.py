@@ -13,7 +13,7 @@ import pytest
 
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.sweeps import plan, report, worker
+from experiments.sweeps import plan, pool, report, worker
 from experiments.training import sharing
 from experiments.workdir.lock import Busy, locked
 from scripts import sweep
@@ -159,6 +159,19 @@ def test_a_failing_point_does_not_stop_the_others(tmp_path, capsys):
     assert 'failed: learning_rate=1e30' in shown.err and 'not finite' in shown.err and '0.01' in shown.out
     assert len((out / 'table.csv').read_text().splitlines()) == 3
     assert 'not finite' in (out / 'report.html').read_text()
+
+
+@pytest.mark.parametrize(
+    ('code', 'said'),
+    [
+        ("print('no room'); sys.exit(7)", 'worker 0 ended with exit code 7; '),
+        ('import os; print("no room", flush=True); os.kill(os.getpid(), 9)', 'worker 0 was killed by SIGKILL; '),
+    ],
+)
+def test_a_worker_that_ends_by_itself_is_named_with_its_last_line(code, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pool, '_worker_command', lambda *_: [sys.executable, '-c', f'import sys; {code}'])
+    assert sweep.main([*SMALL, '--config.max_steps=1', f'--out={tmp_path}']) == 1
+    assert f'{said}{tmp_path}/worker-0.log ends with: no room\n' in capsys.readouterr().err
 
 
 def test_no_plan_is_a_users_error(tmp_path):
