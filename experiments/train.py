@@ -39,10 +39,12 @@ def main(argv: list[str]) -> int:
 
 
 def _train(config: ml_collections.ConfigDict, workdir: str, argv: list[str]) -> int:
-    from experiments.setup import settings
+    from experiments.setup import settings, sources
     from experiments.terminal import say
     from experiments.training import session
 
+    for file in sources.named(config):
+        say(f'Runs the code of {file}, which the config names')
     resolved = settings.resolve(config)
     with _folder(workdir, config.name) as path:
         say(f'Workdir: {path}')

@@ -6,20 +6,22 @@ import numpy as np
 
 from experiments.results import explanation, figures, pages
 from experiments.results.metrics import METRICS
-from experiments.setup import command_line
-from experiments.setup.settings import resolve
+from experiments.setup.settings import Settings
 from experiments.workdir.files import read_json
 from experiments.workdir.records import read_rows
 
 
-def write(workdir: pathlib.Path) -> pathlib.Path:
+def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
     """Writes figures/*.png and the self-contained report.html of a finished run, and returns the path of the page.
+
+    Args:
+      workdir: of the run.
+      settings: of the run.
 
     Raises:
       UserError: the workdir lacks a file of a finished run.
     """
-    config = command_line.load(str(workdir / 'config.json'))
-    settings, rows = resolve(config), read_rows(workdir)
+    rows = read_rows(workdir)
     result, environment = read_json(workdir / 'summary.json'), read_json(workdir / 'environment.json')
     twins = list(settings.twins)
     with np.load(workdir / 'weights.npz', allow_pickle=False) as weights:
@@ -38,7 +40,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
         'report.html.jinja',
         drawn,
         result=result,
-        config=config.to_dict(),
+        config=settings.config.to_dict(),
         run=environment,
         metrics=METRICS,
         theory=explanation.theory(settings),

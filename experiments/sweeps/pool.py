@@ -39,7 +39,7 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     Raises:
       UserError: the folder cannot be written.
     """
-    planned = {'command': command, 'points': [{'values': point.values, 'flags': point.flags} for point in points]}
+    planned = {'command': command, 'points': [dataclasses.asdict(point) for point in points]}
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / worker.PLAN, planned)

@@ -19,7 +19,7 @@ from experiments.terminal import is_primary, say, warn
 from experiments.training import advice, distributed, ladder, peers
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
-from experiments.workdir import beginning, environment, records
+from experiments.workdir import beginning, environment, records, same_run
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import blame_disk, read_json, replacing, write_json
 from experiments.workdir.lock import locked
@@ -49,11 +49,12 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     peers.agree(lambda: _same_in_all(identity(settings)))
     if settings.config.ladder > 1:
         ladder.check(settings, workdir)
-    climbed, rungs = {}, ladder.rungs(settings)
+    climbed = {}
+    rungs = [(rung, identity(rung.settings)) for rung in ladder.rungs(settings)]  # now: a file may be edited meanwhile
     with stopping() as stop, blame_disk(workdir), advice.where_memory_ends(settings):
-        for number, rung in enumerate(rungs, 1):
+        for number, (rung, own) in enumerate(rungs, 1):
             place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
-            code, result = _run(rung.settings, place, argv, stop, label)
+            code, result = _run(rung.settings, own, place, argv, stop, label)
             if code in STOPPED:
                 say(f'stopped and saved; --workdir={workdir} goes on from there', sys.stderr)
             if code in STOPPED or (code == NOT_FINITE and not rung.folder):
@@ -70,13 +71,16 @@ def _same_in_all(found: dict[str, str]) -> dict[str, str]:
     return same | {'the version of jax': jax.__version__}
 
 
-def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop, label: str) -> tuple[int, dict | None]:
+def _run(
+    settings: Settings, own: dict[str, str], workdir: pathlib.Path, argv: list[str], stop: Stop, label: str
+) -> tuple[int, dict | None]:
     """One run; returns the exit code, and the content of its summary.json where it is finished.
 
-    `label`: '' of the run itself, which tells more; its summary.json is written once the ladder is climbed.
+    `own`: its identity. `label`: '' of the run itself, which tells more; its summary.json is written once the ladder
+    is climbed.
     """
-    config, result = settings.config.to_dict(), None
-    records.check_same_run(workdir, config)
+    result = None
+    same_run.check_same_run(workdir, own)
     records.check_same_processes(workdir, jax.process_count())
     trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
     peers.agree(trainer.facts, float('inf'))  # the data of one may have to be prepared for hours
@@ -85,7 +89,7 @@ def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop,
         if result['steps'] == trainer.steps:
             return FINISHED, result
     state = trainer.initial_state()
-    with _opened(workdir, config, environment.describe(argv, trainer.devices)):
+    with _opened(workdir, settings, own, environment.describe(argv, trainer.devices)):
         state, code, rows = _train(trainer, state, workdir, stop, label)
         if code == FINISHED and is_primary():
             result = _finish(trainer, state, rows, workdir)
@@ -137,15 +141,16 @@ def _say_size(trainer: Trainer) -> None:
 
 
 @contextlib.contextmanager
-def _opened(workdir: pathlib.Path, config: dict, environment_now: dict):
+def _opened(workdir: pathlib.Path, settings: Settings, own: dict[str, str], environment_now: dict):
     """Makes the workdir, holds it for this run, and writes what is known before the first step."""
     if not is_primary():
         yield
         return
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
-        records.check_same_run(workdir, config)  # again: now nobody else can write there
-        write_json(workdir / 'config.json', config)
+        same_run.check_same_run(workdir, own)  # again: now nobody else can write there
+        same_run.write_identity(workdir, own)
+        write_json(workdir / 'config.json', settings.config.to_dict())
         write_json(workdir / 'environment.json', environment_now)
         yield
 
@@ -171,4 +176,4 @@ def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, li
     for answer in (result['verdict'], result['limit']['answer']):
         say(f'\n{terminal.wrapped(answer)}')
     if draw:
-        say(f'\nReport: {report.write(workdir)}')
+        say(f'\nReport: {report.write(workdir, settings)}')
