@@ -218,19 +218,25 @@ class _Peers:
             threading.Event().wait()  # another thread is ending the process
         code = say()
         self.write('end', why)
-        deadline = time.monotonic() + _FAREWELL_SECONDS
-        while self.index == 0 and len(self._read('end')) < self.count - 1 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        if self.index == 0:
+            self._await('end', _FAREWELL_SECONDS)
         _exit(code)
+
+    def _await(self, kind: str, seconds: float = float('inf')) -> None:
+        deadline = time.monotonic() + seconds
+        while len(self._read(kind)) < self.count - 1 and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def finish(self, code: int) -> int:
         """Waits until all have come to the end; returns the code."""
         self.write('end', '')
-        while len(self._read('end')) < self.count - 1:  # the watch ends this where one is gone
-            time.sleep(0.1)
+        self._await('end')  # the watch ends this where one is gone
         if _SAVED in self._read('end').values():
             _exit(code)
         self._code = code
+        self.write('left', '')
+        if self.index == 0:  # takes the store along: not before the others have seen that all are at the end
+            self._await('left', _FAREWELL_SECONDS)
         self._over.set()
         self._watcher.join()
         jax.distributed.shutdown()

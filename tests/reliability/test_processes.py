@@ -133,6 +133,6 @@ def test_without_a_workdir_process_0_chooses_for_both(tmp_path):
     flags = (config, *SMALL[1:], '--config.max_steps=2', '--config.twins=self')
     folders = [tmp_path / 'machine0', tmp_path / 'machine1']
     processes = two('', *flags, folders=folders)
-    assert [ended(process)[0] for process in processes] == [0, 0]
+    assert [ended(process) for process in processes] == [(0, []), (0, [])]
     assert len(list(folders[0].glob('runs/digits/*/summary.json'))) == 1
     assert not list(folders[1].glob('runs/digits/*'))
