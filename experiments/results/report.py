@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from experiments.results import explanation, figures, pages
+from experiments.results import explanation, figures, next_steps, pages
 from experiments.results.metrics import METRICS
 from experiments.setup.settings import Settings
 from experiments.workdir.files import read_json
@@ -39,7 +39,11 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
         workdir,
         'report.html.jinja',
         drawn,
+        {next_steps.MAP_FILE: table} if (table := next_steps.weight_map(settings)) else {},
         result=result,
+        answers=next_steps.answers(result, str(settings.estimator)),
+        to_do=next_steps.to_do(settings, result, workdir),
+        evaluations=len(rows),
         config=settings.config.to_dict(),
         run=environment,
         metrics=METRICS,
