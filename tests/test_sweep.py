@@ -196,6 +196,19 @@ def test_a_failing_point_does_not_stop_the_others(tmp_path, capsys):
     assert 'not finite' in (out / 'report.html').read_text()
 
 
+@pytest.mark.parametrize(
+    ('code', 'said'),
+    [
+        ("print('no room'); sys.exit(7)", 'worker 0 ended with exit code 7; '),
+        ('import os; print("no room", flush=True); os.kill(os.getpid(), 9)', 'worker 0 was killed by SIGKILL; '),
+    ],
+)
+def test_a_worker_that_ends_by_itself_is_named_with_its_last_line(code, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pool, '_worker_command', lambda *_: [sys.executable, '-c', f'import sys; {code}'])
+    assert sweep.main([*SMALL, '--config.max_steps=1', f'--out={tmp_path}']) == 1
+    assert f'{said}{tmp_path}/worker-0.log ends with: no room\n' in capsys.readouterr().err
+
+
 def test_no_plan_is_a_users_error(tmp_path):
     with pytest.raises(UserError, match='cannot read'):
         worker.read_plan(tmp_path)

@@ -17,6 +17,7 @@ from experiments import report, train
 from experiments.results.metrics import METRICS
 from experiments.setup.config_file import load
 from experiments.training import trainer
+from experiments.workdir import lock
 from experiments.workdir.records import read_rows
 
 DIGITS = '--config=configs/digits.py'
@@ -426,10 +427,45 @@ def test_two_processes_give_what_one_gives(tmp_path):
             assert last[1][key] == pytest.approx(value, rel=1e-3, abs=1e-6), key
 
 
-@pytest.mark.parametrize('setting', ['on', 'host,2,0', 'host:1,2,2', 'host:1,x,0'])
+@pytest.mark.parametrize(
+    'setting',
+    [
+        *('on', 'host,2,0', 'host:1,2,2', 'host:1,x,0', '127.0.0.1:abc,2,0', '127.0.0.1:70000,2,1', 'host:0,2,0'),
+        *(':80,2,0', 'host:٣,2,0', 'host:80,0,0', 'host:80,2,-1', 'host:80,2'),
+    ],
+)
 def test_a_bad_distributed_setting_is_refused(setting, tmp_path, capsys):
     assert train.main([DIGITS, f'--config.distributed={setting}', f'--workdir={tmp_path / "run"}']) == 2
     assert 'off, auto or HOST:PORT,COUNT,INDEX' in capsys.readouterr().err
+
+
+def test_a_port_that_is_in_use_is_refused(tmp_path, capsys):
+    with socket.create_server(('', 0)) as taken:
+        setting = f'--config.distributed=127.0.0.1:{taken.getsockname()[1]},2,0'
+        assert train.main([DIGITS, setting, f'--workdir={tmp_path / "run"}']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: distributed: port ') and 'in use; choose another one' in error
+
+
+@pytest.mark.slow
+def test_auto_on_one_machine_says_what_is_missing(tmp_path):
+    alone = process(DIGITS, '--config.distributed=auto', f'--workdir={tmp_path / "run"}')
+    assert alone.returncode == 2 and alone.stderr.count('\n') == 1
+    assert alone.stderr.startswith('error: distributed=auto: there is no TPU slice and no Slurm job here')
+
+
+def test_a_folder_of_the_same_second_is_another_one(tmp_path, monkeypatch):
+    monkeypatch.setattr('time.strftime', lambda _: 'now')
+    made = [lock.fresh(tmp_path / 'runs' / 'digits').name for _ in range(3)]
+    assert made == ['now', 'now-2', 'now-3']
+
+
+def test_a_folder_of_its_own_goes_where_the_run_is_refused(tmp_path, monkeypatch, capsys):
+    root = pathlib.Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    assert train.main([f'--config={root}/configs/digits.py', '--config.batch_size=2000']) == 2
+    assert 'Workdir: runs/digits/' in capsys.readouterr().out
+    assert not list(tmp_path.glob('runs/digits/*'))
 
 
 @pytest.mark.parametrize('index', [pytest.param(0, marks=pytest.mark.slow), 1])

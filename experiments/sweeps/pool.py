@@ -1,9 +1,11 @@
 """Takes a sweep from its plan to its table: starts workers, shows progress, and says what failed."""
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from experiments.workdir.records import newest_step
 
 _POLL_SECONDS = 1
 _SOME_FAILED = 1  # exit code
+_LONGEST_LINE = 120  # characters, of what a worker said
 
 
 def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str | None, command: str) -> int:
@@ -58,6 +61,9 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
         if stop.code is not None:
             print('stopped; the same command goes on', file=sys.stderr)
             return stop.code
+        for index, each in enumerate(started):
+            if each.complaint():
+                print(f'worker {index} {each.complaint()}', file=sys.stderr)
     return _conclude(out, points, command)
 
 
@@ -77,6 +83,7 @@ def _check_same_sweep(out: pathlib.Path, points: list[plan.Point]) -> None:
 class _Worker:
     has_ended: Callable[[], bool]
     stop: Callable[[], object]
+    complaint: Callable[[], str]  # how it ended by itself; '' where it ended well
 
 
 def _worker_command(out: pathlib.Path, index: int, count: int) -> list[str]:
@@ -91,7 +98,8 @@ def _on_this_machine(out: pathlib.Path, count: int) -> list[_Worker]:
             process = subprocess.Popen(
                 _worker_command(out, index, count), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        return _Worker(lambda: process.poll() is not None, process.terminate)
+        ended = functools.partial(_exit_complaint, process, pathlib.Path(log.name))
+        return _Worker(lambda: process.poll() is not None, process.terminate, ended)
 
     return [start(index) for index in range(count)]
 
@@ -107,7 +115,22 @@ def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
         jobs = [executor.submit(submitit.helpers.CommandFunction(command, verbose=False)) for command in commands]
     except (RuntimeError, OSError) as error:
         raise UserError(f'--cluster {cluster}: it takes no job: {error}') from None
-    return [_Worker(job.done, job.cancel) for job in jobs]
+    return [_Worker(job.done, job.cancel, functools.partial(_job_complaint, job)) for job in jobs]
+
+
+def _exit_complaint(process: subprocess.Popen, log: pathlib.Path) -> str:
+    code = process.returncode
+    if not code:
+        return ''
+    how = f'ended with exit code {code}' if code > 0 else f'was killed by {signal.Signals(-code).name}'
+    lines = log.read_text(encoding='utf-8', errors='replace').split('\n')
+    return f'{how}; {log} ends with: {next(filter(str.strip, reversed(lines)), "nothing")[:_LONGEST_LINE]}'
+
+
+def _job_complaint(job) -> str:
+    """Of a job of submitit, whose errors end with the line that says what it was."""
+    lines = str(job.exception() or '').strip().splitlines()
+    return f'(job {job.job_id}) failed; {job.paths.stderr} says more: {lines[-1][:_LONGEST_LINE]}' if lines else ''
 
 
 def _steps_done(workdir: pathlib.Path, point: plan.Point) -> int:

@@ -1,6 +1,8 @@
 """A run from its workdir to its report: opens or resumes, trains, finishes."""
 
 import contextlib
+import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -14,7 +16,7 @@ from experiments.results import limit, report, summary
 from experiments.setup.identity import identity
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
-from experiments.training import advice, distributed, ladder
+from experiments.training import advice, distributed, ladder, peers
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
 from experiments.workdir import beginning, environment, records, same_run
@@ -22,6 +24,8 @@ from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import blame_disk, read_json, replacing, write_json
 from experiments.workdir.lock import locked
 from qat.lockstep.state import State
+
+_OWN_KEYS = ('distributed', 'data_dir')  # each of several processes has its own
 
 
 def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: bool = True) -> int:
@@ -42,6 +46,7 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     """
     if not settings.twins:
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
+    peers.agree(lambda: _same_in_all(identity(settings)))
     if settings.config.ladder > 1:
         ladder.check(settings, workdir)
     climbed = {}
@@ -60,6 +65,12 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     return FINISHED
 
 
+def _same_in_all(found: dict[str, str]) -> dict[str, str]:
+    """What all processes must have in common, out of an identity; `distributed` says which one this is."""
+    same = {key: value for key, value in found.items() if key not in _OWN_KEYS}
+    return same | {'the version of jax': jax.__version__}
+
+
 def _run(
     settings: Settings, own: dict[str, str], workdir: pathlib.Path, argv: list[str], stop: Stop, label: str
 ) -> tuple[int, dict | None]:
@@ -72,6 +83,7 @@ def _run(
     same_run.check_same_run(workdir, own)
     records.check_same_processes(workdir, jax.process_count())
     trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
+    peers.agree(trainer.facts, float('inf'))  # the data of one may have to be prepared for hours
     if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():  # others may not see the files
         result = read_json(workdir / 'summary.json')
         if result['steps'] == trainer.steps:
@@ -92,7 +104,7 @@ def _train(
     """Restores what there is, and trains; returns the last state, the exit code and the rows of metrics too."""
     settings = trainer.settings
     with Checkpoints(workdir) as checkpoints:
-        begin = beginning.beginning(workdir, checkpoints, trainer.record_every)
+        begin = _beginning(workdir, checkpoints, trainer.record_every)
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
         if not label:
@@ -110,9 +122,16 @@ def _train(
             with records.Records(workdir, begin.step) if is_primary() else records.NoRecords() as log:
                 return *trainer.train(state, begin, log, checkpoints, stop, label), log.rows
         except jax.errors.JaxRuntimeError:
-            if stop.code is None or jax.process_count() == 1:
+            if jax.process_count() == 1:
                 raise
-            stop.wait_for_the_end()  # the other processes have left already
+            peers.wait_for_news()  # most likely another process has left
+            raise
+
+
+def _beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> beginning.Beginning:
+    """Where process 0 finds that the run begins, in all processes."""
+    look = functools.partial(beginning.beginning, workdir, checkpoints, every)
+    return beginning.Beginning(*peers.of_first(lambda: dataclasses.astuple(look())))
 
 
 def _say_size(trainer: Trainer) -> None:

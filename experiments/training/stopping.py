@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the run saves, and ends within half a minute, wherever the signal finds it."""
+"""SIGTERM, Ctrl-C and a closed terminal: the run saves, and ends within half a minute, wherever they find it."""
 
 import collections
 import contextlib
@@ -17,8 +17,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.errors import UserError, tell
+from experiments.training import peers
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOPPED = {128 + number for number in _SIGNALS}  # exit codes, as a shell has them
 _GRACE_SECONDS = 10  # for the training loop to come to the end of a step
 _OTHERS_GRACE_SECONDS = 20  # process 0 saves; who leaves earlier takes it along
@@ -53,10 +54,6 @@ class Stop:
         self.code = self.code or highest or None
         return highest > 0
 
-    def wait_for_the_end(self) -> None:
-        """Does not return: the other thread ends the process."""
-        threading.Event().wait()
-
     def _note(self, number: int, _) -> None:
         self.code = 128 + number
 
@@ -65,6 +62,7 @@ class Stop:
         if not numbers:
             return
         self._note(numbers[0], None)
+        peers.signalled(numbers[0])
         wakes.settimeout(_GRACE_SECONDS if jax.process_index() == 0 else _OTHERS_GRACE_SECONDS)
         with contextlib.suppress(TimeoutError):
             while wakes.recv(1):  # further signals change nothing
@@ -76,6 +74,7 @@ class Stop:
         if rescuer.is_alive():  # the step waits for a process that is gone, and with it whoever waits for its result
             message = 'stopped with nothing saved since the last checkpoint: a step did not end'
             print(message, file=sys.stderr, flush=True)
+        peers.saved()
         os._exit(self.code)
 
     def _rescue(self) -> None:
@@ -98,7 +97,8 @@ def stopping() -> Iterator[Stop]:
     """
     stop, (wakes, woken) = Stop(), socket.socketpair()
     woken.setblocking(False)
-    before = {number: signal.signal(number, stop._note) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, stop._note) for number in heard}
     fd_before = signal.set_wakeup_fd(woken.fileno())
     watcher = threading.Thread(target=stop._watch, args=(wakes,), daemon=True)
     watcher.start()

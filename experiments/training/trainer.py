@@ -53,6 +53,15 @@ class Trainer:
         """The validation loss of a model that knows nothing."""
         return self.batches.task(self.settings.model).loss_of_guessing
 
+    def facts(self) -> dict[str, str]:
+        """What must not differ among several processes, beside the settings."""
+        return {
+            'the number of steps': str(self.steps),
+            'steps in the data': str(self.batches.steps_in_data),
+            'devices of a process': str(len(self.devices)),
+            'the loss of guessing': str(self.loss_of_guessing),
+        }
+
     def initial_state(self) -> State:
         """The state before the first step.
 

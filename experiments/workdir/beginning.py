@@ -3,10 +3,6 @@
 import dataclasses
 import pathlib
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
-
 from experiments.errors import UserError
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.records import first_lost_row, first_step, read_rows, set_torn_rows_aside
@@ -28,7 +24,7 @@ class Beginning:
 
 
 def beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Beginning:
-    """Returns where to begin. Process 0 looks, and all processes get the same answer.
+    """Returns where to begin.
 
     Args:
       workdir: the workdir of the run.
@@ -38,20 +34,6 @@ def beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Be
     Raises:
       UserError: the run has made steps, and there is no checkpoint to continue from.
     """
-    found, failure = None, None
-    if jax.process_index() == 0:
-        try:
-            found = _look(workdir, checkpoints, every)
-        except UserError as error:
-            failure = error
-    told = found and (found.step, found.restored, found.recorded)
-    step, restored, recorded = multihost_utils.broadcast_one_to_all(np.int32(told or (-1, 0, 0))).tolist()
-    if step < 0:
-        raise failure or UserError('process 0 cannot go on, and says why')
-    return Beginning(step, bool(restored), bool(recorded))
-
-
-def _look(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> Beginning:
     set_torn_rows_aside(workdir)
     rows, begun = {row['step'] for row in read_rows(workdir)}, first_step(workdir)
     step = checkpoints.newest(first_lost_row(rows, begun, every))

@@ -29,7 +29,7 @@ def start(workdir: pathlib.Path, *flags: str, devices: int = 1, **options) -> su
     environment = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
     command = [sys.executable, '-m', 'experiments.train', *(flags or SMALL), f'--workdir={workdir}']
     pipes = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **{**pipes, **options})
+    return subprocess.Popen(command, **{'cwd': ROOT, 'env': environment, **pipes, **options})
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:

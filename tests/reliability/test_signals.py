@@ -1,5 +1,6 @@
 """SIGTERM, wherever it finds the run: a checkpoint, exit code 143, and the same end later."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -11,6 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
+from experiments.training.stopping import STOPPED as STOPPED_CODES
+from experiments.training.stopping import stopping
 from scripts.noise import save_noise
 from tests.reliability.processes import PATIENCE_SECONDS, SMALL, continue_to_the_same_end, finish, start
 
@@ -39,6 +42,33 @@ def count_rows(workdir: pathlib.Path) -> int:
 def test_in_a_step(unbroken, tmp_path):
     stop(start(tmp_path), tmp_path, lambda: count_rows(tmp_path) >= 2, seconds_later=0.2)
     continue_to_the_same_end(tmp_path, unbroken(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('heard', [True, False])
+def test_a_closed_terminal_stops_and_saves_unless_nohup_ignores_it(heard, tmp_path):
+    program = [] if heard else ['nohup']
+    command = [*program, sys.executable, '-m', 'experiments.train', *SMALL, f'--workdir={tmp_path}']
+    default = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    with subprocess.Popen(command, preexec_fn=default, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while count_rows(tmp_path) < 1 and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=600)
+    assert process.returncode == (129 if heard else 0)
+    assert any(tmp_path.glob('checkpoints/[0-9]*')) and (tmp_path / 'summary.json').exists() != heard
+
+
+def test_sighup_is_heard_only_where_it_is_not_ignored():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for ignored in (True, False):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            with stopping():
+                assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == ignored
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert 128 + signal.SIGHUP in STOPPED_CODES
 
 
 @pytest.mark.slow
