@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.statistics import Estimate
-from experiments.workdir.files import write_text
+from experiments.workdir.files import replacing, write_text
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).with_name('templates')),
@@ -37,7 +37,8 @@ def write(folder: pathlib.Path, template: str, drawn: Mapping[str, Figure], **va
     images = {}
     for name, figure in drawn.items():
         picture = figures.png(figure)
-        (folder / 'figures' / f'{name}.png').write_bytes(picture)
+        with replacing(folder / 'figures' / f'{name}.png') as partial:
+            partial.write_bytes(picture)
         images[name] = f'data:image/png;base64,{base64.b64encode(picture).decode()}'
     path = folder / 'report.html'
     write_text(path, _ENVIRONMENT.get_template(template).render(images=images, **values))

@@ -2,44 +2,43 @@
 
 import pathlib
 
-import numpy as np
-
-from experiments.results import explanation, figures, pages
+from experiments.results import explanation, figures, finished, pages
 from experiments.results.metrics import METRICS
 from experiments.setup import command_line
 from experiments.setup.settings import resolve
-from experiments.workdir.files import read_json
-from experiments.workdir.records import read_rows
+from experiments.workdir import places
+from experiments.workdir.files import blame_disk
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
     """Writes figures/*.png and the self-contained report.html of a finished run, and returns the path of the page.
 
     Raises:
-      UserError: the workdir lacks a file of a finished run.
+      UserError: the workdir lacks a file of a finished run, or one is damaged, or the page cannot be written.
     """
     config = command_line.load(str(workdir / 'config.json'))
-    settings, rows = resolve(config), read_rows(workdir)
-    result, environment = read_json(workdir / 'summary.json'), read_json(workdir / 'environment.json')
+    settings = resolve(config)
     twins = list(settings.twins)
-    with np.load(workdir / 'weights.npz', allow_pickle=False) as weights:
-        drawn = {
-            'curves': figures.curves(rows, twins),
-            'alignment': figures.alignment(rows, twins),
-            'scatter': figures.scatter(weights, settings, twins),
-            'estimator': figures.estimator(settings),
-            'layers': figures.layers(rows, twins),
-        }
+    places.check_workdir(workdir, workdir)
+    rows, result = finished.rows(workdir), finished.result(workdir, twins)
+    drawn = {
+        'curves': figures.curves(rows, twins),
+        'alignment': figures.alignment(rows, twins),
+        'scatter': figures.scatter(finished.weights(workdir, twins), settings, twins),
+        'estimator': figures.estimator(settings),
+        'layers': figures.layers(rows, twins),
+    }
     found = result.get('limit', {})  # a run may be older than the ladder
     if found.get('errors'):
         drawn['limit'] = figures.limit(found)
-    return pages.write(
-        workdir,
-        'report.html.jinja',
-        drawn,
-        result=result,
-        config=config.to_dict(),
-        run=environment,
-        metrics=METRICS,
-        theory=explanation.theory(settings),
-    )
+    with blame_disk(workdir):
+        return pages.write(
+            workdir,
+            'report.html.jinja',
+            drawn,
+            result=result,
+            config=config.to_dict(),
+            run=finished.environment(workdir),
+            metrics=METRICS,
+            theory=explanation.theory(settings),
+        )

@@ -1,7 +1,10 @@
 """A run's workdir -> the workdir of the equivalent run of another estimator, which training goes on from."""
 
+import contextlib
+import glob
 import pathlib
 import shlex
+import shutil
 import tempfile
 
 import jax
@@ -15,6 +18,7 @@ from experiments.setup.settings import Settings, names_of_twins, resolve
 from experiments.training.sharing import lockstep
 from experiments.workdir.checkpoints import Checkpoints, read_reference
 from experiments.workdir.files import write_json
+from experiments.workdir.lock import Busy, locked
 from experiments.workdir.records import ORIGIN
 from qat.lockstep.conversion import Conversion
 from qat.lockstep.state import State
@@ -99,7 +103,10 @@ def _write(folder: pathlib.Path, config: ml_collections.ConfigDict, origin: dict
     """Writes the workdir, whole or not at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=folder.parent) as unfinished:
+        prefix = f'.unfinished-{folder.name}-'
+        _remove_unfinished(folder.parent, prefix)
+        made = tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent)
+        with made as unfinished, locked(pathlib.Path(unfinished)):
             whole = pathlib.Path(unfinished, 'workdir')
             whole.mkdir()
             write_json(whole / 'config.json', config.to_dict())
@@ -109,3 +116,11 @@ def _write(folder: pathlib.Path, config: ml_collections.ConfigDict, origin: dict
             whole.replace(folder)
     except OSError as error:
         raise UserError(f'--out: cannot write {folder}: {error.strerror or error}') from None
+
+
+def _remove_unfinished(parent: pathlib.Path, prefix: str) -> None:
+    """Removes what earlier commands left that were killed: nobody holds it."""
+    for unfinished in parent.glob(f'{glob.escape(prefix)}*'):
+        if (unfinished / '.lock').is_file():
+            with contextlib.suppress(Busy), locked(unfinished):
+                shutil.rmtree(unfinished, ignore_errors=True)
