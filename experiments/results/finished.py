@@ -53,7 +53,7 @@ def weights(workdir: pathlib.Path, twins: Iterable[str]) -> dict[str, np.ndarray
     try:
         if not path.is_file():
             raise ValueError('there is no such file')
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
             found = dict(archive)
         layers = [name.removeprefix(f'{REFERENCE}/') for name in found if name.startswith(f'{REFERENCE}/')]
         for layer in layers:

@@ -21,10 +21,11 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     twins = list(settings.twins)
     places.check_workdir(workdir, workdir)
     rows, result = finished.rows(workdir), finished.result(workdir, twins)
+    weights = finished.weights(workdir, twins)
     drawn = {
         'curves': figures.curves(rows, twins),
         'alignment': figures.alignment(rows, twins),
-        'scatter': figures.scatter(finished.weights(workdir, twins), settings, twins),
+        'scatter': figures.scatter(weights, settings, twins),
         'estimator': figures.estimator(settings),
         'layers': figures.layers(rows, twins),
     }

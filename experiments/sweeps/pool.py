@@ -14,7 +14,8 @@ from experiments.errors import UserError
 from experiments.sweeps import plan, report, table, worker
 from experiments.terminal import progress_interval
 from experiments.training.stopping import Stop, stopping
-from experiments.workdir.files import write_json
+from experiments.workdir import places
+from experiments.workdir.files import blame_disk, write_json
 
 _POLL_SECONDS = 1
 _SOME_FAILED = 1  # exit code
@@ -39,6 +40,7 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     planned = {'command': command, 'points': [{'values': point.values, 'flags': point.flags} for point in points]}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _check_places(out, points, workers)
         write_json(out / worker.PLAN, planned)
     except OSError as error:
         raise UserError(f'out {out}: {error.strerror}; choose another --out') from None
@@ -53,7 +55,16 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
         if stop.code is not None:
             print('stopped; the same command goes on', file=sys.stderr)
             return stop.code
-    return _conclude(out, points, command)
+    with blame_disk(out, 'out'):
+        return _conclude(out, points, command)
+
+
+def _check_places(out: pathlib.Path, points: list[plan.Point], workers: int) -> None:
+    """Refuses what could not be written when all runs are over, before any begins."""
+    folders = [f'{worker.POINTS}/{point.name}' for point in points]
+    files = [worker.PLAN, table.CSV, table.PARQUET, 'report.html', *(f'{each}/{worker.FAILURE}' for each in folders)]
+    files += [f'worker-{index}.log' for index in range(workers)]
+    places.check(out, files, [worker.POINTS, 'figures', 'submitit', *folders], out)
 
 
 @dataclasses.dataclass(frozen=True)

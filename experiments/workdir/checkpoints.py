@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
@@ -109,8 +110,8 @@ class Checkpoints:
     def _write(self, step: int, state: State, rows: str) -> None:
         final, unfinished = self.folder / str(step), self.folder / f'.{step}'
         try:
-            _check_room(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             unfinished.mkdir(exist_ok=True)  # where that fails, threads of orbax would wait for each other
+            _check_room(unfinished, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             write_text(unfinished / _ROWS, rows)
             with _checkpointer() as checkpointer:
                 checkpointer.save(unfinished / _ARRAYS, state)
@@ -119,8 +120,8 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore have no common class for a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
             raise UserError(
-                f'cannot save {final}: {_reason(error)}; make room there, or mend its rights, and the same command goes on '
-                'from the newest checkpoint'
+                f'cannot save {final}: {_reason(error)}; make room or mend its rights: then the same command goes '
+                'on from the newest checkpoint'
             ) from None
         with contextlib.suppress(OSError):  # one too many does no harm
             for old in sorted(_steps(self.folder))[:-_KEPT]:
@@ -249,13 +250,16 @@ def _newest_sound(folder: pathlib.Path, at_most: float = float('inf')) -> tuple[
 
 
 def _check_room(folder: pathlib.Path, needed: int) -> None:
-    """Raises OSError if the disk lacks room for so many bytes, or for files."""
+    """Raises OSError if so many bytes, or so many files, cannot be written; in orbax that would end less orderly."""
     there = os.statvfs(folder)
     free = there.f_bavail * there.f_frsize
     if free < needed:
         raise OSError(f'it takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left')
     if there.f_files and there.f_favail < _MOST_FILES:
         raise OSError(f'the disk has room for {there.f_favail} more files only (inodes)')
+    if hasattr(os, 'posix_fallocate'):  # a quota, or a limit on the size of files
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, needed))
 
 
 def _reason(error: Exception) -> str:
