@@ -103,10 +103,10 @@ def begin(arguments: argparse.Namespace, argv: list[str]) -> None:
     Raises:
       UserError: other data; the folder cannot be made or written, or holds another file of that name.
     """
-    from experiments.data.arrays import from_file  # after `check_packages`
+    from experiments.data import npz  # after `check_packages`
 
     if arguments.data:
-        from_file(str(arguments.data))
+        npz.read(str(arguments.data))
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
         command = shlex.join(['python', '-m', 'scripts.accelerator', *argv])

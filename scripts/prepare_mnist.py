@@ -5,13 +5,18 @@ This is for machines without internet:
   python -m scripts.prepare_mnist --idx-dir DIR [--data-dir DIR] [--name mnist|fashion_mnist]
 """
 
+import contextlib
 import gzip
+import io
+import math
 import pathlib
+import struct
 import sys
+import zlib
 
 import numpy as np
 
-from experiments.data import prepared
+from experiments.data import memory, prepared
 from experiments.errors import UserError, tell
 from experiments.setup.arguments import Parser
 
@@ -20,39 +25,90 @@ FILES = {
     'test': ('t10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte'),
 }
 VERSIONS = {'mnist': '3.0.1', 'fashion_mnist': '3.0.1'}
+CLASSES = 10
+_UNSIGNED_BYTES = 0x800  # how an idx file begins, plus its number of axes
 
 
-def read_idx(directory: pathlib.Path, name: str) -> np.ndarray:
-    """Returns the array of uint8 in an idx file, which may be compressed with gzip.
+def read_idx(directory: pathlib.Path, name: str, example: tuple[int, ...]) -> np.ndarray:
+    """Returns the uint8 of an idx file, (n, *example), which may be compressed with gzip.
 
     Raises:
-      UserError: there is no such file, or it is damaged.
+      UserError: there is no such file, it is damaged, holds something else, or says that it is larger than the memory.
     """
     path = next((path for path in (directory / name, directory / f'{name}.gz') if path.is_file()), None)
     if path is None:
         raise UserError(f'no {name} or {name}.gz in {directory}')
     try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b'\x1f\x8b' else raw
-        rank = raw[3]
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(np.frombuffer(raw, '>i4', rank, offset=4))
-    except (ValueError, IndexError, EOFError, OSError) as error:
-        raise UserError(f'cannot read {path}: not an idx file of unsigned bytes, or cut off ({error})') from None
+        with path.open('rb') as raw:
+            compressed = raw.read(2) == b'\x1f\x8b'
+        with gzip.open(path) if compressed else path.open('rb') as file:
+            rank = 1 + len(example)
+            magic, *shape = struct.unpack(f'>{1 + rank}I', file.read(4 + 4 * rank))
+            if magic != _UNSIGNED_BYTES + rank or tuple(shape[1:]) != example:
+                raise ValueError(f'it begins with {magic:#x}, {shape}')
+            size = math.prod(shape)
+            memory.require(size, f'{path}, or so it says,', 'Get it again')
+            content = file.read(size + 1)  # a bomb is not unpacked; at its end gzip compares a checksum
+            if len(content) != size:
+                raise ValueError('cut off' if len(content) < size else 'longer than it says')
+    except (ValueError, EOFError, OSError, zlib.error, struct.error) as error:
+        wanted = 'x'.join(map(str, ('n', *example)))
+        raise UserError(
+            f'cannot read {path} ({error}): no idx file of {wanted} bytes, or damaged. Get it again'
+        ) from error
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_splits(directory: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns images (n, 28, 28, 1) and labels (n,), both uint8, by split: 'train' and 'test'.
+    """Returns images (n, 28, 28, 1) and labels (n,) below 10, both uint8, by split: 'train' and 'test'.
 
     Raises:
-      UserError: a file is missing or damaged, or has other shapes than MNIST's.
+      UserError: a file is missing or damaged, or does not hold what MNIST's does.
     """
     splits = {}
-    for split, (images, labels) in FILES.items():
-        images, labels = read_idx(directory, images), read_idx(directory, labels)
-        if images.shape != (*labels.shape, 28, 28):
-            raise UserError(f'the {split} images and labels in {directory} do not belong together')
+    for split, (image_file, label_file) in FILES.items():
+        images, labels = read_idx(directory, image_file, (28, 28)), read_idx(directory, label_file, ())
+        if len(images) != len(labels) or not len(labels):
+            raise UserError(
+                f'{directory}: {len(images)} {split} images and {len(labels)} labels do not belong together'
+            )
+        if labels.max() >= CLASSES:
+            index = int(labels.argmax())
+            raise UserError(
+                f'{directory / label_file}: label {index} is {labels[index]}, above {CLASSES - 1}. Get it again'
+            )
         splits[split] = images[..., None], labels
     return splits
+
+
+def store(splits: dict[str, tuple[np.ndarray, np.ndarray]], directory: pathlib.Path, name: str) -> str:
+    """Writes the splits as a dataset of tfds, and returns its folder.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    tfds = prepared.import_tfds()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # tfds says that it downloads
+            return tfds.dataset_builders.store_as_tfds_dataset(
+                name=name,
+                version=VERSIONS[name],
+                data_dir=str(directory),
+                split_datasets={
+                    split: [
+                        (key, {'image': image, 'label': int(label)}) for key, (image, label) in enumerate(zip(*arrays))
+                    ]
+                    for split, arrays in splits.items()
+                },
+                features=tfds.features.FeaturesDict(
+                    {
+                        'image': tfds.features.Image(shape=(28, 28, 1)),
+                        'label': tfds.features.ClassLabel(num_classes=CLASSES),
+                    }
+                ),
+            ).data_dir
+    except Exception as error:  # whatever tfds or a file system raises
+        raise UserError(f'--data-dir: cannot write {directory}: {" ".join(str(error).split())[:80]}') from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,27 +120,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = parser.parse_args(argv)
         splits = read_splits(arguments.idx_dir)
+        directory = prepared.tfds_directory(arguments.data_dir)
+        if prepared.is_prepared(directory, arguments.name):
+            print(f'{arguments.name} is already prepared in {directory}')
+            return 0
+        print(f'Preparing {arguments.name} from the files in {arguments.idx_dir}', flush=True)
+        folder = store(splits, directory, arguments.name)
     except UserError as error:
         return tell(error)
-    directory = prepared.tfds_directory(arguments.data_dir)
-    if prepared.is_prepared(directory, arguments.name):
-        print(f'{arguments.name} is already prepared in {directory}')
-        return 0
-    tfds = prepared.import_tfds()
-    builder = tfds.dataset_builders.store_as_tfds_dataset(
-        name=arguments.name,
-        version=VERSIONS[arguments.name],
-        data_dir=str(directory),
-        split_datasets={
-            split: [(key, {'image': image, 'label': int(label)}) for key, (image, label) in enumerate(zip(*arrays))]
-            for split, arrays in splits.items()
-        },
-        features=tfds.features.FeaturesDict(
-            {'image': tfds.features.Image(shape=(28, 28, 1)), 'label': tfds.features.ClassLabel(num_classes=10)}
-        ),
-    )
     counts = ', '.join(f'{len(labels)} {split}' for split, (_, labels) in splits.items())
-    print(f'{arguments.name}: {counts} examples in {builder.data_dir}')
+    print(f'{arguments.name}: {counts} examples in {folder}')
     return 0
 
 

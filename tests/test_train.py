@@ -161,7 +161,8 @@ def test_not_finite_stops_with_3(tmp_path, capsys):
         f'--workdir={tmp_path}',
     ]
     assert train.main(command) == 3
-    assert 'not finite' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'not finite' in error and 'try a smaller learning rate than 1e+30, with another --workdir' in error
     assert not (tmp_path / 'summary.json').exists()
     assert read_rows(tmp_path)[-1]['eval/loss'] is None
 

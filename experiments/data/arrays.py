@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from experiments.data import memory
 from experiments.data.batches import ALONE, Batch, Share
 from experiments.data.classification import Classification, ModelOf
-from experiments.errors import UserError
 
 SPLITS = ('train', 'validation')
 
@@ -99,6 +99,7 @@ def synthetic(config) -> Arrays:
     """Returns noise with random labels, (28, 28, 1) uint8 in 10 classes, for measuring speed."""
     random = np.random.default_rng(config.seed)
     size = max(1024, config.batch_size)
+    memory.require(size * 28 * 28, f'batch_size={config.batch_size}: that much noise', 'Use smaller batches')
     images = random.integers(0, 256, (size + 512, 28, 28, 1), np.uint8)
     labels = random.integers(0, 10, size + 512).astype(np.int32)
     return Arrays(_split(images, size), _split(labels, size))
@@ -106,30 +107,3 @@ def synthetic(config) -> Arrays:
 
 def _split(array: np.ndarray, training: int) -> dict[str, np.ndarray]:
     return dict(zip(SPLITS, (array[:training], array[training:])))
-
-
-def from_file(path: str) -> Arrays:
-    """Returns the arrays train_images, train_labels, validation_images and validation_labels of an .npz file.
-
-    Raises:
-      UserError: the file cannot be read, lacks an array, or has arrays of the wrong shape or kind.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images, labels = ({split: file[f'{split}_{kind}'] for split in SPLITS} for kind in ('images', 'labels'))
-    except KeyError as error:
-        raise UserError(
-            f'dataset: {path} has no array {error.args[0]}; it needs train_/validation_ images and labels'
-        ) from None
-    except Exception as error:
-        raise UserError(f'dataset: cannot read {path}: {error}') from None
-    for split in SPLITS:
-        image, label = images[split], labels[split]
-        fits = image.ndim == 4 and label.shape == image.shape[:1] and len(label)
-        if not fits or not np.issubdtype(label.dtype, np.integer):
-            raise UserError(f'dataset: {path}: {split} needs images (n, height, width, channels) and n integer labels')
-        if label.min() < 0 or image.shape[1:] != images['train'].shape[1:]:
-            raise UserError(f'dataset: {path}: {split} has negative labels, or images of another shape than train')
-        images[split] = image if image.dtype == np.uint8 else image.astype(np.float32)
-        labels[split] = label.astype(np.int32)
-    return Arrays(images, labels)

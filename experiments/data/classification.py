@@ -66,6 +66,10 @@ class Classification:
 
         return math.log(jax.eval_shape(logits).shape[-1])
 
+    def largest_input(self, batch) -> float:
+        """Returns the largest magnitude that the model reads in a batch."""
+        return float(jnp.abs(self.normalize(jnp.asarray(batch['image']))).max())
+
     def loss(self, params, model_state, batch) -> tuple[jax.Array, dict]:
         """Returns the mean cross-entropy of a training batch in nats, a scalar, and the new state of the model."""
         variables, images = {'params': params, **model_state}, self.normalize(batch['image'])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.data import arrays, imagenet, prepared
+from experiments.data import arrays, imagenet, npz, prepared
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
 from experiments.data.batches import ALONE, Batches, Share
 from experiments.data.classification import Classification, ModelOf
@@ -110,7 +110,7 @@ def dataset(name: str) -> Dataset:
     if name.endswith('.npz'):
 
         def load(config, share: Share) -> ArrayBatches:
-            return ArrayBatches(arrays.from_file(name), config.seed, config.batch_size, share)
+            return ArrayBatches(npz.read(name), config.seed, config.batch_size, share)
 
         return Dataset(load, lambda config, model_of: load(config, ALONE).task(model_of))
     if name not in DATASETS:

@@ -14,7 +14,7 @@ from experiments.errors import UserError
 from experiments.results import finished, limit, report, summary
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
-from experiments.training import distributed, ladder
+from experiments.training import advice, distributed, ladder
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
 from experiments.workdir import beginning, environment, places, records
@@ -45,9 +45,9 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     if settings.config.ladder > 1:
         ladder.check(settings, workdir)
     climbed, rungs = {}, ladder.rungs(settings)
-    with stopping() as stop, blame_disk(workdir):
-        for rung in rungs:
-            places.check_workdir(workdir / rung.folder, workdir)
+    for rung in rungs:
+        places.check_workdir(workdir / rung.folder, workdir)
+    with stopping() as stop, blame_disk(workdir), advice.where_memory_ends(settings):
         for number, rung in enumerate(rungs, 1):
             place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
             code, result = _run(rung.settings, place, argv, stop, label)

@@ -15,6 +15,7 @@ from experiments.errors import UserError, blame
 from experiments.results import summary
 from experiments.setup.settings import Settings
 from experiments.terminal import progress_bar, say
+from experiments.training import advice
 from experiments.training.programs import AXIS
 from experiments.training.sharing import programs
 from experiments.training.stopping import Stop
@@ -106,9 +107,14 @@ class Trainer:
                 state = self.advance(state, step, next(batches))
                 bar.update()
         if bad:  # told below the bar
-            say(f'not finite at step {step}: {bad}; try a smaller learning rate, with another --workdir', sys.stderr)
+            say(f'not finite at step {step}: {bad}; {self._advice(step)}, with another --workdir', sys.stderr)
             return state, NOT_FINITE
         return state, FINISHED if step == self.steps else stop.code
+
+    def _advice(self, step: int) -> str:
+        batch = next(iter(self.batches.validation()))  # at once there, other than the training batch of a step
+        largest = self.batches.task(self.settings.model).largest_input(batch)
+        return advice.on_not_finite(self.settings, step, largest)
 
     def batches_from(self, step: int) -> Iterator[Batch]:
         """Batches from this step on, sharded, a few of them on the devices before they are needed."""

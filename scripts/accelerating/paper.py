@@ -7,7 +7,8 @@ import time
 import jax
 import numpy as np
 
-from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, from_file, permutation, scaled
+from experiments.data import npz
+from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, permutation, scaled
 from qat.lockstep.state import State
 from qat.lockstep.twins import REFERENCE
 from scripts.accelerating.stand_ins import moments
@@ -24,7 +25,7 @@ _SECONDS = 60  # that one of the two may take; never found out yet
 
 def paper(session: Session) -> None:
     """SGD and Adam, on the arrays of the session's data."""
-    arrays = from_file(str(session.data)) if session.data else _noise()
+    arrays = npz.read(str(session.data)) if session.data else _noise()
     for name, (optimizer, peak) in RATES.items():
         if session.fits(f'paper-{name}', 5 if session.tiny else _SECONDS):
             halving(2 if session.tiny else SEEDS, Experiment(session, arrays, name, optimizer, peak).run)

@@ -1,0 +1,48 @@
+"""What to try where a run cannot go on: told from what is there, the likeliest cause first."""
+
+import contextlib
+
+import jax
+
+from experiments.errors import UserError
+from experiments.setup.settings import Settings
+
+_LARGE_INPUT = 100  # of mean 0 and deviation 1 hardly a number is so large
+_LARGE_RATE = 1  # at which it is likelier the cause than what else there is
+_LARGE_DECAY = 1
+_LONGEST_REASON = 90  # characters
+
+
+def on_not_finite(settings: Settings, step: int, largest_input: float) -> str:
+    """Returns what to try after numbers that are not finite.
+
+    Args:
+      settings: of the run.
+      step: at which they were found.
+      largest_input: the largest magnitude that the model reads, in a batch.
+    """
+    config, rate = settings.config, settings.peak_learning_rate
+    if not largest_input <= _LARGE_INPUT:  # NaN too
+        return f'the images reach {largest_input:.3g}: bring them to a scale of 0 to 1, or to mean 0 and deviation 1'
+    if step == 0:
+        return f'nothing is trained yet, so look at the model ({config.model}) and at init_from'
+    if dict(settings.optimizer.parameters).get('eps') == 0 and rate < _LARGE_RATE:
+        return f'{config.optimizer} divides 0 by 0 where a gradient is 0: try eps=1e-8'
+    if config.weight_decay > _LARGE_DECAY and rate * config.weight_decay > 1:  # 1 - rate * decay overshoots 0
+        return f'weight_decay={config.weight_decay:g} times the learning rate is above 1: try a smaller weight decay'
+    return f'try a smaller learning rate than {rate:g}'
+
+
+@contextlib.contextmanager
+def where_memory_ends(settings: Settings):
+    """Turns what jax and numpy raise where memory runs out into a UserError that says what to make smaller."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+            raise
+        reason = ' '.join(str(error).split())[:_LONGEST_REASON]
+        raise UserError(
+            f'out of memory ({reason}). Try, with another --workdir, a batch_size below {settings.config.batch_size}, '
+            f'fewer than {len(settings.twins)} twins (each is a model of its own), or a smaller model'
+        ) from error
