@@ -11,7 +11,6 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,7 +21,7 @@ import orbax.checkpoint as ocp
 
 from experiments.errors import UserError
 from experiments.terminal import warn
-from experiments.workdir import checksums
+from experiments.workdir import checksums, room
 from experiments.workdir.files import free_name, write_text
 from experiments.workdir.records import sound_rows, text
 from qat.lockstep.state import RunState, State
@@ -31,7 +30,6 @@ from qat.lockstep.twins import REFERENCE
 
 _KEPT = 2
 _ARRAYS, _ROWS = 'state', 'rows.jsonl'  # in the folder of a checkpoint: orbax's folder, and the rows so far
-_MOST_FILES = 32  # of a checkpoint while it is written
 _NAMED = 3  # of the checkpoints passed over, the most that get a warning each
 # What goes wrong in orbax is raised; its threads would print it too, each in a hundred lines.
 logging.getLogger('absl').addFilter(lambda record: 'orbax' not in pathlib.Path(record.pathname).parts)
@@ -111,7 +109,7 @@ class Checkpoints:
         final, unfinished = self.folder / str(step), self.folder / f'.{step}'
         try:
             unfinished.mkdir(exist_ok=True)  # where that fails, threads of orbax would wait for each other
-            _check_room(unfinished, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            room.check(unfinished, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             write_text(unfinished / _ROWS, rows)
             with _checkpointer() as checkpointer:
                 checkpointer.save(unfinished / _ARRAYS, state)
@@ -120,7 +118,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore have no common class for a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
             raise UserError(
-                f'cannot save {final}: {_reason(error)}; make room or mend its rights: then the same command goes '
+                f'cannot save {final}: {room.reason(error)}; make room or mend its rights: then the same command goes '
                 'on from the newest checkpoint'
             ) from None
         with contextlib.suppress(OSError):  # one too many does no harm
@@ -247,27 +245,6 @@ def _newest_sound(folder: pathlib.Path, at_most: float = float('inf')) -> tuple[
             return step, passed_over
         passed_over[step] = reason
     return None, passed_over
-
-
-def _check_room(folder: pathlib.Path, needed: int) -> None:
-    """Raises OSError if so many bytes, or so many files, cannot be written; in orbax that would end less orderly."""
-    there = os.statvfs(folder)
-    free = there.f_bavail * there.f_frsize
-    if free < needed:
-        raise OSError(f'it takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left')
-    if there.f_files and there.f_favail < _MOST_FILES:
-        raise OSError(f'the disk has room for {there.f_favail} more files only (inodes)')
-    if hasattr(os, 'posix_fallocate'):  # a quota, or a limit on the size of files
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, needed))
-
-
-def _reason(error: Exception) -> str:
-    """Returns why something could not be written, in a few words."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # in what tensorstore says, last
-    if code:
-        return os.strerror(int(code[1]))
-    return getattr(error, 'strerror', None) or f'{str(error).partition(chr(10))[0][:120] or type(error).__name__}'
 
 
 def _reasons(passed_over: Mapping[int, str]) -> str:
