@@ -10,7 +10,8 @@ checkpoints/ and origin.json, which says where it comes from. The data and the s
 
 Weights, optimizer state and learning rate of the quantized weights change as qat/lockstep/conversion.py says. If
 WORKDIR has the twins jitter and self, they become copies of the new reference; other twins are dropped. A finished run
-needs more steps to do, for example --config.num_epochs=N.
+needs more steps to do, for example --config.num_epochs=N. If WORKDIR's config names a Python file, the command says so,
+and runs it only with --run-code.
 """
 
 import os
@@ -30,13 +31,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument('--from', dest='workdir', required=True)
     parser.add_argument('--to', required=True)
     parser.add_argument('--out', required=True)
+    parser.add_argument('--run-code', action='store_true')
     try:
         given, overrides = parser.parse_known_args(argv)
         os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
         # Imported late: a wrong command line is answered without jax.
         from experiments.training import converting
 
-        print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides))
+        print(converting.convert(pathlib.Path(given.workdir), given.to, given.out, overrides, given.run_code))
     except UserError as error:
         return tell(error)
     return 0

@@ -24,11 +24,13 @@ def main(argv: list[str]) -> int:
         if config.distributed == 'off':
             print(f'{config.name}: starting; what it needs is loaded first', flush=True)
         # Imported late: a wrong command line and --help are answered without jax.
-        from experiments.setup import settings
+        from experiments.setup import settings, sources
         from experiments.terminal import say
         from experiments.training import distributed, session
 
         distributed.start(config.distributed)
+        for file in sources.named(config):
+            say(f'Runs the code of {file}, which the config names')
         resolved = settings.resolve(config)
         workdir = pathlib.Path(workdir or f'runs/{config.name}/{time.strftime("%Y%m%d-%H%M%S")}')
         say(f'Workdir: {workdir}')

@@ -50,8 +50,16 @@ def parse(text: str) -> tuple[str, dict]:
 
 
 def write(name: str, arguments: Mapping) -> str:
-    """The inverse of `parse`."""
-    return f'{name}({", ".join(f"{key}={value!r}" for key, value in arguments.items())})' if arguments else name
+    """The inverse of `parse`. What is no literal, such as a function that is a default, cannot be written: left out."""
+    written = [f'{key}={value!r}' for key, value in arguments.items() if _is_literal(value)]
+    return f'{name}({", ".join(written)})' if written else name
+
+
+def _is_literal(value) -> bool:
+    try:
+        return ast.literal_eval(repr(value)) == value
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return False
 
 
 def bind(

@@ -84,7 +84,8 @@ def test_other_ways_of_writing_one_keep_the_name_that_the_file_gives(call, text,
     ],
 )
 def test_what_is_no_slope_is_refused(call, message, file, monkeypatch):
-    monkeypatch.setattr(users, '_SECONDS', 2)
+    if call == 'never':  # the others have time, however busy the machine
+        monkeypatch.setattr(users, '_SECONDS', 2)
     with pytest.raises(ValueError, match=message):
         users.load_estimator(file, call, 2)
 
@@ -127,7 +128,8 @@ IMPORTING = {
 @pytest.mark.parametrize('case', IMPORTING)
 def test_what_a_file_does_when_it_is_imported(case, tmp_path, monkeypatch):
     code, message = IMPORTING[case]
-    monkeypatch.setattr(users, '_SECONDS', 2 if message else 30)
+    if 'within' in message:
+        monkeypatch.setattr(users, '_SECONDS_ASLEEP', 2)
     (tmp_path / 'package').mkdir()
     for name in ('helper.py', 'package/__init__.py', 'package/helper.py', 'mine.py'):
         (tmp_path / name).write_text('def slope(r): return 1 + r * r\n')

@@ -4,20 +4,21 @@ import pathlib
 
 from experiments.results import explanation, figures, finished, pages
 from experiments.results.metrics import METRICS
-from experiments.setup import command_line
-from experiments.setup.settings import resolve
+from experiments.setup.settings import Settings
 from experiments.workdir import places
 from experiments.workdir.files import blame_disk
 
 
-def write(workdir: pathlib.Path) -> pathlib.Path:
+def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
     """Writes figures/*.png and the self-contained report.html of a finished run, and returns the path of the page.
+
+    Args:
+      workdir: of the run.
+      settings: of the run.
 
     Raises:
       UserError: the workdir lacks a file of a finished run, or one is damaged, or the page cannot be written.
     """
-    config = command_line.load(str(workdir / 'config.json'))
-    settings = resolve(config)
     twins = list(settings.twins)
     places.check_workdir(workdir, workdir)
     rows, result = finished.rows(workdir), finished.result(workdir, twins)
@@ -38,7 +39,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
             'report.html.jinja',
             drawn,
             result=result,
-            config=config.to_dict(),
+            config=settings.config.to_dict(),
             run=finished.environment(workdir),
             metrics=METRICS,
             theory=explanation.theory(settings),

@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping
 
 from experiments.errors import UserError
+from experiments.setup import sources
 from experiments.setup.settings import Settings
 
 
@@ -19,8 +20,34 @@ def identity(settings: Settings) -> dict[str, str]:
     Raises:
       UserError: a file cannot be read.
     """
-    found = {key: json.dumps(value) for key, value in settings.config.to_dict().items()}
-    return found | {f'content of {path}': _digest(path) for path in _files(settings)}
+    return {key: json.dumps(value) for key, value in settings.config.to_dict().items()} | contents(settings.config)
+
+
+def contents(config: Mapping) -> dict[str, str]:
+    """Returns the SHA-256 of everything that a config names by its path: code, arrays, and weights to start from.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    found = code(config)
+    if config['dataset'].endswith('.npz'):
+        found[f'content of {config["dataset"]}'] = _digest(config['dataset'])
+    if config['init_from']:
+        # A checkpoint is what its checksums say; where there is none, whoever reads it says so.
+        sums = pathlib.Path(config['init_from']).glob('checkpoints/[0-9]*/checksums.json')
+        steps = {int(path.parent.name): path for path in sums if path.parent.name.isdecimal()}
+        found |= {'content of init_from': _digest(steps[max(steps)])} if steps else {}
+    return found
+
+
+def code(config: Mapping) -> dict[str, str]:
+    """Returns the SHA-256 of the Python files that a config names, and of those beside them that they import.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    files = {file for path in sources.named(config) for file in sources.files(path)}
+    return {f'content of {file}': _digest(file) for file in sorted(files)}
 
 
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
@@ -28,16 +55,11 @@ def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     return [name for name in {**there, **here} if there.get(name) != here.get(name)]
 
 
-def _files(settings: Settings) -> list[str]:
-    """The files that a config names: of an estimator, a model and arrays."""
-    config = settings.config
-    code = [text.partition(':')[0] for text in (config.estimator, config.model) if ':' in text]
-    return sorted({*code, *([config.dataset] if config.dataset.endswith('.npz') else [])})
-
-
-def _digest(path: str) -> str:
+def _digest(path: str | pathlib.Path) -> str:
     try:
+        if not pathlib.Path(path).is_file():  # a pipe would be waited for
+            raise FileNotFoundError(0, 'there is no such file')
         with pathlib.Path(path).open('rb') as file:
             return hashlib.file_digest(file, 'sha256').hexdigest()
     except OSError as error:
-        raise UserError(f'cannot read {path}: {error.strerror or error}') from None
+        raise UserError(f'cannot read {path}: {error.strerror or error}; the config names it') from None

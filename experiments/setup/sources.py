@@ -2,11 +2,57 @@
 
 import contextlib
 import importlib.util
+import modulefinder
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
+
+from experiments.errors import UserError
+
+_OURS = ('configs', 'qat', 'experiments', 'scripts', 'tests')  # of a newer version, they are the same to a run
+
+
+def named(config: Mapping) -> list[str]:
+    """Returns the Python files that a config names: those of its estimator and its model."""
+    calls = [config[key].partition(':') for key in ('estimator', 'model')]
+    return sorted({file for file, colon, _ in calls if colon})
+
+
+def check_chosen(config: Mapping, chosen: bool, path: os.PathLike) -> None:
+    """Refuses code that only a workdir names, unless the user has said that it may run.
+
+    Args:
+      config: of the workdir.
+      chosen: whether the user has said so.
+      path: of the config, for the message.
+
+    Raises:
+      UserError: naming the file.
+    """
+    if named(config) and not chosen:
+        raise UserError(f'{path} names code, {", ".join(named(config))}: read it, and add --run-code to run it')
+
+
+def files(path: str) -> list[str]:
+    """Returns a Python file and those beside it that it imports, however deep; none is run to find out."""
+    folder = os.path.dirname(path)
+    finder = _Finder(path=[os.path.abspath(folder)], excludes=_OURS)
+    with contextlib.suppress(Exception):  # what cannot be compiled is told where it is loaded
+        finder.run_script(path)
+    found = [module.__file__ for module in finder.modules.values() if module.__file__]
+    return sorted({path, *(os.path.join(folder, os.path.relpath(file, folder or '.')) for file in found)})
+
+
+class _Finder(modulefinder.ModuleFinder):
+    """Of the standard library, which leaves out what it cannot import; but it stumbles over some of that."""
+
+    def import_hook(self, *args, **options):
+        try:
+            return super().import_hook(*args, **options)
+        except Exception as error:
+            raise ImportError from error
 
 
 def load(path: str, name: str) -> types.ModuleType:

@@ -6,22 +6,27 @@ A slope is tried in a child process first. If it never returns, or ends its proc
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
+import resource
 import selectors
 import signal
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable
+from typing import BinaryIO
 
 import flax.linen as nn
 
 from experiments.setup import sources
 from qat import calls, estimators
 
-_SECONDS = 8  # for the user's code, which may import heavy libraries
-_IMPORT_SECONDS = 120  # for the imports of this project, on a busy machine
+_SECONDS = 30  # of processor time, for the user's code, which may import heavy libraries: a busy machine does not count
+_SECONDS_ASLEEP = 120  # in which it may wait, as for a process
+_IMPORT_SECONDS = 600  # for the imports of this project, on a busy machine
 _STARTED = b'started\n'
 
 
@@ -37,7 +42,7 @@ def load_estimator(file: str, call: str, bits: int) -> estimators.Estimator:
       ValueError: there is no such file or function, or the function is not a slope, or does not return in time.
     """
     _check_is_file(file)
-    problem = _problem(file, pathlib.Path(file).read_bytes(), call, bits)
+    problem = _problem(file, _content(file), call, bits)
     if problem:
         raise ValueError(problem)
     return _make(file, call, bits)
@@ -81,21 +86,27 @@ def _check_is_file(file: str) -> None:
         raise ValueError(f'there is no file {file!r}')
 
 
+def _content(file: str) -> tuple[tuple[str, bytes], ...]:
+    """What a user's file is made of, by which it is told apart from an earlier one of its name."""
+    return tuple((path, pathlib.Path(path).read_bytes()) for path in sources.files(file))
+
+
 @functools.lru_cache
-def _problem(file: str, content: bytes, call: str, bits: int) -> str | None:
+def _problem(file: str, content: tuple, call: str, bits: int) -> str | None:
     """Returns what goes wrong in a child process, or None. The cache keeps the same content from being tried again."""
-    command = [sys.executable, '-m', __name__, file, call, str(bits)]
+    command = [sys.executable, '-m', __name__, file, call, str(bits), str(_SECONDS)]
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
-    quiet = {'stdin': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True, **quiet) as child:
+    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as child:
         try:
             if _line(child, _IMPORT_SECONDS) != _STARTED:
                 raise RuntimeError('the process that tries estimators did not start')
-            answer = _line(child, _SECONDS)
+            answer = _line(child, _SECONDS_ASLEEP)
         finally:
             os.killpg(child.pid, signal.SIGKILL)  # what it has started too; it is not waited for yet, so that it exists
-    if answer is None:
-        return f'{file}:{call} did not return within {_SECONDS} s; put what runs under if __name__ == "__main__":'
+    if answer is None or child.returncode == -signal.SIGXCPU:
+        seconds = _SECONDS_ASLEEP if answer is None else _SECONDS
+        return f'{file}:{call} did not return within {seconds} s; put what runs under if __name__ == "__main__":'
     return json.loads(answer) if answer else f'{file}:{call} ended its process'
 
 
@@ -113,7 +124,7 @@ def _make(file: str, call: str, bits: int) -> estimators.Estimator:
 
 def _named(file: str, name: str) -> Callable:
     try:
-        module = _module(file, pathlib.Path(file).read_bytes())
+        module = _module(file, _content(file))
     except Exception as error:
         raise ValueError(f'{file} raised {type(error).__name__}: {error}') from error
     function = getattr(module, name, None)
@@ -124,15 +135,21 @@ def _named(file: str, name: str) -> Callable:
 
 
 @functools.lru_cache
-def _module(file: str, content: bytes) -> types.ModuleType:
+def _module(file: str, content: tuple) -> types.ModuleType:
     """The module of a file, run once a process: a second run of the same would define its flags twice."""
     return sources.load(file, 'users_file')
 
 
-def _child(file: str, call: str, bits: str) -> None:
-    """Prints what goes wrong as JSON; stdout is kept from the user's code for this."""
-    answers = os.fdopen(os.dup(1), 'wb', buffering=0)
+def _child(file: str, call: str, bits: str, seconds: str) -> None:
+    """Prints what goes wrong as JSON; stdin and stdout are kept from the user's code for this."""
+    answers, parent = os.fdopen(os.dup(1), 'wb', buffering=0), os.fdopen(os.dup(0), 'rb')
     os.dup2(2, 1)
+    os.dup2(2, 0)  # which is /dev/null
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(used.ru_utime + used.ru_stime) + int(seconds)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     answers.write(_STARTED)
     try:
         _make(file, call, int(bits))
@@ -141,6 +158,12 @@ def _child(file: str, call: str, bits: str) -> None:
         problem = str(error)
     answers.write(json.dumps(problem).encode() + b'\n')
     os._exit(0)  # does not wait for threads of the user's code
+
+
+def _end_with(parent: BinaryIO) -> None:
+    """Kills this process and what it has started when its parent is gone, however that ended: the pipe is closed."""
+    parent.read()
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == '__main__':

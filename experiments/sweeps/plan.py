@@ -7,12 +7,14 @@ A grid is written `KEY=VALUE|VALUE|...`. An alternative may set further keys alo
 import dataclasses
 import hashlib
 import itertools
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from experiments.data import registry
 from experiments.errors import UserError
 from experiments.setup import command_line, settings
+from experiments.setup.identity import identity
 from experiments.training.sharing import fingerprint
 
 _ASSIGNMENT = re.compile(r'\s*([a-z_]+)\s*=(.*)', re.DOTALL)
@@ -26,18 +28,18 @@ class Point:
     Attributes:
       values: (key, value as written) of the grid's keys and the seed.
       flags: the command line of `experiments.train`, without --workdir.
+      run: a digest of what the run is: of its resolved config, and of the files that this names.
     """
 
     values: tuple[tuple[str, str], ...]
     flags: tuple[str, ...]
+    run: str
 
     @property
     def name(self) -> str:
-        """The name of its folder: readable, and different for every point."""
+        """The name of its folder: readable, and another for every run, be it of another sweep or of an edited file."""
         text = ','.join(f'{key}={value}' for key, value in self.values)
-        # The digest covers the config and its overrides too, because another sweep may use the same folder.
-        digest = hashlib.sha256('\0'.join(self.flags).encode()).hexdigest()[:8]
-        return f'{re.sub(r"[^A-Za-z0-9_.=,()-]+", "_", text)[:_LONGEST_NAME]}-{digest}'
+        return f'{re.sub(r"[^A-Za-z0-9_.=,()-]+", "_", text)[:_LONGEST_NAME]}-{self.run[:8]}'
 
 
 def parse(text: str) -> list[dict[str, str]]:
@@ -87,12 +89,12 @@ def points(config: str, overrides: Iterable[str], grids: Iterable[str], seeds: i
     data = {}  # steps in a data set, so that each is loaded once
     for combination in itertools.product(*parsed):
         values = tuple((key, value) for alternative in combination for key, value in alternative.items())
-        of_seeds = []
+        flags = (f'--config={config}', *overrides, *(f'--config.{key}={value}' for key, value in values))
+        program, own = _checked(values, flags, data)
         for seed in range(seeds):
             with_seed = (*values, ('seed', str(seed)))
-            flags = (f'--config={config}', *overrides, *(f'--config.{key}={value}' for key, value in with_seed))
-            of_seeds.append(Point(with_seed, flags))
-        groups.setdefault(_checked(of_seeds[0], data), []).extend(of_seeds)
+            run = _digest(own | {'seed': json.dumps(seed)})
+            groups.setdefault(program, []).append(Point(with_seed, (*flags, f'--config.seed={seed}'), run))
     return [point for group in groups.values() for point in group]
 
 
@@ -100,24 +102,38 @@ def resolve(point: Point) -> settings.Settings:
     """Returns the objects that the config of a point names.
 
     Raises:
-      UserError: a value names nothing, or lies outside its domain.
+      UserError: a value names nothing, or lies outside its domain; or a file has changed since the plan was made.
     """
-    config, _ = command_line.parse(list(point.flags))
+    made = _resolved(point.flags)
+    if _digest(identity(made)) != point.run:
+        raise UserError('the config, or a file that it names, has changed since the sweep was started; start it again')
+    return made
+
+
+def _resolved(flags: Iterable[str]) -> settings.Settings:
+    config, _ = command_line.parse(list(flags))
     return settings.resolve(config)
 
 
-def _checked(point: Point, data: dict) -> str:
-    """Returns the fingerprint of a point's programs, and raises a UserError that names the point if it cannot run.
+def _digest(own: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def _checked(values: Iterable[tuple[str, str]], flags: Iterable[str], data: dict) -> tuple[str, dict[str, str]]:
+    """Returns the fingerprint of a run's programs, and its identity.
 
     `data` is a cache of the steps in each data set.
+
+    Raises:
+      UserError: it cannot run; its values are named.
     """
     try:
-        made = resolve(point)
+        made = _resolved(flags)
         config = made.config
         key = (config.dataset, config.data_dir, config.batch_size, config.image_size)
         if key not in data:
             data[key] = registry.load(config).steps_in_data
         made.steps(data[key])
-        return fingerprint(made)
+        return fingerprint(made), identity(made)
     except UserError as error:
-        raise UserError(f'{", ".join(f"{key}={value}" for key, value in point.values[:-1])}: {error}') from None
+        raise UserError(f'{", ".join(f"{key}={value}" for key, value in values)}: {error}') from None

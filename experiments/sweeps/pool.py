@@ -37,7 +37,7 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     Raises:
       UserError: the folder cannot be written.
     """
-    planned = {'command': command, 'points': [{'values': point.values, 'flags': point.flags} for point in points]}
+    planned = {'command': command, 'points': [dataclasses.asdict(point) for point in points]}
     try:
         out.mkdir(parents=True, exist_ok=True)
         _check_places(out, points, workers)

@@ -39,7 +39,10 @@ def read_plan(out: pathlib.Path) -> list[plan.Point]:
       UserError: there is no sweep in the folder.
     """
     planned = read_json(out / PLAN)
-    return [plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags'])) for point in planned['points']]
+    return [
+        plan.Point(tuple(map(tuple, point['values'])), tuple(point['flags']), point['run'])
+        for point in planned['points']
+    ]
 
 
 def work(out: pathlib.Path, index: int, count: int) -> int:

@@ -13,9 +13,11 @@ import numpy as np
 
 from experiments.data import registry
 from experiments.errors import UserError, blame
-from experiments.setup import command_line
+from experiments.setup import command_line, sources
+from experiments.setup.identity import contents, identity
 from experiments.setup.settings import Settings, names_of_twins, resolve
 from experiments.training.sharing import lockstep
+from experiments.workdir import same_run
 from experiments.workdir.checkpoints import Checkpoints, read_reference
 from experiments.workdir.files import write_json
 from experiments.workdir.lock import Busy, locked
@@ -31,7 +33,7 @@ _MAY_CHANGE = {  # in the middle of a run: neither the state nor the batches dep
 }
 
 
-def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str]) -> str:
+def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str], run_code: bool = False) -> str:
     """Writes the equivalent run; returns what to tell the user.
 
     Args:
@@ -39,11 +41,15 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str]) -> s
       to: the estimator of the new run.
       out: folder of the new run, in which there is nothing yet.
       overrides: '--config.KEY=VALUE' each.
+      run_code: whether code that the run's config names may run.
 
     Raises:
       UserError: before anything is written.
     """
-    source = resolve(_config(workdir, out, overrides))
+    config = _config(workdir, out, overrides)
+    sources.check_chosen(config, run_code, workdir / 'config.json')
+    source = resolve(config)
+    same_run.check_same_files(workdir, contents({**source.config, 'init_from': ''}))
     # The state is all there: what init_from names is not needed any more.
     config = ml_collections.ConfigDict({**source.config, 'estimator': to, 'init_from': ''})
     target = resolve(config)
@@ -54,7 +60,7 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str]) -> s
     target = resolve(config)
     state = _begin(target, read_reference(workdir, source.optimizer.build(0.0)), conversion)
     origin = {'from': str(workdir), 'estimator': source.config.estimator, 'step': int(state.step)}
-    _write(pathlib.Path(out), target.config, origin, state)
+    _write(pathlib.Path(out), target, origin, state)
     flags = shlex.join([f'--config={out}/config.json', f'--workdir={out}'])
     return (
         f'{source.config.estimator} -> {target.config.estimator} at step {state.step}, '
@@ -99,7 +105,7 @@ def _begin(settings: Settings, source: State, conversion: Conversion) -> State:
     return pair.restart(source, reference)
 
 
-def _write(folder: pathlib.Path, config: ml_collections.ConfigDict, origin: dict, state: State) -> None:
+def _write(folder: pathlib.Path, settings: Settings, origin: dict, state: State) -> None:
     """Writes the workdir, whole or not at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +115,8 @@ def _write(folder: pathlib.Path, config: ml_collections.ConfigDict, origin: dict
         with made as unfinished, locked(pathlib.Path(unfinished)):
             whole = pathlib.Path(unfinished, 'workdir')
             whole.mkdir()
-            write_json(whole / 'config.json', config.to_dict())
+            same_run.write_identity(whole, identity(settings))
+            write_json(whole / 'config.json', settings.config.to_dict())
             write_json(whole / ORIGIN, origin)
             with Checkpoints(whole) as checkpoints:
                 checkpoints.save(state)

@@ -12,12 +12,13 @@ from experiments import terminal
 from experiments.data import registry
 from experiments.errors import UserError
 from experiments.results import finished, limit, report, summary
+from experiments.setup.identity import identity
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
 from experiments.training import advice, distributed, ladder
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
-from experiments.workdir import beginning, environment, places, records
+from experiments.workdir import beginning, environment, places, records, same_run
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import blame_disk, replacing, write_json
 from experiments.workdir.lock import locked
@@ -44,13 +45,14 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
     if settings.config.ladder > 1:
         ladder.check(settings, workdir)
-    climbed, rungs = {}, ladder.rungs(settings)
-    for rung in rungs:
+    climbed = {}
+    rungs = [(rung, identity(rung.settings)) for rung in ladder.rungs(settings)]  # now: a file may be edited meanwhile
+    for rung, _ in rungs:
         places.check_workdir(workdir / rung.folder, workdir)
     with stopping() as stop, blame_disk(workdir), advice.where_memory_ends(settings):
-        for number, rung in enumerate(rungs, 1):
+        for number, (rung, own) in enumerate(rungs, 1):
             place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
-            code, result = _run(rung.settings, place, argv, stop, label)
+            code, result = _run(rung.settings, own, place, argv, stop, label)
             if code in STOPPED:
                 say(f'stopped and saved; --workdir={workdir} goes on from there', sys.stderr)
             if code in STOPPED or (code == NOT_FINITE and not rung.folder):
@@ -61,13 +63,16 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     return FINISHED
 
 
-def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop, label: str) -> tuple[int, dict | None]:
+def _run(
+    settings: Settings, own: dict[str, str], workdir: pathlib.Path, argv: list[str], stop: Stop, label: str
+) -> tuple[int, dict | None]:
     """One run; returns the exit code, and the content of its summary.json where it is finished.
 
-    `label`: '' of the run itself, which tells more; its summary.json is written once the ladder is climbed.
+    `own`: its identity. `label`: '' of the run itself, which tells more; its summary.json is written once the ladder
+    is climbed.
     """
-    config, result = settings.config.to_dict(), None
-    records.check_same_run(workdir, config)
+    result = None
+    same_run.check_same_run(workdir, own)
     records.check_same_processes(workdir, jax.process_count())
     trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
     if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():  # others may not see the files
@@ -75,7 +80,7 @@ def _run(settings: Settings, workdir: pathlib.Path, argv: list[str], stop: Stop,
         if result['steps'] == trainer.steps:
             return FINISHED, result
     state = trainer.initial_state()
-    with _opened(workdir, config, environment.describe(argv, trainer.devices)) as check:
+    with _opened(workdir, settings, own, environment.describe(argv, trainer.devices)) as check:
         state, code, rows = _train(trainer, state, workdir, stop, label, check)
         if code == FINISHED and is_primary():
             check()
@@ -121,7 +126,7 @@ def _say_size(trainer: Trainer) -> None:
 
 
 @contextlib.contextmanager
-def _opened(workdir: pathlib.Path, config: dict, environment_now: dict):
+def _opened(workdir: pathlib.Path, settings: Settings, own: dict[str, str], environment_now: dict):
     """Makes the workdir, holds it for this run, and writes what is known before the first step."""
     if not is_primary():
         yield lambda: None
@@ -129,8 +134,9 @@ def _opened(workdir: pathlib.Path, config: dict, environment_now: dict):
     workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir) as check:
         places.check_workdir(workdir, workdir)  # these two again: now nobody else can write there
-        records.check_same_run(workdir, config)
-        write_json(workdir / 'config.json', config)
+        same_run.check_same_run(workdir, own)
+        same_run.write_identity(workdir, own)
+        write_json(workdir / 'config.json', settings.config.to_dict())
         write_json(workdir / 'environment.json', environment_now)
         yield check
 
@@ -156,4 +162,4 @@ def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, li
     for answer in (result['verdict'], result['limit']['answer']):
         say(f'\n{terminal.wrapped(answer)}')
     if draw:
-        say(f'\nReport: {report.write(workdir)}')
+        say(f'\nReport: {report.write(workdir, settings)}')

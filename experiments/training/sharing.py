@@ -7,6 +7,7 @@ import jax
 
 from experiments.data.batches import Batches
 from experiments.data.classification import Classification
+from experiments.setup import identity
 from experiments.setup.settings import Settings
 from experiments.training.programs import AXIS, Programs, local_devices
 from qat.lockstep.lockstep import Lockstep
@@ -61,5 +62,6 @@ def programs(settings: Settings, batches: Batches) -> Programs:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Equal for settings that share programs, on the same data and devices."""
-    return json.dumps({key: value for key, value in settings.config.to_dict().items() if key not in _FREE_KEYS})
+    """Equal for settings that share programs, on the same data and devices: a name stands for its file's content."""
+    kept = {key: value for key, value in settings.config.to_dict().items() if key not in _FREE_KEYS}
+    return json.dumps(kept | identity.code(settings.config))

@@ -1,7 +1,7 @@
 """Checkpoints of the whole state, through orbax, as plain arrays that any number of devices can read.
 
 `checkpoints/<step>/` gets its name when all of it is written, with checksums, and is read only if every file is as it
-was written. A damaged checkpoint is set aside, never overwritten.
+was written, and belongs to the run and the step that it is taken for. Any other is set aside, never overwritten.
 """
 
 import concurrent.futures
@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 
 from experiments.errors import UserError
 from experiments.terminal import warn
-from experiments.workdir import checksums, room
+from experiments.workdir import checksums, room, same_run
 from experiments.workdir.files import free_name, write_text
 from experiments.workdir.records import sound_rows, text
 from qat.lockstep.state import RunState, State
@@ -47,7 +47,7 @@ class Checkpoints:
 
     def __init__(self, workdir: pathlib.Path, check: Callable[[], None] = lambda: None):
         self.folder = (workdir / 'checkpoints').absolute()
-        self._check = check
+        self._check, self._run = check, same_run.run_of(workdir)
         self._primary = jax.process_index() == 0
         self._lock = threading.Lock()  # a signal's thread may save beside the training loop
         self._writer = concurrent.futures.ThreadPoolExecutor(1)
@@ -113,6 +113,7 @@ class Checkpoints:
             write_text(unfinished / _ROWS, rows)
             with _checkpointer() as checkpointer:
                 checkpointer.save(unfinished / _ARRAYS, state)
+            same_run.seal(unfinished, self._run, step)
             checksums.seal(unfinished)
             os.replace(unfinished, final)
         except Exception as error:  # orbax and tensorstore have no common class for a full disk
@@ -135,7 +136,7 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints, but none that can be used.
         """
-        step, passed_over = _newest_sound(self.folder, at_most)
+        step, passed_over = _newest_sound(self.folder, self._run, at_most)
         if step is None and passed_over:
             raise UserError(
                 f'no sound checkpoint is left in {self.folder} ({_reasons(passed_over)}); put one back, or choose '
@@ -206,7 +207,7 @@ def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
       UserError: there is no sound checkpoint.
     """
     folder = pathlib.Path(workdir, 'checkpoints').absolute()
-    step, passed_over = _newest_sound(folder)
+    step, passed_over = _newest_sound(folder, same_run.run_of(pathlib.Path(workdir)))
     if step is None:
         found = f'no sound checkpoint: {_reasons(passed_over)}' if passed_over else 'no checkpoints'
         raise UserError(f'{flag}: {str(workdir)!r} holds {found}')
@@ -234,11 +235,11 @@ def _checkpointer() -> ocp.StandardCheckpointer:
     return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
-def _newest_sound(folder: pathlib.Path, at_most: float = float('inf')) -> tuple[int | None, dict[int, str]]:
-    """Returns the step of the newest sound checkpoint up to a step, and why newer ones were passed over, by step."""
+def _newest_sound(folder: pathlib.Path, run: str, at_most: float = float('inf')) -> tuple[int | None, dict[int, str]]:
+    """Returns the step of a run's newest sound checkpoint up to a step, and by step why newer ones are passed over."""
     passed_over = {}
     for step in sorted(_steps(folder), reverse=True):
-        reason = checksums.damage(folder / str(step))
+        reason = checksums.damage(folder / str(step)) or same_run.stranger(folder / str(step), run)
         if reason is None and step > at_most and not (folder / str(step) / _ROWS).exists():
             reason = f'metrics.jsonl lacks the row of step {at_most:g}'
         if reason is None:

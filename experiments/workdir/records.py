@@ -1,4 +1,4 @@
-"""The rows of metrics.jsonl, and the checks that a workdir holds the same run."""
+"""The rows of metrics.jsonl, and what a workdir says of its beginning."""
 
 import itertools
 import json
@@ -9,16 +9,12 @@ import statistics
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
-from configs import common
 from experiments.errors import UserError
 from experiments.terminal import warn
 from experiments.workdir.events import Events
 from experiments.workdir.files import free_name, json_object, read_json, write_text
 
 _ROWS = 'metrics.jsonl'
-# May change when a run continues: what it has seen stays the same.
-_MAY_DIFFER = {'corrupt_images', 'distributed', 'ladder', 'ladder_seeds'}
-_MAY_GROW = {'num_epochs'}  # may grow when a run continues: the learning rate then follows the longer schedule
 ORIGIN = 'origin.json'  # marks a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
 
@@ -77,25 +73,6 @@ def first_lost_row(there: Container[int], begun: int, every: int) -> int:
     """
     first_due = begun // every * every + every if begun else 0
     return next(step for step in itertools.count(first_due, every) if step not in there)
-
-
-def check_same_run(workdir: pathlib.Path, config: Mapping) -> None:
-    """Refuses a workdir that holds a run with another config; only num_epochs may have grown.
-
-    Raises:
-      UserError: naming the keys that differ.
-    """
-    path = workdir / 'config.json'
-    if not path.exists():
-        return
-    there = {**common.get_config().to_dict(), **read_json(path)}  # a key may be newer than the run
-    keys = [key for key in {**there, **config} if there.get(key) != config.get(key) and key not in _MAY_DIFFER]
-    keys = [key for key in keys if not (key in _MAY_GROW and isinstance(there[key], int) and there[key] < config[key])]
-    if keys:
-        raise UserError(
-            f'workdir {workdir} holds a run with another config; these keys differ: {", ".join(keys)}. '
-            'Choose another --workdir'
-        )
 
 
 def check_same_processes(workdir: pathlib.Path, processes: int) -> None:

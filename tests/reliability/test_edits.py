@@ -13,13 +13,14 @@ import pytest
 from experiments import report
 from experiments.errors import UserError
 from experiments.results import finished
-from experiments.workdir import beginning, checksums, places, records
+from experiments.workdir import beginning, checksums, places, records, same_run
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import read_json
 from tests.reliability import workdirs
 from tests.reliability.processes import PATIENCE_SECONDS, continue_to_the_same_end, differences, finish, start
 from tests.reliability.workdirs import EVERY, ROWS, STEPS, TWINS
 
+IDENTITY = {'seed': '0', 'num_epochs': '7', 'content of some.py': 'a digest'}
 FAST = len(workdirs.EDITS)  # one of each kind
 LONGEST_LINE = 300
 
@@ -66,6 +67,7 @@ def check_edit(whole: pathlib.Path, name: str, number: int, copy: pathlib.Path) 
     shown = [refused(function, workdir) for function in (finished.rows, finished.result)]
     shown += [refused(finished.weights, workdir, TWINS), refused(finished.environment, workdir)]
     refused(records.check_same_processes, workdir, 1)
+    refused(same_run.check_same_run, workdir, IDENTITY)
     refused(records.first_step, workdir)
     steps = [row['step'] for row in shown[0] or []]
     assert steps == sorted(set(steps)) and all(type(step) is int for step in steps)

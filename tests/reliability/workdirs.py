@@ -43,6 +43,7 @@ def make(workdir: pathlib.Path) -> pathlib.Path:
     config.twins = ','.join(TWINS)
     metrics = {'accuracy': 0.5, 'loss': 1.0}
     write_json(workdir / 'config.json', config.to_dict())
+    write_json(workdir / 'identity.json', {key: json.dumps(value) for key, value in config.to_dict().items()})
     write_json(
         workdir / 'environment.json',
         {
