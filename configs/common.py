@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
     config.sync_batch_norm = True  # batch statistics over all devices, or each device its own
     config.init_from = ''  # workdir of a run whose reference weights to start from; '': from scratch
+    config.init_map = ''  # an estimator: start from M(w0), its M, as the recipe of `experiments.explain` asks of STE
     config.bits = 2  # of the quantized kernels, 1..8
     config.range = 'he_uniform'  # he_uniform | max_abs | channel_max_abs, from the initial weights
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import pathlib
-import shlex
 import sys
 
 from experiments.errors import UserError, tell
@@ -57,12 +56,12 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
         return json.dumps(explanation.record(resolved, kappas), indent=2, allow_nan=False)
     said = {'Setting': explanation.setting(resolved), **explanation.words(resolved, kappas)}
     said['Warning'] = '\n'.join(resolved.warnings(initial))
-    kept = [flag for flag in flags if not flag.startswith(('--out=', '--config.twins='))]
-    check = ['python', '-m', 'experiments.train', *kept, f'--config.twins={explanation.twins_to_check(resolved)}']
+    kept = [flag for flag in flags if not flag.startswith('--out=')]
+    check, by_itself = [f'--config.twins={explanation.twins_to_check(resolved)}'], explanation.as_config(resolved)
     to_copy = {
-        'As a config': explanation.as_config(resolved),
-        'Try it': shlex.join(check),
-        'Try it in the limit': shlex.join([*check, '--config.ladder=3']),
+        'Try it': explanation.train_command(kept, check),
+        'Try it in the limit': explanation.train_command(kept, [*check, '--config.ladder=3']),
+        'The recipe by itself': explanation.train_command(kept, by_itself) if by_itself else '',
         'Figure': str(figure),
     }
     return explanation.page(said, to_copy)

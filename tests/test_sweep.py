@@ -101,8 +101,8 @@ def test_the_table_and_the_report(unbroken):
     assert 'http' not in page and page.count('data:image/png') == 1 and 'python -m experiments.sweep' in page
     assert '] (n = 2)' in page and 'Student' in page
     assert report.verdicts(rows) == {
-        ('0.04', '3', 'No verdict'): 2,
-        ('0.02', '6', 'No verdict'): 2,
+        ('0.04', '3'): {'yes': 0, 'no': 0, 'no verdict': 2},
+        ('0.02', '6'): {'yes': 0, 'no': 0, 'no verdict': 2},
     }
 
 

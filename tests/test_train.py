@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -147,9 +148,28 @@ def test_the_report_opens_offline(finished):
     result = json.loads((finished / 'summary.json').read_text())
     assert result['verdict'].split("'")[0] in page
     for key, metric in METRICS.items():
-        assert f'<td>{key}</td>' in page and len(metric.meaning) > 10
+        assert f'<td>{key.replace("_", "_<wbr>")}</td>' in page and len(metric.meaning) > 10
     assert 'python -m experiments.train' in page
     assert report.main([str(finished)]) == 0
+
+
+def test_the_report_says_first_what_matters(finished):
+    page = (finished / 'report.html').read_text()
+    (kind, sentence), _ = re.findall(r'<div class="answer (\w+)"><p><b>(.*?)</b>', page)
+    assert sentence.startswith({'yes': 'Yes. ', 'no': 'No. ', 'open': 'This run'}[kind])
+    places = [page.index(part) for part in ('class="answer', 'Do this', 'optax.masked', 'torch.optim', '<dl>', '<img')]
+    assert places == sorted(places) and '<math>' in page and '<dt>α</dt>' in page
+    assert not re.search(r'(src|href)="(?!data:)', page)  # it opens without its folder
+    table = np.loadtxt(finished / 'weight_map.csv', delimiter=',', skiprows=1)
+    assert (np.diff(table, axis=0) > 0).all() and 'download="weight_map.csv"' in page
+    np.testing.assert_allclose(table[[0, 500, -1]], [[-0.5, -0.5], [0, 0], [0.5, 0.5]], atol=1e-6)
+
+
+def test_the_report_has_a_style_for_the_dark_a_phone_and_paper(finished):
+    page = (finished / 'report.html').read_text()
+    for rule in ('prefers-color-scheme: dark', 'max-width: 600px', '@media print', 'position: sticky'):
+        assert rule in page
+    assert page.count('class="sticky"') == 1 and page.count('class="wide"') == 3 == page.count('class="scroll"><img')
 
 
 def test_not_finite_stops_with_3(tmp_path, capsys):

@@ -2,11 +2,11 @@
 
 import inspect
 import io
-import json
 import math
 import pathlib
+import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,7 @@ from qat.estimators import Estimator
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
 from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
 from qat.theory.recipe import recipe as recipe_for
+from qat.theory.small_parameters import KAPPA_WARNING
 from qat.theory.weight_map import WeightMap
 
 _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is shown; the second in characters
@@ -32,6 +33,13 @@ _IN_THE_LIMIT = {
     'none': 'not by what is known; a ladder tries what STE does',
 }
 _AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the second, tries the limit'
+
+
+_WHAT_KAPPA_IS = (
+    'how many quantizer steps D a weight can cross while the optimizer remembers: peak learning rate / ((1 - b) D), b '
+    f'the longest of its memories. The recipe needs it far below 1; where it is above {KAPPA_WARNING:g} in a layer, '
+    'the answer above names the layer and says so'
+)
 
 
 def recipe(settings: Settings) -> Recipe | None:
@@ -114,6 +122,8 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
 def theory(settings: Settings) -> dict[str, str]:
     """Returns the same without the two answers, for the report of a run that has measured them."""
     said = words(settings)
+    if settings.transfer.transfer_class == 'identity' and settings.optimizer.decays:
+        said['kappa'] = _WHAT_KAPPA_IS
     return {label: sentence for label, sentence in said.items() if sentence and label not in _ANSWERED}
 
 
@@ -160,19 +170,27 @@ def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
     return f'{ste}, multiply the learning rate of the quantized kernels by {factor:.4g}, start from M(w0)'
 
 
-def as_config(settings: Settings) -> str:
-    """Returns the recipe for another program: a flag if a config key can say it, else JSON, or '' without a recipe."""
-    found, outside = recipe(settings), settings.estimator.clip.passes
-    if found is None:
-        return ''
-    if not found.remaps_initialization and not outside:
-        return '--config.estimator=ste'
-    said = {
-        'estimator': 'ste',
-        'kernel_learning_rate_factor': float(f'{found.learning_rate_factor:.6g}'),
-        'remaps_initialization': found.remaps_initialization,
-    }
-    return json.dumps(said | ({'passes_gradients_outside': True} if outside else {}))
+def as_config(settings: Settings) -> list[str]:
+    """Returns the flags that turn a run of the estimator into the STE run of its recipe, which is trained by itself.
+
+    None where there is no recipe, or the config keys cannot say it: an STE that passes gradients outside the range, or
+    M of weights that begin at another M.
+    """
+    found, config = recipe(settings), settings.config
+    if found is None or settings.estimator.clip.passes or (found.remaps_initialization and config.init_map):
+        return []
+    flags = ['--config.estimator=ste', '--config.twins=self', '--config.ladder=1']
+    if found.remaps_initialization:
+        factor = found.learning_rate_factor * config.kernel_learning_rate_factor
+        flags += [f'--config.init_map={config.estimator}', f'--config.kernel_learning_rate_factor={factor:.9g}']
+    return flags
+
+
+def train_command(flags: Sequence[str], changes: Sequence[str]) -> str:
+    """Returns the command that trains with some flags, in place of which or beside which others are given."""
+    changed = {change.partition('=')[0] for change in changes}
+    kept = [flag for flag in flags if flag.partition('=')[0] not in changed]
+    return f'python -m experiments.train {shlex.join([*kept, *changes])}'
 
 
 def twins_to_check(settings: Settings) -> str:

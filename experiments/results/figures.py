@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
 from experiments.results.statistics import Estimate
 from experiments.setup.settings import Settings
+from qat.lockstep.verdict import STE_TWINS
 from qat.quantizers import UniformQuantizer
 from qat.theory.coverage import NotCovered
 from qat.theory.weight_map import WeightMap
@@ -29,6 +31,8 @@ _COLOURS = {
 }
 _OTHER_COLOUR = '#7b5f3d'
 RESOLUTION = 110  # dots per inch
+_TITLE = 46  # characters
+_WIDTHS = 3.2, 2.6, 2, 1.6, 1.2  # of lines, one a twin: what lies beneath an equal one is seen
 _ERROR = 'weight_alignment_error'
 
 
@@ -42,8 +46,21 @@ def empty(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout='constrained', dpi=RESOLUTION)
 
 
+class _Plain(LogFormatterSciNotation):
+    """Labels where matplotlib labels a logarithmic axis, but 0.04 and no power of ten."""
+
+    def __call__(self, x, pos=None):
+        return f'{x:g}' if super().__call__(x, pos) else ''
+
+
 def png(figure: Figure) -> bytes:
-    """Returns the content of a PNG file; the same figure gives the same bytes."""
+    """Returns the content of a PNG file; the same figure gives the same bytes. No text in it is markup."""
+    for axis in (side for axes in figure.axes for side in (axes.xaxis, axes.yaxis) if side.get_scale() == 'log'):
+        if isinstance(axis.get_major_formatter(), LogFormatterSciNotation):  # not labels of its own
+            axis.set_major_formatter(_Plain())
+            axis.set_minor_formatter(_Plain())
+    for text in figure.findobj(Text):  # names that people give may hold a $
+        text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', metadata={'Software': None})
     return buffer.getvalue()
@@ -54,6 +71,15 @@ def styled(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set(title=title, xlabel=x, ylabel=y)
     axis.grid(alpha=0.25)
     axis.spines[['top', 'right']].set_visible(False)
+
+
+def legend(axis: Axes, columns: int = 3) -> None:
+    """Names the lines of a styled axis above it, where a legend hides none; the title moves up."""
+    _, labels = axis.get_legend_handles_labels()
+    if labels:
+        look = {'frameon': False, 'fontsize': 8, 'handlelength': 1.4, 'columnspacing': 1, 'borderaxespad': 0.2}
+        axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=columns, **look)
+        axis.set_title(axis.get_title(), pad=8 + 13 * -(-len(labels) // columns))
 
 
 def error_bars(estimates: Iterable[Estimate]) -> np.ndarray:
@@ -69,24 +95,25 @@ def _values(rows: list[dict], key: str) -> np.ndarray:
 
 def curves(rows: list[dict], twins: list[str]) -> Figure:
     """Draws training loss, validation loss and accuracy of all runs, and how far each twin is from the reference."""
-    figure = empty(12, 6.2)
+    figure = empty(12, 7.4)
     axes = figure.subplots(2, 3, sharex=True)
     steps = _values(rows, 'step')
     keys = (('train/loss', 'train_loss'), ('eval/loss', 'eval_loss'), ('eval/accuracy', 'eval_accuracy'))
     titles = ('training loss', 'validation loss', 'validation accuracy')
     for (top, bottom), (key, key_of_twin), title in zip(axes.T, keys, titles):
         reference = _values(rows, key)
-        top.plot(steps, reference, color=colour('reference'), label='reference', lw=2)
-        for twin in twins:
-            values = _values(rows, f'{twin}/{key_of_twin}')
-            top.plot(steps, values, color=colour(twin), label=twin, lw=1.2, ls='--')
-            bottom.plot(steps, values - reference, color=colour(twin), label=twin, lw=1.4)
+        top.plot(steps, reference, color=colour('reference'), label='reference', marker='.', lw=2)
+        for width, twin in zip(_WIDTHS, twins):
+            values, look = _values(rows, f'{twin}/{key_of_twin}'), {'color': colour(twin), 'label': twin, 'marker': '.'}
+            top.plot(steps, values, lw=1.2, ls='--', **look)
+            bottom.plot(steps, values - reference, lw=width, **look)
         if 'loss' in title:
             top.set_yscale('log')
         bottom.axhline(0, color=colour('reference'), lw=0.8)
         styled(top, title, '', '')
         styled(bottom, f'{title}: twin - reference', 'step', '')
-    axes[0, 0].legend(frameon=False, fontsize=8)
+        legend(top)
+        legend(bottom)
     return figure
 
 
@@ -94,77 +121,88 @@ def alignment(rows: list[dict], twins: list[str]) -> Figure:
     """Draws the alignment error of every twin over time, on a log axis; errors that are always 0 become a note."""
     figure = empty(8, 4.2)
     axis = figure.subplots()
-    zeros = []
-    for twin in twins:
+    title, zeros = 'Distance from the reference over the length of the path', []
+    for width, twin in zip(_WIDTHS, twins):
         errors = _values(rows, f'{twin}/{_ERROR}')
         if (errors > 0).any():
-            axis.plot(_values(rows, 'step'), errors, color=colour(twin), label=twin, marker='.', lw=1.6)
+            axis.plot(_values(rows, 'step'), errors, color=colour(twin), label=twin, marker='.', lw=width)
         elif (errors == 0).any():
             zeros.append(twin)
     if axis.lines:
         axis.set_yscale('log')
-        axis.legend(frameon=False)
-    if zeros:
-        axis.text(0.99, 0.02, f'exactly 0: {", ".join(zeros)}', transform=axis.transAxes, ha='right', color='#666666')
-    styled(axis, 'Distance from the reference over the length of the path', 'step', 'weight alignment error')
+    styled(axis, f'{title}; exactly 0: {", ".join(zeros)}' if zeros else title, 'step', 'weight alignment error')
+    legend(axis)
     return figure
 
 
 def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[str]) -> Figure:
-    """Draws the weights of each twin against the reference's, directly and, where M is known, after M.
+    """Draws weights of STE against the reference's: with its recipe, before and after M, and with nothing adjusted.
 
     Args:
       weights: by 'RUN/LAYER', (n,) quantized weights in units of their layer's range.
       settings: the setting of the run.
+      twins: of them those that show what the recipe does; if there is none, all.
     """
     layers = [name.removeprefix('reference/') for name in weights if name.startswith('reference/')]
     pooled = {run: np.concatenate([weights[f'{run}/{layer}'] for layer in layers]) for run in ['reference', *twins]}
-    weight_map = _weight_map(settings)
-    views = [('raw', 'w / R', pooled['reference'])]
-    if weight_map is not None:
-        mapped = np.asarray(jax.jit(weight_map)(pooled['reference'], jnp.float32(1)))
-        views.append(('through M', 'M(w) / R', mapped))
-    figure = empty(3.1 * len(twins), 3.2 * len(views))
-    axes = figure.subplots(len(views), len(twins), squeeze=False, sharex=True, sharey=True)
+    panels = [(twin, 'raw', 'w / R', pooled['reference']) for twin in _telling(settings, twins)]
+    recipe = next((twin for twin, *_ in panels if settings.twins[twin].recipe.remaps_initialization), None)
+    if recipe is not None:
+        mapped = np.asarray(jax.jit(_weight_map(settings))(pooled['reference'], jnp.float32(1)))
+        panels.insert(1, (recipe, 'through M', 'M(w) / R', mapped))
+    figure = empty(3.9 * len(panels), 4.1)
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True).ravel()
     limit = 1.15 * max(1.0, min(2.0, np.abs(pooled['reference']).max()))
-    for line, (title, x, reference) in zip(axes, views):
-        for axis, twin in zip(line, twins):
-            axis.plot([-limit, limit], [-limit, limit], color='#bbbbbb', lw=0.8)
-            axis.scatter(reference, pooled[twin], s=2, alpha=0.35, color=colour(twin), lw=0)
-            for threshold in _thresholds(settings.estimator.quantizer):
-                axis.axvline(threshold, color='#dddddd', lw=0.6, zorder=0)
-            styled(axis, f'{twin}, {title}', f'reference: {x}', 'twin: v / R')
-            axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect='equal')
-            axis.grid(False)
+    for axis, (twin, title, x, reference) in zip(axes, panels):
+        axis.plot([-limit, limit], [-limit, limit], color='#bbbbbb', lw=0.8, label='equal')
+        axis.scatter(reference, pooled[twin], s=2, alpha=0.35, color=colour(twin), lw=0)
+        for threshold in _thresholds(settings.estimator.quantizer):
+            axis.axvline(threshold, color='#dddddd', lw=0.6, zorder=0)
+        styled(axis, f'{twin}, {title}', f'reference: {x}', 'twin: v / R')
+        axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect='equal')
+        axis.grid(False)
     return figure
 
 
+def _telling(settings: Settings, twins: list[str]) -> list[str]:
+    """Returns the twins to draw: an STE with the recipe first, then the one with nothing adjusted if it is another."""
+    ste = [twin for twin in twins if twin in STE_TWINS]
+    recipe = [twin for twin in ste if twin != 'naive_ste'][:1]
+    naive = [twin for twin in ste if twin == 'naive_ste']
+    if recipe and naive and settings.twins[recipe[0]] == settings.twins['naive_ste']:
+        return recipe  # which changes nothing
+    return [*recipe, *naive] or twins
+
+
 def estimator(settings: Settings) -> Figure:
-    """Draws slope, M and quantizer over two cells; x is the weight in steps from a threshold."""
-    figure = empty(12, 3.6)
+    """Draws slope and M over two cells, and all levels of the quantizer over its range."""
+    figure = empty(12, 4)
     left, middle, right = figure.subplots(1, 3)
     x = np.linspace(-1, 1, 1600, endpoint=False, dtype=np.float32)
     r = (x + 0.5) % 1 - 0.5
     for progress in (0.0, 0.5, 1.0) if settings.estimator.needs('progress') else (0.0,):
         for sign in (1.0, -1.0) if settings.estimator.needs('gradient') else (1.0,):
             slope = settings.estimator(jnp.asarray(r), jnp.full(r.shape, sign), jnp.float32(progress))
-            left.plot(x, np.asarray(slope), lw=1.8, label=f'progress {progress:g}, gradient {sign:+g}')
-    if len(left.lines) > 1:
-        left.legend(frameon=False, fontsize=8)
-    left.axhline(1, color='#bbbbbb', lw=0.8)
-    styled(left, f'slope s of {settings.estimator}', 'weight, in steps from a threshold', 's')
+            told = (('progress', f'{progress:g}'), ('gradient', f'{sign:+g}'))
+            label = ', '.join(f'{name} {value}' for name, value in told if settings.estimator.needs(name))
+            left.plot(x, np.asarray(slope), lw=1.8, label=label or 's')
+    left.axhline(1, color='#bbbbbb', lw=0.8, label='STE')
+    styled(left, shortened(f'slope s of {settings.estimator}'), 'weight, in steps D from a threshold', 's')
     weight_map = _weight_map(settings)
     if weight_map is not None:
         inside = weight_map.on_offsets(jnp.asarray(r))
-        middle.plot(x, np.round(x - r) + np.asarray(inside), color=colour('ste'), lw=1.8)
-        middle.text(0.05, 0.9, f'alpha = {weight_map.alpha:.4f}', transform=middle.transAxes)
+        label = f'M, \N{GREEK SMALL LETTER ALPHA} = {weight_map.alpha:.4g}'
+        middle.plot(x, np.round(x - r) + np.asarray(inside), color=colour('ste'), lw=1.8, label=label)
     else:
         middle.text(0.5, 0.5, 'no M: not covered\nby the theorem', ha='center', va='center', transform=middle.transAxes)
-    middle.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8)
-    styled(middle, 'M, from its weights to STE weights', 'w', 'M(w)')
-    right.step(x, np.floor(x) + 0.5, where='mid', color='#222222', lw=1.8)
-    right.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8)
-    styled(right, f'quantizer, {settings.estimator.bits} bits', 'w', 'q(w)')
+    middle.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8, label='unchanged')
+    styled(middle, 'M over two cells', 'w, in steps D from a threshold', 'M(w), in steps D')
+    quantizer, reach = settings.estimator.quantizer, np.linspace(-1.25, 1.25, 4001, dtype=np.float32)
+    right.plot(reach, np.asarray(quantizer.quantize(reach, jnp.float32(1))), color='#222222', lw=1.8, label='q')
+    right.plot([-1.25, 1.25], [-1.25, 1.25], color='#bbbbbb', lw=0.8, label='unchanged')
+    styled(right, f'all {quantizer.intervals + 1} levels of {quantizer.bits} bits', 'w / R', 'q(w) / R')
+    for axis in (left, middle, right):
+        legend(axis)
     return figure
 
 
@@ -179,8 +217,8 @@ def limit(found: Mapping) -> Figure:
     axis.set(xscale='log', yscale='log')
     axis.set_xticks(found['learning_rates'], [f'{rate:g}' for rate in found['learning_rates']], minor=False)
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.legend(frameon=False)
     styled(axis, 'Does it vanish? A line a seed', 'learning rate, times steps constant', 'weight alignment error')
+    legend(axis)
     return figure
 
 
@@ -198,9 +236,14 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
         axis.barh(positions, errors, height=height, color=colour(twin), label=twin)
     axis.set_yticks(np.arange(len(names)), names)
     axis.invert_yaxis()
-    axis.legend(frameon=False, fontsize=8)
     styled(axis, 'Alignment error by layer, at the end', 'weight alignment error', '')
+    legend(axis)
     return figure
+
+
+def shortened(text: str) -> str:
+    """Returns a title that is no wider than a panel."""
+    return text if len(text) <= _TITLE else f'{text[: _TITLE - 3]}...'
 
 
 def _weight_map(settings: Settings) -> WeightMap | None:

@@ -24,7 +24,7 @@ from qat.models.resnet import ResNet50
 from qat.ranges import RANGE_RULES
 from qat.theory import small_parameters
 from qat.theory.recipe import is_ste, obstacles
-from qat.theory.weight_map import alpha_if_covered
+from qat.theory.weight_map import WeightMap, alpha_if_covered
 
 CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -66,6 +66,7 @@ class Settings:
     transfer: optimizers.Transfer
     twins: dict[str, Twin]
     model_class: Callable[..., nn.Module]
+    init_map: WeightMap | None  # M that the initial quantized weights go through
 
     def model(self, classes: int, axis_name: str | None = None) -> nn.Module:
         """The model with so many outputs; of what is offered, it is given what it has a field for.
@@ -184,6 +185,9 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         estimators.make('ste', config.bits)
     with blame('estimator'):
         estimator = _estimator(config.estimator, config.bits)
+    with blame('init_map'):
+        start = _estimator(config.init_map, config.bits) if config.init_map else None
+        init_map = WeightMap(start) if start else None
     with blame('model'):
         model_class = _model(config.model)
     with blame('optimizer'):
@@ -195,10 +199,10 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
     with blame('twins'):
         made = twins(names_of_twins(config.twins), estimator, transfer)
     resolved = ml_collections.ConfigDict(config)
-    file, colon, _ = config.estimator.partition(':')
-    resolved.estimator = f'{file}:{estimator}' if colon else str(estimator)
+    resolved.estimator = _as_written(config.estimator, estimator)
+    resolved.init_map = _as_written(config.init_map, start) if start else ''
     resolved.optimizer = str(optimizer)
-    return Settings(resolved, estimator, optimizer, transfer, made, model_class)
+    return Settings(resolved, estimator, optimizer, transfer, made, model_class, init_map)
 
 
 def names_of_twins(text: str) -> list[str]:
@@ -223,6 +227,11 @@ def _check_numbers(config) -> None:
     for key in _COUNT_OR_ALL:
         if config[key] != -1 and config[key] not in _COUNT:
             raise UserError(f'{key} must be -1 or at least 1, got {config[key]!r}')
+
+
+def _as_written(text: str, estimator: estimators.Estimator) -> str:
+    file, colon, _ = text.partition(':')
+    return f'{file}:{estimator}' if colon else str(estimator)
 
 
 def _estimator(text: str, bits: int) -> estimators.Estimator:

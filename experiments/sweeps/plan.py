@@ -29,11 +29,13 @@ class Point:
       values: (key, value as written) of the grid's keys and the seed.
       flags: the command line of `experiments.train`, without --workdir.
       run: a digest of what the run is: of its resolved config, and of the files that this names.
+      steps: of the run, those of its ladder included; 0 where it is not known.
     """
 
     values: tuple[tuple[str, str], ...]
     flags: tuple[str, ...]
     run: str
+    steps: int = dataclasses.field(default=0, compare=False)
 
     @property
     def name(self) -> str:
@@ -90,11 +92,11 @@ def points(config: str, overrides: Iterable[str], grids: Iterable[str], seeds: i
     for combination in itertools.product(*parsed):
         values = tuple((key, value) for alternative in combination for key, value in alternative.items())
         flags = (f'--config={config}', *overrides, *(f'--config.{key}={value}' for key, value in values))
-        program, own = _checked(values, flags, data)
+        program, own, steps = _checked(values, flags, data)
         for seed in range(seeds):
             with_seed = (*values, ('seed', str(seed)))
             run = _digest(own | {'seed': json.dumps(seed)})
-            groups.setdefault(program, []).append(Point(with_seed, (*flags, f'--config.seed={seed}'), run))
+            groups.setdefault(program, []).append(Point(with_seed, (*flags, f'--config.seed={seed}'), run, steps))
     return [point for group in groups.values() for point in group]
 
 
@@ -119,8 +121,8 @@ def _digest(own: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def _checked(values: Iterable[tuple[str, str]], flags: Iterable[str], data: dict) -> tuple[str, dict[str, str]]:
-    """Returns the fingerprint of a run's programs, and its identity.
+def _checked(values: Iterable[tuple[str, str]], flags: Iterable[str], data: dict) -> tuple[str, dict[str, str], int]:
+    """Returns the fingerprint of a run's programs, its identity, and its steps, those of its ladder included.
 
     `data` is a cache of the steps in each data set.
 
@@ -133,7 +135,8 @@ def _checked(values: Iterable[tuple[str, str]], flags: Iterable[str], data: dict
         key = (config.dataset, config.data_dir, config.batch_size, config.image_size)
         if key not in data:
             data[key] = registry.load(config).steps_in_data
-        made.steps(data[key])
-        return fingerprint(made), identity(made)
+        _, steps = made.steps(data[key])
+        runs = (2**config.ladder - 1) * config.ladder_seeds if config.ladder > 1 else 1  # a rung has twice the steps
+        return fingerprint(made), identity(made), steps * runs
     except UserError as error:
         raise UserError(f'{", ".join(f"{key}={value}" for key, value in values)}: {error}') from None

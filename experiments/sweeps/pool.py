@@ -1,11 +1,12 @@
 """Takes a sweep from its plan to its table: starts workers, shows progress, and says what failed."""
 
 import dataclasses
+import itertools
 import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from experiments.terminal import progress_interval
 from experiments.training.stopping import Stop, stopping
 from experiments.workdir import places
 from experiments.workdir.files import blame_disk, write_json
+from experiments.workdir.records import newest_step
 
 _POLL_SECONDS = 1
 _SOME_FAILED = 1  # exit code
@@ -51,7 +53,7 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
         count = min(workers, len(points))
         with stopping() as stop:
             started = _on_cluster(out, count, cluster) if cluster else _on_this_machine(out, count)
-            _attend(started, workdirs, stop)
+            _attend(started, dict(zip(workdirs, points)), stop)
         if stop.code is not None:
             print('stopped; the same command goes on', file=sys.stderr)
             return stop.code
@@ -101,9 +103,18 @@ def _on_cluster(out: pathlib.Path, count: int, cluster: str) -> list[_Worker]:
     return [_Worker(job.done, job.cancel) for job in jobs]
 
 
-def _attend(workers: list[_Worker], workdirs: list[pathlib.Path], stop: Stop) -> None:
-    """Shows how many points have ended, until all workers have, and passes a signal on to the workers."""
-    with tqdm(total=len(workdirs), unit='run', mininterval=progress_interval()) as bar:
+def _steps_done(workdir: pathlib.Path, point: plan.Point) -> int:
+    """Returns the steps that a point need not do any more, as of the newest evaluation of it and of its ladder."""
+    if worker.is_finished(workdir) or (workdir / worker.FAILURE).exists():
+        return point.steps
+    return min(point.steps, sum(map(newest_step, [workdir, *workdir.glob('ladder/*')])))
+
+
+def _attend(workers: list[_Worker], points: Mapping[pathlib.Path, plan.Point], stop: Stop) -> None:
+    """Shows the steps done and the points that have ended, until all workers have; passes a signal on to them."""
+    workdirs, total = points.keys(), sum(point.steps for point in points.values())
+    done = sum(itertools.starmap(_steps_done, points.items()))
+    with tqdm(initial=done, total=total, unit='step', mininterval=progress_interval()) as bar:
         ended = passed_on = False
         while not ended:
             if stop.code is not None and not passed_on:
@@ -114,9 +125,10 @@ def _attend(workers: list[_Worker], workdirs: list[pathlib.Path], stop: Stop) ->
             failed = sum((workdir / worker.FAILURE).exists() for workdir in workdirs)
             finished = sum(map(worker.is_finished, workdirs))
             running = sum(workdir.exists() for workdir in workdirs) - finished - failed
-            bar.n = failed + finished
+            bar.n = sum(itertools.starmap(_steps_done, points.items()))
             doing = f'{running} under way' if running else '' if bar.n else 'workers are starting'
-            bar.set_postfix_str(', '.join(filter(None, (doing, f'{failed} failed' if failed else ''))))
+            ends = f'{finished + failed} of {len(workdirs)} runs', f'{failed} failed' if failed else ''
+            bar.set_postfix_str(', '.join(filter(None, (*ends, doing))))
             if not ended:
                 time.sleep(_POLL_SECONDS)
 

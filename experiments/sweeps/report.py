@@ -1,6 +1,5 @@
 """Writes the report of a sweep from its table, for a person who did not run it."""
 
-import collections
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -10,14 +9,16 @@ from rich.table import Table
 
 from experiments.results import figures, pages
 from experiments.results.metrics import METRICS
-from experiments.results.statistics import CONFIDENCE, Estimate, interval
-from qat.lockstep.verdict import ANSWERS
+from experiments.results.statistics import CONFIDENCE, Estimate, interval, pooled_order
+from qat.lockstep.verdict import ANSWERS, NO, NONE, STE_TWINS, YES
 
 ERROR = 'weight_alignment_error'
 SHOWN = [name for name, metric in METRICS.items() if metric.in_sweeps]
 _IN_THE_TERMINAL = (ERROR, 'quantized_weight_agreement_moved')
 _NOT_OF_THE_GRID = {'seed', 'steps', 'verdict', 'twin', 'reference_accuracy', 'reference_loss', *METRICS}
 _MOST_PANELS = 24
+_ANSWERS = {YES: 'yes', NO: 'no', NONE: 'no verdict'}
+_SAME_PATH = 1.1  # the paths of learning rate times steps may differ so much
 
 
 def grid_keys(rows: list[dict]) -> list[str]:
@@ -54,13 +55,62 @@ def over_seeds(rows: Iterable[dict], key: str) -> Estimate | None:
     return interval((row[key] for row in rows), log=METRICS[key].is_error)
 
 
-def verdicts(rows: list[dict]) -> dict[tuple, int]:
-    """Returns the number of runs by the values of the grid's keys followed by the verdict."""
-    counts = collections.Counter()
+def verdicts(rows: list[dict]) -> dict[tuple, dict[str, int]]:
+    """Returns how many runs answer 'yes', 'no' and 'no verdict' at their setting, by the values of the grid's keys."""
+    counts = {}
     for (*values, _), (first, *_) in grouped(rows, [*grid_keys(rows), 'seed']).items():
-        answer = next(answer for answer in ANSWERS if first['verdict'].startswith(answer))
-        counts[(*values, answer)] += 1
-    return dict(counts)
+        answer = next((said for said in ANSWERS if first['verdict'].startswith(said)), NONE)
+        counts.setdefault(tuple(values), dict.fromkeys(_ANSWERS.values(), 0))[_ANSWERS[answer]] += 1
+    return counts
+
+
+def _first_sentence(rows: list[dict]) -> str:
+    """Returns what was swept, and how it went."""
+    alternatives = {key: list(grouped(rows, [key])) for key in grid_keys(rows)}
+    swept = ', '.join(f'{len(found)} values of {key}' for key, found in alternatives.items() if len(found) > 1)
+    seeds, by_setting = len(grouped(rows, ['seed'])), verdicts(rows).values()
+    sums = {answer: sum(counts[answer] for counts in by_setting) for answer in _ANSWERS.values()}
+    told = ', '.join(f'{count} {answer}' for answer, count in sums.items())
+    return (
+        f'{sum(sums.values())} finished runs: {swept or "one setting"}, {seeds} seed{"s" if seeds > 1 else ""}. '
+        f'Can STE take the place of the estimator? {told}.'
+    )
+
+
+def orders(rows: list[dict]) -> list[dict]:
+    """Returns the orders of convergence of the STE twin, a row for each setting with two or more learning rates.
+
+    A row has 'setting', 'twin', 'rates', and two Estimates over the seeds that have all the rates: 'plain', the power
+    of the learning rate that the error falls by, and 'in_jitter', the same of the error in units of jitter's; None
+    where an error is 0. 'same_path' says whether learning rate times steps is the same at all rates, as the limit asks.
+    """
+    found = []
+    for values, of_panel in _panels(rows, 'learning_rate').items() if 'learning_rate' in grid_keys(rows) else ():
+        at = {twin: _by_rate(same) for (twin,), same in grouped(of_panel, ['twin']).items()}
+        rates, twin = sorted(_numbers(of_panel, 'learning_rate')), next(filter(at.__contains__, STE_TWINS), None)
+        whole = [seed for seed, errors in at.get(twin, {}).items() if len(errors) == len(rates) > 1]
+        if not whole or 'jitter' not in at:
+            continue
+        errors, jitter = ([[at[name][seed][rate] for rate in rates] for seed in whole] for name in (twin, 'jitter'))
+        paths = [float(row['learning_rate']) * row['steps'] for row in of_panel]
+        found.append(
+            {
+                'setting': ', '.join(values) or 'the config',
+                'twin': twin,
+                'rates': rates,
+                'plain': pooled_order(rates, errors),
+                'in_jitter': pooled_order(rates, errors, jitter),
+                'same_path': max(paths) <= _SAME_PATH * min(paths),
+            }
+        )
+    return found
+
+
+def _by_rate(rows: list[dict]) -> dict[str, dict[float, float]]:
+    """Returns the alignment errors of one twin, by seed and learning rate."""
+    known = (row for row in rows if row[ERROR] is not None)  # the others ended with numbers that are not finite
+    of_seed = grouped(known, ['seed']).items()
+    return {seed: {float(row['learning_rate']): row[ERROR] for row in same} for (seed,), same in of_seed}
 
 
 def terminal_table(rows: list[dict]) -> Table:
@@ -127,12 +177,13 @@ def _along(rows: list[dict], axis: str) -> Figure:
         for twin, (x, means, bars) in _errors(rows_at).items():
             look = {'color': figures.colour(twin), 'marker': 'o', 'ms': 4, 'capsize': 3}
             place.errorbar(x, means, bars, label=twin, **look)
-        figures.styled(place, ', '.join(values) or ERROR, axis, 'weight alignment error')
+        figures.styled(place, figures.shortened(', '.join(values) or ERROR), axis, 'weight alignment error')
     for place in axes[len(panels) :]:
         place.set_visible(False)
     if any(place.lines for place in axes):
         axes[0].set(xscale='log', yscale='log')
-        axes[0].legend(frameon=False, fontsize=8)
+    for place in axes:
+        figures.legend(place)
     return drawn
 
 
@@ -143,12 +194,13 @@ def _by_setting(rows: list[dict]) -> Figure:
     for twin, (line, means, bars) in _errors(dict(enumerate(settings.values()))).items():
         look = {'color': figures.colour(twin), 'marker': 'o', 'ls': '', 'capsize': 3}
         place.errorbar(means, line, xerr=bars, label=twin, **look)
-    place.set_yticks(range(len(settings)), [', '.join(values) or 'the config' for values in settings])
+    names = [figures.shortened(', '.join(values)) or 'the config' for values in settings]
+    place.set_yticks(range(len(settings)), names)
     place.invert_yaxis()
     figures.styled(place, 'Alignment error at the end', 'weight alignment error', '')
     if place.lines:
         place.set_xscale('log')
-        place.legend(frameon=False, fontsize=8)
+        figures.legend(place)
     return drawn
 
 
@@ -171,6 +223,7 @@ def write(out: pathlib.Path, rows: list[dict], missing: dict[str, str], command:
         verdicts=verdicts(rows),
         missing=missing,
         command=command,
-        runs=len(grouped(rows, [*grid_keys(rows), 'seed'])),
+        first=_first_sentence(rows),
+        orders=orders(rows),
         confidence=f'{CONFIDENCE:.0%}',
     )

@@ -50,8 +50,8 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str], run_
     sources.check_chosen(config, run_code, workdir / 'config.json')
     source = resolve(config)
     same_run.check_same_files(workdir, contents({**source.config, 'init_from': ''}))
-    # The state is all there: what init_from names is not needed any more.
-    config = ml_collections.ConfigDict({**source.config, 'estimator': to, 'init_from': ''})
+    # The state is all there: what init_from and init_map name is not needed any more.
+    config = ml_collections.ConfigDict({**source.config, 'estimator': to, 'init_from': '', 'init_map': ''})
     target = resolve(config)
     with blame('no equivalent run'):
         conversion = Conversion(source.estimator, target.estimator, target.optimizer, config.placement)

@@ -41,6 +41,7 @@ def lockstep(settings: Settings, task: Classification) -> Lockstep:
         has_state=True,
         axis_name=AXIS,
         kernel_learning_rate_factor=config.kernel_learning_rate_factor,
+        start=settings.init_map,
         track_change_points=config.track_change_points,
     )
 

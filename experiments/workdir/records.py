@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import sys
@@ -15,6 +16,7 @@ from experiments.workdir.events import Events
 from experiments.workdir.files import free_name, json_object, read_json, write_text
 
 _ROWS = 'metrics.jsonl'
+_STEP = re.compile(rb'^\{"step": (\d{1,18})\b', re.MULTILINE)
 ORIGIN = 'origin.json'  # marks a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
 
@@ -44,6 +46,15 @@ def _is_number(value) -> bool:
 
 def _follows(row: Mapping, before: Mapping) -> bool:
     return type(row['step']) is int and row['step'] > before['step']
+
+
+def newest_step(workdir: pathlib.Path) -> int:
+    """Returns the step of the last row of metrics.jsonl, read without parsing the rows; 0 where there is none."""
+    try:
+        steps = _STEP.findall((workdir / _ROWS).read_bytes())
+    except OSError:
+        return 0
+    return int(steps[-1]) if steps else 0
 
 
 def set_aside(workdir: pathlib.Path, kept: Sequence[Mapping]) -> None:

@@ -45,7 +45,7 @@ class Lockstep:
       placement: 'gradient': the slope multiplies the gradient; 'update': it multiplies the optimizer's output.
       has_state: whether the model has a state besides its parameters, such as batch norm's statistics.
       axis_name: of the devices that share a batch, where `step` runs under `jax.pmap`; None: one device.
-      kernel_learning_rate_factor, track_change_points: see `qat.lockstep.spec.Spec`.
+      kernel_learning_rate_factor, start, track_change_points: see `qat.lockstep.spec.Spec`.
 
     Random keys, masks and whatever else the loss wants travel in the batch, so that all runs see the same.
 
@@ -68,6 +68,7 @@ class Lockstep:
         has_state: bool = False,
         axis_name: str | None = None,
         kernel_learning_rate_factor: float = 1.0,
+        start: Callable | None = None,
         track_change_points: bool = True,
     ):
         checks.arguments(optimizer, quantized, twins)
@@ -81,6 +82,7 @@ class Lockstep:
             placement=placement,
             twins=tuple(twins),
             kernel_learning_rate_factor=kernel_learning_rate_factor,
+            start=start,
             track_change_points=track_change_points,
         )
         self._plans: dict[tuple, Plan] = {}
@@ -114,6 +116,8 @@ class Lockstep:
         plan = self.plan(params)
         start = weights.get(params, plan.paths)
         ranges = {layer: self.spec.range_rule(plan.paths[layer])(weight) for layer, weight in start.items()}
+        if self.spec.start is not None:
+            start = {layer: self.spec.start(weight, ranges[layer]) for layer, weight in start.items()}
         runs = {}
         for name, run in plan.runs.items():
             mapped = {layer: run.maps[layer](weight, ranges[layer]) for layer, weight in start.items()}

@@ -24,6 +24,7 @@ class Spec:
       placement: 'gradient' (the slope multiplies the gradient) or 'update' (it multiplies the optimizer's output).
       twins: names, see `qat.lockstep.twins`.
       kernel_learning_rate_factor: on the learning rate of the quantized weights of every run.
+      start: (w, R) -> w, what the quantized weights of every run go through first; None: nothing.
       track_change_points: whether to remember what the codes went through, 20 bytes a weight and run.
     """
 
@@ -34,6 +35,7 @@ class Spec:
     placement: str = 'gradient'
     twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self')
     kernel_learning_rate_factor: float = 1.0
+    start: Callable | None = None
     track_change_points: bool = True
 
     def __post_init__(self):

@@ -1,0 +1,157 @@
+"""What a person sees: figures and pages, whatever the names in them are."""
+
+import pathlib
+import time
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from experiments.results import figures, pages
+from experiments.results.explanation import theory
+from experiments.setup import command_line, settings
+from experiments.sweeps import plan, pool, worker
+from experiments.sweeps import report as of_sweep
+from experiments.workdir.records import newest_step, read_rows
+
+RUN = pathlib.Path('docs/results/mnist/mnist-sgd')
+MARKUP = ('$\\frac', '$\\frac$', '$x$', '[b]y[/b]', '<i>z</i>', '\\textbf{w}')
+NAMES = ('ste', 'naive_ste', 'jitter')
+
+
+def resolved(*flags: str) -> settings.Settings:
+    return settings.resolve(command_line.parse(['--config=configs/digits.py', *flags])[0])
+
+
+def drawn(figure) -> list[str]:
+    """The texts of a figure once it is drawn."""
+    assert figures.png(figure).startswith(b'\x89PNG')
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def weights(layers: tuple[str, ...]) -> dict[str, np.ndarray]:
+    made = np.random.default_rng(0).uniform(-1, 1, (5, len(layers), 50))
+    runs = ('reference', *NAMES, 'self')
+    return {f'{run}/{layer}': of for run, block in zip(runs, made) for layer, of in zip(layers, block)}
+
+
+def test_kappa_is_explained_where_it_matters():
+    assert 'peak learning rate / ((1 - b) D)' in theory(resolved('--config.optimizer=adam'))['kappa']
+    assert 'kappa' not in theory(resolved()) and 'kappa' not in theory(resolved('--config.optimizer=signsgd'))
+
+
+def test_symbols_are_for_formulas_and_not_for_names():
+    assert pages.symbols('alpha = x^2 - y, kappa <= 1') == 'α = x² − y, κ ≤ 1'
+    for name in ('alpha(x=1)', 'alpha.py:alpha(b=2)', 'my-kappa.py', 'alpha_kappa'):
+        assert 'α' not in pages.symbols(name) or 'κ' not in pages.symbols(name)
+    assert pages.symbols('alpha.py:alpha(b=2)') == 'alpha.py:alpha(b=2)'
+
+
+def test_names_are_never_markup(tmp_path):
+    rows = [{'step': 1, **{f'{twin}/{name}/weight_alignment_error': 0.1 for twin in NAMES for name in MARKUP}}]
+    assert set(MARKUP) <= set(drawn(figures.layers(rows, [*NAMES])))
+    made = [row for name in MARKUP for row in sweep_rows(estimator=name)]
+    texts = ' '.join(drawn(of_sweep.figure([row for row in made if row['learning_rate'] == '0.02'])))
+    assert all(name in texts for name in MARKUP)
+    text = of_sweep.write(tmp_path, made, dict.fromkeys(MARKUP, '<script>'), 'command').read_text()
+    assert '<i>z' not in text and '<script>' not in text and '&lt;i&gt;z&lt;/i&gt;' in text and '$\\frac' in text
+
+
+@pytest.mark.parametrize('bits, levels', [(1, 2), (2, 4), (4, 16)])
+def test_the_quantizer_shows_all_its_levels(bits, levels):
+    figure = figures.estimator(resolved(f'--config.bits={bits}'))
+    curve = figure.axes[2].lines[0]
+    assert len(np.unique(curve.get_ydata())) == levels and f'all {levels} levels' in figure.axes[2].get_title()
+
+
+def test_numbers_on_axes_are_plain_and_legends_hide_nothing():
+    rows = read_rows(RUN)
+    for figure in (figures.alignment(rows, [*NAMES]), figures.curves(rows, [*NAMES])):
+        texts = drawn(figure)
+        assert not any('mathdefault' in text or 'e-' in text for text in texts) and any('0.' in text for text in texts)
+        for axes in figure.axes:
+            inside, legend = axes.get_window_extent(), axes.get_legend().get_window_extent()
+            assert legend.y0 >= inside.y1 - 1  # above the lines
+            title = axes.title.get_window_extent()
+            assert title.y0 >= legend.y1 - 3 and all(
+                line.get_marker() == '.' for line in axes.lines if len(line.get_xdata()) > 2
+            )
+
+
+@pytest.mark.parametrize(
+    'flags, titles',
+    [
+        ([], ['ste, raw', 'ste, through M', 'naive_ste, raw']),
+        (['--config.optimizer=adam'], ['ste, raw']),
+        (['--config.twins=jitter'], ['jitter, raw']),
+        (['--config.optimizer=muon', '--config.twins=naive_ste,jitter'], ['naive_ste, raw']),
+        (['--config.twins=map_ste,naive_ste,jitter'], ['map_ste, raw', 'map_ste, through M', 'naive_ste, raw']),
+    ],
+)
+def test_the_scatter_has_the_panels_that_matter(flags, titles):
+    made = resolved(*flags)
+    given = weights(('conv1',))
+    given |= {f'{twin}/conv1': given['ste/conv1'] for twin in made.twins}
+    assert [axes.get_title() for axes in figures.scatter(given, made, [*made.twins]).axes] == titles
+
+
+def sweep_rows(rates=('0.02', '0.01'), steps=(100, 200), **values) -> list[dict]:
+    """The table of a sweep in which STE's error falls with the square of the learning rate, and jitter's with it."""
+    found = []
+    for (rate, count), seed in ((point, seed) for point in zip(rates, steps) for seed in '012'):
+        of_twin = {'ste': 7 * float(rate) ** 2, 'jitter': (1 + int(seed)) * float(rate)}
+        said = ['At this setting yes, ...', 'At this setting no, ...', 'No verdict on it'][int(seed)]
+        for twin, error in of_twin.items():
+            metrics = dict.fromkeys(of_sweep.METRICS, 0.5) | {'weight_alignment_error': error}
+            shared = {**values, 'learning_rate': rate, 'seed': seed, 'steps': count, 'verdict': said}
+            found.append({**shared, 'reference_accuracy': 1.0, 'reference_loss': 0.1, 'twin': twin, **metrics})
+    return found
+
+
+def test_the_report_of_a_sweep_begins_with_a_sentence_and_fits_the_orders(tmp_path):
+    rows = sweep_rows(estimator='dsq') + sweep_rows(estimator='sine')
+    text = of_sweep.write(tmp_path, rows, {}, 'command').read_text()
+    first = '12 finished runs: 2 values of estimator, 2 values of learning_rate, 3 seeds. '
+    assert f'<p><b>{first}Can STE take the place of the estimator? 4 yes, 4 no, 4 no verdict.</b></p>' in text
+    assert text.index(first) < text.index('<img') and 'Yes,' not in text and 'At this setting yes' not in text
+    assert text.count('<table') == text.count('<div class="scroll"><table')  # what is too wide scrolls
+    for found in of_sweep.orders(rows):
+        assert (found['twin'], found['rates'], found['same_path']) == ('ste', [0.01, 0.02], True)
+        assert found['plain'].value == pytest.approx(2) and found['in_jitter'].value == pytest.approx(1)
+    assert [found['setting'] for found in of_sweep.orders(rows)] == ['dsq', 'sine']
+    assert of_sweep.verdicts(rows)['dsq', '0.02'] == {'yes': 1, 'no': 1, 'no verdict': 1}
+
+
+def test_orders_where_the_grid_does_not_allow_them():
+    assert of_sweep.orders(sweep_rows(rates=['0.02'], steps=[100])) == []
+    assert of_sweep.orders([row for row in sweep_rows() if row['twin'] == 'ste']) == []
+    assert not of_sweep.orders(sweep_rows(steps=(100, 100)))[0]['same_path']
+    lost = [row | {'weight_alignment_error': None} if row['seed'] == '0' else row for row in sweep_rows()]
+    assert of_sweep.orders(lost)[0]['plain'].n == 2
+    strange = [row | {'verdict': 'edited by hand'} for row in sweep_rows()]
+    assert of_sweep.verdicts(strange)['0.02',] == {'yes': 0, 'no': 0, 'no verdict': 3}
+
+
+def test_the_bar_of_a_sweep_counts_the_steps_of_running_points(tmp_path, capsys):
+    points = plan.points('configs/digits.py', [], ['max_steps=40|20'], 1)
+    assert [point.steps for point in points] == [40, 20]
+    (laddered,) = plan.points(
+        'configs/digits.py', ['--config.ladder=3', '--config.ladder_seeds=2'], ['max_steps=10'], 1
+    )
+    assert laddered.steps == 2 * (10 + 20 + 40)
+    running, failed = (tmp_path / point.name for point in points)
+    for workdir in (running, running / 'ladder' / 'one', failed):
+        workdir.mkdir(parents=True)
+    (running / 'metrics.jsonl').write_text('{"step": 0, "x": 1}\n{"step": 15, "x": 1}\n{"st')
+    (running / 'ladder' / 'one' / 'metrics.jsonl').write_text('{"step": 7}\n')
+    (failed / worker.FAILURE).write_text('{}')
+    assert (newest_step(running), newest_step(failed)) == (15, 0)
+
+    class Stop:
+        code = None
+
+    begun = time.monotonic()
+    ended = pool._Worker(lambda: time.monotonic() > begun, lambda: None)
+    pool._attend([ended], dict(zip((running, failed), points)), Stop())
+    shown = capsys.readouterr().err
+    assert '42/60' in shown and 'step/s' in shown and '1 of 2 runs, 1 failed, 1 under way' in shown
