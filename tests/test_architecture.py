@@ -31,7 +31,7 @@ ONLY_IMPORTER = {
     'tensorflow': 'experiments/data/prepared.py',
     'tensorflow_datasets': 'experiments/data/prepared.py',
     'orbax': 'experiments/workdir/checkpoints.py',
-    'tensorboardX': 'experiments/workdir/records.py',
+    'tensorboardX': 'experiments/workdir/events.py',
     'pickle': None,
 }
 MODULE = re.compile(r'(configs|qat|experiments|scripts|tests)(\.\w+)*\.?')

@@ -122,13 +122,15 @@ def test_an_interrupted_run_ends_as_the_unbroken_one(finished, tmp_path, monkeyp
     assert 'jitter' in out and 'report.html' in out
 
 
-def test_a_lost_row_is_not_passed_over(finished, tmp_path, capsys):
+def test_a_lost_row_comes_back_from_the_checkpoint(finished, tmp_path, capsys):
     workdir = tmp_path / 'copy'
     shutil.copytree(finished, workdir)
     rows = (workdir / 'metrics.jsonl').read_text().splitlines(keepends=True)
     (workdir / 'metrics.jsonl').write_text(''.join(rows[1:]))
-    assert train.main([f'--config={finished / "config.json"}', f'--workdir={workdir}']) == 2
-    assert 'lacks the row of step 0' in capsys.readouterr().err
+    assert train.main([f'--config={finished / "config.json"}', f'--workdir={workdir}']) == 0
+    assert 'is not as the run wrote it' in capsys.readouterr().err
+    assert (workdir / 'metrics.jsonl').read_text() == ''.join(rows)
+    assert (workdir / 'metrics.jsonl.set-aside').read_text() == ''.join(rows[1:])
 
 
 def test_starting_a_finished_run_again_changes_nothing(finished, capsys):

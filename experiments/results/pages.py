@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.statistics import Estimate
-from experiments.workdir.files import write_text
+from experiments.workdir.files import replacing, write_text
 
 _SYMBOLS = {
     r'\balpha\b(?![.:(=])': 'α',  # but not a file or an estimator of that name
@@ -53,7 +53,8 @@ def write(
     images = {}
     for name, figure in drawn.items():
         picture = figures.png(figure)
-        (folder / 'figures' / f'{name}.png').write_bytes(picture)
+        with replacing(folder / 'figures' / f'{name}.png') as partial:
+            partial.write_bytes(picture)
         images[name] = _data_uri('image/png', picture)
     for name, text in (files or {}).items():
         write_text(folder / name, text)

@@ -2,13 +2,11 @@
 
 import pathlib
 
-import numpy as np
-
-from experiments.results import explanation, figures, next_steps, pages
+from experiments.results import explanation, figures, finished, next_steps, pages
 from experiments.results.metrics import METRICS
 from experiments.setup.settings import Settings
-from experiments.workdir.files import read_json
-from experiments.workdir.records import read_rows
+from experiments.workdir import places
+from experiments.workdir.files import blame_disk
 
 
 def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
@@ -19,33 +17,34 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
       settings: of the run.
 
     Raises:
-      UserError: the workdir lacks a file of a finished run.
+      UserError: the workdir lacks a file of a finished run, or one is damaged, or the page cannot be written.
     """
-    rows = read_rows(workdir)
-    result, environment = read_json(workdir / 'summary.json'), read_json(workdir / 'environment.json')
     twins = list(settings.twins)
-    with np.load(workdir / 'weights.npz', allow_pickle=False) as weights:
-        drawn = {
-            'curves': figures.curves(rows, twins),
-            'alignment': figures.alignment(rows, twins),
-            'scatter': figures.scatter(weights, settings, twins),
-            'estimator': figures.estimator(settings),
-            'layers': figures.layers(rows, twins),
-        }
+    places.check_workdir(workdir, workdir)
+    rows, result = finished.rows(workdir), finished.result(workdir, twins)
+    weights = finished.weights(workdir, twins)
+    drawn = {
+        'curves': figures.curves(rows, twins),
+        'alignment': figures.alignment(rows, twins),
+        'scatter': figures.scatter(weights, settings, twins),
+        'estimator': figures.estimator(settings),
+        'layers': figures.layers(rows, twins),
+    }
     found = result.get('limit', {})  # a run may be older than the ladder
     if found.get('errors'):
         drawn['limit'] = figures.limit(found)
-    return pages.write(
-        workdir,
-        'report.html.jinja',
-        drawn,
-        {next_steps.MAP_FILE: table} if (table := next_steps.weight_map(settings)) else {},
-        result=result,
-        answers=next_steps.answers(result, str(settings.estimator)),
-        to_do=next_steps.to_do(settings, result, workdir),
-        evaluations=len(rows),
-        config=settings.config.to_dict(),
-        run=environment,
-        metrics=METRICS,
-        theory=explanation.theory(settings),
-    )
+    with blame_disk(workdir):
+        return pages.write(
+            workdir,
+            'report.html.jinja',
+            drawn,
+            {next_steps.MAP_FILE: table} if (table := next_steps.weight_map(settings)) else {},
+            result=result,
+            answers=next_steps.answers(result, str(settings.estimator)),
+            to_do=next_steps.to_do(settings, result, workdir),
+            evaluations=len(rows),
+            config=settings.config.to_dict(),
+            run=finished.environment(workdir),
+            metrics=METRICS,
+            theory=explanation.theory(settings),
+        )

@@ -17,7 +17,8 @@ from experiments.errors import UserError
 from experiments.sweeps import plan, report, table, worker
 from experiments.terminal import progress_interval, say
 from experiments.training.stopping import Stop, stopping
-from experiments.workdir.files import read_json, write_json
+from experiments.workdir import places
+from experiments.workdir.files import blame_disk, read_json, write_json
 from experiments.workdir.records import newest_step
 
 _POLL_SECONDS = 1
@@ -46,6 +47,7 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
     planned = {'command': command, 'points': [dataclasses.asdict(point) for point in points]}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _check_places(out, points, workers)
         _check_same_sweep(out, points)
         write_json(out / worker.PLAN, planned)
     except OSError as error:
@@ -64,7 +66,16 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
         for index, each in enumerate(started):
             if each.complaint():
                 print(f'worker {index} {each.complaint()}', file=sys.stderr)
-    return _conclude(out, points, command)
+    with blame_disk(out, 'out'):
+        return _conclude(out, points, command)
+
+
+def _check_places(out: pathlib.Path, points: list[plan.Point], workers: int) -> None:
+    """Refuses what could not be written when all runs are over, before any begins."""
+    folders = [f'{worker.POINTS}/{point.name}' for point in points]
+    files = [worker.PLAN, table.CSV, table.PARQUET, 'report.html', *(f'{each}/{worker.FAILURE}' for each in folders)]
+    files += [f'worker-{index}.log' for index in range(workers)]
+    places.check(out, files, [worker.POINTS, 'figures', 'submitit', *folders], out)
 
 
 def _check_same_sweep(out: pathlib.Path, points: list[plan.Point]) -> None:

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from experiments.results import finished
 from experiments.results.metrics import METRICS
 from experiments.sweeps import worker
 from experiments.sweeps.plan import Point
-from experiments.workdir.files import read_json, replacing
+from experiments.workdir.files import replacing
 
 CSV, PARQUET = 'table.csv', 'table.parquet'
 REFERENCE_COLUMNS = {'reference_accuracy': 'accuracy', 'reference_loss': 'loss'}
@@ -25,7 +26,7 @@ def rows(out: pathlib.Path, points: list[Point]) -> list[dict]:
         workdir = out / worker.POINTS / point.name
         if not worker.is_finished(workdir):
             continue
-        result = read_json(workdir / 'summary.json')
+        result = finished.result(workdir)
         shared = {**dict(point.values), 'steps': result['steps'], 'verdict': result['verdict']}
         shared |= {column: result['reference'][key] for column, key in REFERENCE_COLUMNS.items()}
         for twin, metrics in result['twins'].items():

@@ -1,7 +1,10 @@
 """A run's workdir -> the workdir of the equivalent run of another estimator, which training goes on from."""
 
+import contextlib
+import glob
 import pathlib
 import shlex
+import shutil
 import tempfile
 
 import jax
@@ -17,6 +20,7 @@ from experiments.training.sharing import lockstep
 from experiments.workdir import same_run
 from experiments.workdir.checkpoints import Checkpoints, read_reference
 from experiments.workdir.files import write_json
+from experiments.workdir.lock import Busy, locked
 from experiments.workdir.records import ORIGIN
 from qat.lockstep.conversion import Conversion
 from qat.lockstep.state import State
@@ -105,7 +109,10 @@ def _write(folder: pathlib.Path, settings: Settings, origin: dict, state: State)
     """Writes the workdir, whole or not at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=folder.parent) as unfinished:
+        prefix = f'.unfinished-{folder.name}-'
+        _remove_unfinished(folder.parent, prefix)
+        made = tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent)
+        with made as unfinished, locked(pathlib.Path(unfinished)):
             whole = pathlib.Path(unfinished, 'workdir')
             whole.mkdir()
             same_run.write_identity(whole, identity(settings))
@@ -116,3 +123,11 @@ def _write(folder: pathlib.Path, settings: Settings, origin: dict, state: State)
             whole.replace(folder)
     except OSError as error:
         raise UserError(f'--out: cannot write {folder}: {error.strerror or error}') from None
+
+
+def _remove_unfinished(parent: pathlib.Path, prefix: str) -> None:
+    """Removes what earlier commands left that were killed: nobody holds it."""
+    for unfinished in parent.glob(f'{glob.escape(prefix)}*'):
+        if (unfinished / '.lock').is_file():
+            with contextlib.suppress(Busy), locked(unfinished):
+                shutil.rmtree(unfinished, ignore_errors=True)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -12,16 +13,16 @@ import numpy as np
 from experiments import terminal
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.results import limit, report, summary
+from experiments.results import finished, limit, report, summary
 from experiments.setup.identity import identity
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
 from experiments.training import advice, distributed, ladder, peers
 from experiments.training.stopping import STOPPED, Stop, stopping
 from experiments.training.trainer import FINISHED, NOT_FINITE, Trainer
-from experiments.workdir import beginning, environment, records, same_run
+from experiments.workdir import beginning, environment, places, records, same_run
 from experiments.workdir.checkpoints import Checkpoints
-from experiments.workdir.files import blame_disk, read_json, replacing, write_json
+from experiments.workdir.files import blame_disk, replacing, write_json
 from experiments.workdir.lock import locked
 from qat.lockstep.state import State
 
@@ -51,6 +52,8 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
         ladder.check(settings, workdir)
     climbed = {}
     rungs = [(rung, identity(rung.settings)) for rung in ladder.rungs(settings)]  # now: a file may be edited meanwhile
+    for rung, _ in rungs:
+        places.check_workdir(workdir / rung.folder, workdir)
     with stopping() as stop, blame_disk(workdir), advice.where_memory_ends(settings):
         for number, (rung, own) in enumerate(rungs, 1):
             place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
@@ -85,13 +88,14 @@ def _run(
     trainer = Trainer(settings, registry.load(settings.config, distributed.share()))
     peers.agree(trainer.facts, float('inf'))  # the data of one may have to be prepared for hours
     if label and jax.process_count() == 1 and (workdir / 'summary.json').is_file():  # others may not see the files
-        result = read_json(workdir / 'summary.json')
+        result = finished.result(workdir, settings.twins)
         if result['steps'] == trainer.steps:
             return FINISHED, result
     state = trainer.initial_state()
-    with _opened(workdir, settings, own, environment.describe(argv, trainer.devices)):
-        state, code, rows = _train(trainer, state, workdir, stop, label)
+    with _opened(workdir, settings, own, environment.describe(argv, trainer.devices)) as check:
+        state, code, rows = _train(trainer, state, workdir, stop, label, check)
         if code == FINISHED and is_primary():
+            check()
             result = _finish(trainer, state, rows, workdir)
             if label:
                 write_json(workdir / 'summary.json', result)
@@ -99,11 +103,11 @@ def _run(
 
 
 def _train(
-    trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop, label: str
+    trainer: Trainer, state: State, workdir: pathlib.Path, stop: Stop, label: str, check: Callable[[], None]
 ) -> tuple[State, int, list[dict]]:
     """Restores what there is, and trains; returns the last state, the exit code and the rows of metrics too."""
     settings = trainer.settings
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, check) as checkpoints:
         begin = _beginning(workdir, checkpoints, trainer.record_every)
         if begin.step > trainer.steps:
             raise UserError(f'{workdir} has come to step {begin.step}, beyond the {trainer.steps} steps of this config')
@@ -117,9 +121,9 @@ def _train(
         if begin.restored:
             state = trainer.programs.placed(checkpoints.restore(begin.step, state))
         else:
-            checkpoints.save_now(state)  # a signal during compilation finds the run saved
+            checkpoints.save_now(state, begin.rows)  # a signal during compilation finds the run saved
         try:
-            with records.Records(workdir, begin.step) if is_primary() else records.NoRecords() as log:
+            with records.Records(workdir, begin.rows, check) if is_primary() else records.NoRecords() as log:
                 return *trainer.train(state, begin, log, checkpoints, stop, label), log.rows
         except jax.errors.JaxRuntimeError:
             if jax.process_count() == 1:
@@ -144,15 +148,16 @@ def _say_size(trainer: Trainer) -> None:
 def _opened(workdir: pathlib.Path, settings: Settings, own: dict[str, str], environment_now: dict):
     """Makes the workdir, holds it for this run, and writes what is known before the first step."""
     if not is_primary():
-        yield
+        yield lambda: None
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    with locked(workdir):
-        same_run.check_same_run(workdir, own)  # again: now nobody else can write there
+    with locked(workdir) as check:
+        places.check_workdir(workdir, workdir)  # these two again: now nobody else can write there
+        same_run.check_same_run(workdir, own)
         same_run.write_identity(workdir, own)
         write_json(workdir / 'config.json', settings.config.to_dict())
         write_json(workdir / 'environment.json', environment_now)
-        yield
+        yield check
 
 
 def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.Path) -> dict:

@@ -97,7 +97,7 @@ class Trainer:
             bar.set_postfix_str('compiling')
             batches = self.batches_from(first)
             for step in range(first, self.steps + 1):
-                stop.rescue = functools.partial(checkpoints.save_now, state)
+                stop.rescue = functools.partial(checkpoints.save_now, state, log.rows)
                 row, end = {}, step == self.steps
                 if (step % self.record_every == 0 or end) and not (step == first and begin.recorded):
                     row = self._record(state, step, log)
@@ -110,7 +110,7 @@ class Trainer:
                             self._record(state, step, log)
                         break
                 if end or step % every == 0:
-                    checkpoints.save(state)
+                    checkpoints.save(state, log.rows)
                 if end:
                     break
                 state = self.advance(state, step, next(batches))

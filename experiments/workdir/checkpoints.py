@@ -5,10 +5,14 @@ was written, and belongs to the run and the step that it is taken for. Any other
 """
 
 import concurrent.futures
+import contextlib
+import logging
 import os
 import pathlib
+import re
 import shutil
 import threading
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -17,25 +21,33 @@ import orbax.checkpoint as ocp
 
 from experiments.errors import UserError
 from experiments.terminal import warn
-from experiments.workdir import checksums, same_run
-from experiments.workdir.files import free_name
+from experiments.workdir import checksums, room, same_run
+from experiments.workdir.files import free_name, write_text
+from experiments.workdir.records import sound_rows, text
 from qat.lockstep.state import RunState, State
 from qat.lockstep.tracking import Tracking
 from qat.lockstep.twins import REFERENCE
 
 _KEPT = 2
-_ARRAYS = 'state'  # the folder of orbax inside that of a checkpoint
+_ARRAYS, _ROWS = 'state', 'rows.jsonl'  # in the folder of a checkpoint: orbax's folder, and the rows so far
+_NAMED = 3  # of the checkpoints passed over, the most that get a warning each
+# What goes wrong in orbax is raised; its threads would print it too, each in a hundred lines.
+logging.getLogger('absl').addFilter(lambda record: 'orbax' not in pathlib.Path(record.pathname).parts)
 
 
 class Checkpoints:
     """The checkpoints of a workdir. It is a context manager, whose end waits for what is being written.
 
     All processes hold the same state, so process 0 writes alone.
+
+    Args:
+      workdir: the workdir.
+      check: raises if the workdir is not this run's any more; called before each write.
     """
 
-    def __init__(self, workdir: pathlib.Path):
+    def __init__(self, workdir: pathlib.Path, check: Callable[[], None] = lambda: None):
         self.folder = (workdir / 'checkpoints').absolute()
-        self._run = same_run.run_of(workdir)
+        self._check, self._run = check, same_run.run_of(workdir)
         self._primary = jax.process_index() == 0
         self._lock = threading.Lock()  # a signal's thread may save beside the training loop
         self._writer = concurrent.futures.ThreadPoolExecutor(1)
@@ -44,16 +56,21 @@ class Checkpoints:
     def __enter__(self):
         if self._primary:
             self.folder.mkdir(exist_ok=True)
-            for unfinished in self.folder.glob('.*'):  # left by a process that was killed
-                shutil.rmtree(unfinished)
+            for unfinished in self.folder.glob('.[0-9]*'):  # left by a process that was killed
+                if unfinished.name[1:].isdecimal():
+                    shutil.rmtree(unfinished, ignore_errors=True)
         return self
 
     def __exit__(self, *_):
         self._writer.shutdown()
         self.wait()
 
-    def save(self, state: State) -> None:
+    def save(self, state: State, rows: Sequence[Mapping] = ()) -> None:
         """Writes a checkpoint in the background, unless there is one of this step.
+
+        Args:
+          state: of all runs.
+          rows: of metrics.jsonl so far: a run goes on from these, whatever becomes of that file.
 
         Raises:
           UserError: the checkpoint before this one could not be written.
@@ -63,18 +80,19 @@ class Checkpoints:
         with self._lock:
             self.wait()
             step = int(state.step)
+            self._check()
             if step not in _steps(self.folder):
                 # Copies: the state's buffers are donated to the next step while these are being written.
                 arrays = jax.tree.map(np.array, jax.device_get(state))
-                self._writing = self._writer.submit(self._write, step, arrays)
+                self._writing = self._writer.submit(self._write, step, arrays, text(rows))
 
-    def save_now(self, state: State) -> None:
+    def save_now(self, state: State, rows: Sequence[Mapping] = ()) -> None:
         """Writes a checkpoint like `save`, and returns when it is written.
 
         Raises:
           UserError: it, or the checkpoint before, could not be written.
         """
-        self.save(state)
+        self.save(state, rows)
         self.wait()
 
     def wait(self) -> None:
@@ -87,10 +105,12 @@ class Checkpoints:
         if writing is not None:
             writing.result()
 
-    def _write(self, step: int, state: State) -> None:
+    def _write(self, step: int, state: State, rows: str) -> None:
         final, unfinished = self.folder / str(step), self.folder / f'.{step}'
         try:
-            _check_room(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            unfinished.mkdir(exist_ok=True)  # where that fails, threads of orbax would wait for each other
+            room.check(unfinished, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            write_text(unfinished / _ROWS, rows)
             with _checkpointer() as checkpointer:
                 checkpointer.save(unfinished / _ARRAYS, state)
             same_run.seal(unfinished, self._run, step)
@@ -98,14 +118,15 @@ class Checkpoints:
             os.replace(unfinished, final)
         except Exception as error:  # orbax and tensorstore have no common class for a full disk
             shutil.rmtree(unfinished, ignore_errors=True)
-            reason = str(error).splitlines()[0][:120]
             raise UserError(
-                f'cannot save {final}: {reason}; make room, then the same command goes on from the newest checkpoint'
+                f'cannot save {final}: {room.reason(error)}; make room or mend its rights: then the same command goes '
+                'on from the newest checkpoint'
             ) from None
-        for old in sorted(_steps(self.folder))[:-_KEPT]:
-            doomed = self.folder / f'.{old}'
-            os.replace(self.folder / str(old), doomed)  # in one step, so that a kill leaves no half checkpoint
-            shutil.rmtree(doomed)
+        with contextlib.suppress(OSError):  # one too many does no harm
+            for old in sorted(_steps(self.folder))[:-_KEPT]:
+                doomed = self.folder / f'.{old}'
+                os.replace(self.folder / str(old), doomed)  # in one step, so that a kill leaves no half checkpoint
+                shutil.rmtree(doomed)
 
     def newest(self, at_most: float = float('inf')) -> int | None:
         """Returns the step of the newest sound checkpoint up to step `at_most`, or None if there are no checkpoints.
@@ -117,15 +138,23 @@ class Checkpoints:
         """
         step, passed_over = _newest_sound(self.folder, self._run, at_most)
         if step is None and passed_over:
-            reasons = '; '.join(passed_over.values())
             raise UserError(
-                f'no sound checkpoint is left in {self.folder} ({reasons}); put one back, or choose another --workdir'
+                f'no sound checkpoint is left in {self.folder} ({_reasons(passed_over)}); put one back, or choose '
+                'another --workdir'
             )
-        for other, reason in passed_over.items():
+        for number, (other, reason) in enumerate(passed_over.items(), 1):
             aside = free_name(self.folder / f'{other}.set-aside')
             os.replace(self.folder / str(other), aside)
-            warn(f'{self.folder / str(other)}: {reason}; set aside as {aside.name}, going on from step {step}')
+            if number <= _NAMED:
+                warn(f'{self.folder / str(other)}: {reason}; set aside as {aside.name}, going on from step {step}')
+        if len(passed_over) > _NAMED:
+            warn(f'{self.folder}: {len(passed_over) - _NAMED} more like these, set aside too')
         return step
+
+    def rows(self, step: int) -> list[dict] | None:
+        """Returns the rows that go with a sound checkpoint, or None if an earlier version wrote it without."""
+        path = self.folder / str(step) / _ROWS
+        return list(sound_rows(path)) if path.exists() else None
 
     def restore(self, step: int, like: State) -> State:
         """Returns the state in a checkpoint, as numpy arrays in the structure of `like`.
@@ -180,10 +209,9 @@ def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
     folder = pathlib.Path(workdir, 'checkpoints').absolute()
     step, passed_over = _newest_sound(folder, same_run.run_of(pathlib.Path(workdir)))
     if step is None:
-        reasons = '; '.join(f'{other}: {reason}' for other, reason in passed_over.items())
-        found = f'no sound checkpoint: {reasons}' if reasons else 'no checkpoints'
+        found = f'no sound checkpoint: {_reasons(passed_over)}' if passed_over else 'no checkpoints'
         raise UserError(f'{flag}: {str(workdir)!r} holds {found}')
-    for other, reason in passed_over.items():
+    for other, reason in [*passed_over.items()][:_NAMED]:
         warn(f'{flag}: {folder / str(other)}: {reason}; taking step {step}')
     return _read(folder / str(step))
 
@@ -212,7 +240,7 @@ def _newest_sound(folder: pathlib.Path, run: str, at_most: float = float('inf'))
     passed_over = {}
     for step in sorted(_steps(folder), reverse=True):
         reason = checksums.damage(folder / str(step)) or same_run.stranger(folder / str(step), run)
-        if reason is None and step > at_most:
+        if reason is None and step > at_most and not (folder / str(step) / _ROWS).exists():
             reason = f'metrics.jsonl lacks the row of step {at_most:g}'
         if reason is None:
             return step, passed_over
@@ -220,15 +248,15 @@ def _newest_sound(folder: pathlib.Path, run: str, at_most: float = float('inf'))
     return None, passed_over
 
 
-def _check_room(folder: pathlib.Path, needed: int) -> None:
-    """Raises OSError if the disk lacks room for so many bytes; tensorstore would print pages of stack traces."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(f'it takes {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB left')
+def _reasons(passed_over: Mapping[int, str]) -> str:
+    """Returns why the newest checkpoints were passed over, and how many more."""
+    named = '; '.join(f'{step}: {reason}' for step, reason in [*passed_over.items()][:_NAMED])
+    return f'{named}; and {len(passed_over) - _NAMED} more' if len(passed_over) > _NAMED else named
 
 
 def _steps(folder: pathlib.Path) -> set[int]:
-    return {int(path.name) for path in folder.glob('[0-9]*') if path.name.isdecimal()}
+    """The steps after which folders are named; no other name is that of a checkpoint."""
+    return {int(path.name) for path in folder.glob('[0-9]*') if re.fullmatch('0|[1-9][0-9]{0,8}', path.name)}
 
 
 def _structured(like: optax.OptState, nested: dict | list) -> optax.OptState:

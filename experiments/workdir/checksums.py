@@ -4,6 +4,9 @@ import hashlib
 import json
 import pathlib
 
+from experiments.errors import UserError
+from experiments.workdir.files import read_json
+
 _FILE = 'checksums.json'
 
 
@@ -14,21 +17,30 @@ def seal(folder: pathlib.Path) -> None:
 
 
 def damage(folder: pathlib.Path) -> str | None:
-    """Returns the first thing that is wrong with a sealed folder, or None if every file is as it was written."""
+    """Returns the first thing that is wrong with a sealed folder, or None if every file is as it was written.
+
+    Only files of the folder are read, whatever checksums.json names; what an operating system puts there, as
+    .DS_Store, does no harm.
+    """
     try:
-        expected = json.loads((folder / _FILE).read_text(encoding='utf-8'))
-        for name, digest in expected.items():
-            if _digest(folder / name) != digest:
+        if not (folder / _FILE).exists():
+            return f'{_FILE} is missing'
+        expected, there = read_json(folder / _FILE), set(_files(folder)) - {_FILE}
+        for name in sorted({*expected, *(name for name in there if not pathlib.Path(name).name.startswith('.'))}):
+            if name not in there:
+                return f'{name!r} is missing' if name.isprintable() else f'{_FILE} names what is not there'
+            if expected.get(name) != _digest(folder / name):
                 return f'{name} is not as it was written'
-    except FileNotFoundError as error:
-        return f'{pathlib.Path(error.filename).relative_to(folder)} is missing'
-    except (OSError, ValueError, AttributeError):
+        return None if expected else f'{_FILE} is empty'
+    except (OSError, UserError):
         return f'{_FILE} cannot be read'
-    return None
 
 
 def _files(folder: pathlib.Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+    """The files of a folder, by their paths in it: no pipes and devices, and no links."""
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file() and not path.is_symlink()
+    )
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ from experiments.errors import UserError
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path to write to, and moves it to `path` at the end: a reader sees the old file or the whole new one."""
     partial = path.with_name(f'.{path.name}.partial')
+    partial.unlink(missing_ok=True)  # perhaps a link: it is not written through
     try:
         yield partial
         os.replace(partial, path)
@@ -38,23 +40,46 @@ def read_json(path: pathlib.Path) -> dict:
       UserError: the file cannot be read, or holds no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        if not isinstance(content, dict):
-            raise ValueError('not an object')
-        return content
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError('it is not a file')
+        return json_object(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        raise UserError(f'cannot read {path}: {error}') from None
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'cannot read {path}: {reason}; put back what the run wrote there') from None
+
+
+def json_object(text: str | bytes) -> dict:
+    """Returns the object that a JSON text holds.
+
+    Raises:
+      ValueError: it holds none, or NaN or Infinity, or is nested too deeply.
+    """
+    try:
+        content = json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError('it is nested too deeply') from None
+    if not isinstance(content, dict):
+        raise ValueError('it holds no JSON object')
+    return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no number of JSON')
 
 
 def free_name(path: pathlib.Path) -> pathlib.Path:
-    """Returns the path, or the path with a number behind it if that name is taken."""
-    taken = sum(1 for _ in path.parent.glob(f'{path.name}*'))
-    return path.with_name(f'{path.name}-{taken + 1}') if taken else path
+    """Returns the path, or if that name is taken the path with the first number behind it that is not."""
+    numbered = (path.with_name(f'{path.name}-{number}') for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not os.path.lexists(name))
 
 
 @contextlib.contextmanager
-def blame_disk(workdir: pathlib.Path) -> Iterator[None]:
+def blame_disk(folder: pathlib.Path, flag: str = 'workdir') -> Iterator[None]:
     """Turns an OSError into a UserError: the disk is full, or the user chose a folder that cannot be written.
+
+    Args:
+      folder: what is written to.
+      flag: the flag that gives it.
 
     Raises:
       UserError: naming the file, if it is known.
@@ -64,6 +89,6 @@ def blame_disk(workdir: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         what = f'{error.filename}: ' if error.filename else ''
         raise UserError(
-            f'workdir {workdir}: {what}{error.strerror or error}; make room there, and the same command goes on, '
-            'or choose another --workdir'
+            f'{flag} {folder}: {what}{error.strerror or error}; make room there, and the same command goes on, '
+            f'or choose another --{flag}'
         ) from error

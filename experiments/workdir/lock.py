@@ -3,8 +3,10 @@
 import contextlib
 import fcntl
 import itertools
+import os
 import pathlib
 import time
+from collections.abc import Callable, Iterator
 
 from experiments.errors import UserError
 
@@ -29,15 +31,30 @@ def fresh(parent: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path):
+def locked(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
     """Holds an existing workdir for this process.
+
+    Yields:
+      A check to make before each write there: it raises a UserError once the workdir was deleted, moved or made again.
+      The lock is on a file, and files are opened by their path, which may have come to mean another.
 
     Raises:
       Busy: another process holds it.
     """
-    with (workdir / '.lock').open('a', encoding='utf-8') as file:
+    path = workdir / '.lock'
+    with path.open('a', encoding='utf-8') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f'workdir {workdir}: another run is going on there; wait for it, or choose another') from None
-        yield
+
+        def check() -> None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return
+            raise UserError(
+                f'workdir {workdir} was deleted, moved or made again while this run was going on; it ends, and writes '
+                'nothing more there. Start it again where its workdir is now'
+            )
+
+        yield check

@@ -1,4 +1,4 @@
-"""The rows of metrics.jsonl, their copy for TensorBoard, and what a workdir says of its beginning."""
+"""The rows of metrics.jsonl, and what a workdir says of its beginning."""
 
 import itertools
 import json
@@ -7,13 +7,13 @@ import pathlib
 import re
 import shutil
 import statistics
-from collections.abc import Container, Iterator, Mapping
-
-from tensorboardX import SummaryWriter
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 from experiments.errors import UserError
 from experiments.terminal import warn
-from experiments.workdir.files import free_name, read_json, write_text
+from experiments.workdir.events import Events
+from experiments.workdir.files import free_name, json_object, read_json, write_text
 
 _ROWS = 'metrics.jsonl'
 _STEP = re.compile(rb'^\{"step": (\d{1,18})\b', re.MULTILINE)
@@ -22,19 +22,30 @@ CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_
 
 
 def read_rows(workdir: pathlib.Path) -> list[dict]:
-    """Returns the rows of metrics.jsonl, in order, up to the first that cannot be read; none if there is no file."""
-    return list(map(json.loads, _sound_lines(workdir / _ROWS)))
+    """Returns the rows of metrics.jsonl, in order, up to the first that no run wrote; none if there is no file."""
+    return list(sound_rows(workdir / _ROWS))
 
 
-def _sound_lines(path: pathlib.Path) -> Iterator[bytes]:
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+def sound_rows(path: pathlib.Path) -> Iterator[dict]:
+    """Yields the rows of a file up to the first that is torn, or that does not go on from the one before."""
+    before = {'step': -1}
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
         try:
-            whole = line.endswith(b'\n') and isinstance(json.loads(line)['step'], int)
-        except (ValueError, LookupError, TypeError):
-            whole = False
-        if not whole:
+            row = json_object(line) if line.endswith(b'\n') else {}
+        except ValueError:
+            row = {}
+        if not (before.keys() <= row.keys() and all(map(_is_number, row.values())) and _follows(row, before)):
             return
-        yield line
+        yield row
+        before = row
+
+
+def _is_number(value) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) <= sys.float_info.max)
+
+
+def _follows(row: Mapping, before: Mapping) -> bool:
+    return type(row['step']) is int and row['step'] > before['step']
 
 
 def newest_step(workdir: pathlib.Path) -> int:
@@ -46,13 +57,21 @@ def newest_step(workdir: pathlib.Path) -> int:
     return int(steps[-1]) if steps else 0
 
 
-def set_torn_rows_aside(workdir: pathlib.Path) -> None:
-    """Keeps a copy of a metrics.jsonl that cannot be read to its end, for example after a crash, and warns."""
+def set_aside(workdir: pathlib.Path, kept: Sequence[Mapping]) -> None:
+    """Keeps a copy of a metrics.jsonl that is not as the run wrote it, for example after a crash, and warns.
+
+    Args:
+      workdir: of the run.
+      kept: the rows from which the run goes on, which the file should begin with.
+    """
     path = workdir / _ROWS
-    if path.exists() and path.read_bytes() != b''.join(_sound_lines(path)):
+    if not path.exists():
+        return
+    there = read_rows(workdir)
+    if there[: len(kept)] != list(kept) or path.read_bytes() != text(there).encode():
         aside = free_name(path.with_name(f'{_ROWS}.set-aside'))
         shutil.copyfile(path, aside)
-        warn(f'{path} cannot be read to its end; what it was is in {aside.name}, what is lost is made again')
+        warn(f'{path} is not as the run wrote it; what it was is in {aside.name}, what is lost is made again')
 
 
 def first_lost_row(there: Container[int], begun: int, every: int) -> int:
@@ -82,7 +101,10 @@ def check_same_processes(workdir: pathlib.Path, processes: int) -> None:
 def first_step(workdir: pathlib.Path) -> int:
     """Returns the updates made before the run began: 0, unless it was converted from another run."""
     path = workdir / ORIGIN
-    return read_json(path)['step'] if path.exists() else 0
+    step = read_json(path).get('step') if path.exists() else 0
+    if type(step) is not int or step < 0:
+        raise UserError(f'{path}: its step must be a number of updates, got {step!r}; put back what convert wrote')
+    return step
 
 
 class NoRecords:
@@ -105,38 +127,35 @@ class NoRecords:
 class Records(NoRecords):
     """The rows in metrics.jsonl, one for each evaluation, and their copy for TensorBoard.
 
-    When a run continues, the rows after its first step are dropped, because it writes them again.
-
     Args:
       workdir: the workdir of the run.
-      step: updates made so far.
+      rows: those so far, which become all that the file holds: a run that continues writes later ones again.
+      check: raises if the workdir is not this run's any more; called before each write.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int):
-        self.path = workdir / _ROWS
-        self.rows = [row for row in read_rows(workdir) if row['step'] <= step]
-        write_text(self.path, ''.join(map(_line, self.rows)))
-        self._tensorboard = SummaryWriter(
-            str(workdir / 'tensorboard'), purge_step=self.rows[-1]['step'] + 1 if self.rows else 0
-        )
+    def __init__(self, workdir: pathlib.Path, rows: Sequence[Mapping], check: Callable[[], None]):
+        check()
+        self.path, self.rows, self._check = workdir / _ROWS, list(rows), check
+        write_text(self.path, text(self.rows))
+        self._events = Events(workdir / 'tensorboard', self.rows[-1]['step'] + 1 if self.rows else 0)
 
     def __exit__(self, *_):
-        self._tensorboard.close()
+        self._events.close()
 
     def append(self, row: Mapping) -> None:
         """Writes a row to the disk."""
+        self._check()
         super().append(row)
         with self.path.open('a', encoding='utf-8') as file:
-            file.write(_line(row))
+            file.write(text([row]))
             file.flush()
             os.fsync(file.fileno())  # the row must be there before the checkpoint of its step
-        for key, value in row.items():
-            if key != 'step' and value is not None:
-                self._tensorboard.add_scalar(key, value, row['step'])
+        self._events.append(row)
 
 
-def _line(row: Mapping) -> str:
-    return json.dumps(row, allow_nan=False) + '\n'
+def text(rows: Sequence[Mapping]) -> str:
+    """Returns rows as the content of a file."""
+    return ''.join(json.dumps(row, allow_nan=False) + '\n' for row in rows)
 
 
 def correlations(rows: list[dict], twin: str) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ it names. Each checkpoint is sealed with a digest of that and its own step. A wo
 neither: there the config in config.json decides, and every checkpoint is its own.
 """
 
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -71,7 +72,7 @@ def run_of(workdir: pathlib.Path) -> str:
       UserError: identity.json cannot be read.
     """
     path = workdir / _IDENTITY
-    return digest(read_json(path)) if path.exists() else ''
+    return digest(_read_identity(path)) if path.exists() else ''
 
 
 def digest(identity: Mapping[str, str]) -> str:
@@ -106,7 +107,7 @@ def _identity_there(workdir: pathlib.Path) -> dict[str, str]:
     """The identity of the run in a workdir, as far as it is known; a key may be newer than the run."""
     path, older = workdir / _IDENTITY, workdir / 'config.json'
     if path.exists():
-        found = read_json(path)
+        found = _read_identity(path)
     elif older.exists():
         found = _texts(read_json(older))
     else:
@@ -114,9 +115,18 @@ def _identity_there(workdir: pathlib.Path) -> dict[str, str]:
     return _texts(common.get_config()) | found
 
 
+def _read_identity(path: pathlib.Path) -> dict[str, str]:
+    found = read_json(path)
+    if not all(isinstance(text, str) for text in found.values()):
+        raise UserError(f'{path} holds no identity of a run; put back what the run wrote there')
+    return found
+
+
 def _grows(there: Mapping[str, str], here: Mapping[str, str], key: str) -> bool:
-    before, now = json.loads(there[key]), json.loads(here[key])
-    return isinstance(before, int) and before < now
+    with contextlib.suppress(ValueError):  # edited by hand: another
+        before, now = json.loads(there[key]), json.loads(here[key])
+        return isinstance(before, int) and before < now
+    return False
 
 
 def _refuse_files(workdir: pathlib.Path, names: list[str]) -> None:
