@@ -18,7 +18,7 @@ from experiments.setup.config_file import load
 from experiments.setup.settings import resolve
 from experiments.training import trainer
 from experiments.workdir.checkpoints import Checkpoints
-from experiments.workdir.records import read_rows
+from experiments.workdir.rows import read_rows
 from qat import estimators
 from qat.lockstep.twins import REFERENCE
 from qat.quantizers import UniformQuantizer

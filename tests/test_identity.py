@@ -16,7 +16,7 @@ from experiments.setup.identity import contents, differences, identity
 from experiments.setup.settings import Settings, resolve
 from experiments.sweeps import plan
 from experiments.training.sharing import fingerprint
-from experiments.workdir import checksums, same_run
+from experiments.workdir import checksums, same_run, seals
 from experiments.workdir.checkpoints import Checkpoints
 from qat import calls
 
@@ -204,7 +204,7 @@ def checkpoint(workdir: pathlib.Path, name: int, step: int | None, own=IDENTITY)
     folder.mkdir(parents=True)
     (folder / 'arrays').write_bytes(bytes(8))
     if step is not None:
-        same_run.seal(folder, same_run.digest(own), step)
+        seals.seal(folder, same_run.digest(own), step)
     checksums.seal(folder)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.workdir.files import read_json
-from experiments.workdir.records import read_rows
+from experiments.workdir.rows import read_rows
 from tests.tiny_imagenet import make
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from experiments.results.explanation import theory
 from experiments.setup import command_line, settings
 from experiments.sweeps import plan, pool, worker
 from experiments.sweeps import report as of_sweep
-from experiments.workdir.records import newest_step, read_rows
+from experiments.workdir.rows import newest_step, read_rows
 
 RUN = pathlib.Path('docs/results/mnist/mnist-sgd')
 MARKUP = ('$\\frac', '$\\frac$', '$x$', '[b]y[/b]', '<i>z</i>', '\\textbf{w}')
@@ -151,7 +151,7 @@ def test_the_bar_of_a_sweep_counts_the_steps_of_running_points(tmp_path, capsys)
         code = None
 
     begun = time.monotonic()
-    ended = pool._Worker(lambda: time.monotonic() > begun, lambda: None)
+    ended = pool._Worker(lambda: time.monotonic() > begun, lambda: None, lambda: '')
     pool._attend([ended], dict(zip((running, failed), points)), Stop())
     shown = capsys.readouterr().err
     assert '42/60' in shown and 'step/s' in shown and '1 of 2 runs, 1 failed, 1 under way' in shown

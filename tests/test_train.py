@@ -18,7 +18,7 @@ from experiments.results.metrics import METRICS
 from experiments.setup.config_file import load
 from experiments.training import trainer
 from experiments.workdir import lock
-from experiments.workdir.records import read_rows
+from experiments.workdir.rows import read_rows
 
 DIGITS = '--config=configs/digits.py'
 SHORT = [

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.errors import UserError
 from experiments.workdir.files import read_json
-from experiments.workdir.records import read_rows
+from experiments.workdir.rows import read_rows
 from qat.lockstep.twins import REFERENCE
 
 _OUTCOMES = ('accuracy', 'loss')

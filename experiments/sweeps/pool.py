@@ -19,7 +19,7 @@ from experiments.terminal import progress_interval, say
 from experiments.training.stopping import Stop, stopping
 from experiments.workdir import places
 from experiments.workdir.files import blame_disk, read_json, write_json
-from experiments.workdir.records import newest_step
+from experiments.workdir.rows import newest_step
 
 _POLL_SECONDS = 1
 _SOME_FAILED = 1  # exit code

@@ -5,7 +5,8 @@ import pathlib
 
 from experiments.errors import UserError
 from experiments.workdir.checkpoints import Checkpoints
-from experiments.workdir.records import first_lost_row, first_step, read_rows, set_aside
+from experiments.workdir.records import first_step
+from experiments.workdir.rows import first_lost_row, read_rows, set_aside
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,9 @@ import orbax.checkpoint as ocp
 
 from experiments.errors import UserError
 from experiments.terminal import warn
-from experiments.workdir import checksums, room, same_run
+from experiments.workdir import checksums, room, seals
 from experiments.workdir.files import free_name, write_text
-from experiments.workdir.records import sound_rows, text
+from experiments.workdir.rows import sound_rows, text
 from qat.lockstep.state import RunState, State
 from qat.lockstep.tracking import Tracking
 from qat.lockstep.twins import REFERENCE
@@ -47,7 +47,7 @@ class Checkpoints:
 
     def __init__(self, workdir: pathlib.Path, check: Callable[[], None] = lambda: None):
         self.folder = (workdir / 'checkpoints').absolute()
-        self._check, self._run = check, same_run.run_of(workdir)
+        self._check, self._run = check, seals.run_of(workdir)
         self._primary = jax.process_index() == 0
         self._lock = threading.Lock()  # a signal's thread may save beside the training loop
         self._writer = concurrent.futures.ThreadPoolExecutor(1)
@@ -113,7 +113,7 @@ class Checkpoints:
             write_text(unfinished / _ROWS, rows)
             with _checkpointer() as checkpointer:
                 checkpointer.save(unfinished / _ARRAYS, state)
-            same_run.seal(unfinished, self._run, step)
+            seals.seal(unfinished, self._run, step)
             checksums.seal(unfinished)
             os.replace(unfinished, final)
         except Exception as error:  # orbax and tensorstore have no common class for a full disk
@@ -207,7 +207,7 @@ def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
       UserError: there is no sound checkpoint.
     """
     folder = pathlib.Path(workdir, 'checkpoints').absolute()
-    step, passed_over = _newest_sound(folder, same_run.run_of(pathlib.Path(workdir)))
+    step, passed_over = _newest_sound(folder, seals.run_of(pathlib.Path(workdir)))
     if step is None:
         found = f'no sound checkpoint: {_reasons(passed_over)}' if passed_over else 'no checkpoints'
         raise UserError(f'{flag}: {str(workdir)!r} holds {found}')
@@ -239,7 +239,7 @@ def _newest_sound(folder: pathlib.Path, run: str, at_most: float = float('inf'))
     """Returns the step of a run's newest sound checkpoint up to a step, and by step why newer ones are passed over."""
     passed_over = {}
     for step in sorted(_steps(folder), reverse=True):
-        reason = checksums.damage(folder / str(step)) or same_run.stranger(folder / str(step), run)
+        reason = checksums.damage(folder / str(step)) or seals.stranger(folder / str(step), run)
         if reason is None and step > at_most and not (folder / str(step) / _ROWS).exists():
             reason = f'metrics.jsonl lacks the row of step {at_most:g}'
         if reason is None:

@@ -1,89 +1,17 @@
-"""The rows of metrics.jsonl, and what a workdir says of its beginning."""
+"""What a run records as it goes, the rows of metrics.jsonl, and what a workdir says of its beginning."""
 
-import itertools
-import json
 import os
 import pathlib
-import re
-import shutil
 import statistics
-import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from experiments.errors import UserError
-from experiments.terminal import warn
 from experiments.workdir.events import Events
-from experiments.workdir.files import free_name, json_object, read_json, write_text
+from experiments.workdir.files import read_json, write_text
+from experiments.workdir.rows import ROWS, text
 
-_ROWS = 'metrics.jsonl'
-_STEP = re.compile(rb'^\{"step": (\d{1,18})\b', re.MULTILINE)
 ORIGIN = 'origin.json'  # marks a run that experiments.convert began in the middle of another
 CORRELATIONS = {'validation_accuracy_correlation': 'eval/accuracy', 'validation_loss_correlation': 'eval/loss'}
-
-
-def read_rows(workdir: pathlib.Path) -> list[dict]:
-    """Returns the rows of metrics.jsonl, in order, up to the first that no run wrote; none if there is no file."""
-    return list(sound_rows(workdir / _ROWS))
-
-
-def sound_rows(path: pathlib.Path) -> Iterator[dict]:
-    """Yields the rows of a file up to the first that is torn, or that does not go on from the one before."""
-    before = {'step': -1}
-    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
-        try:
-            row = json_object(line) if line.endswith(b'\n') else {}
-        except ValueError:
-            row = {}
-        if not (before.keys() <= row.keys() and all(map(_is_number, row.values())) and _follows(row, before)):
-            return
-        yield row
-        before = row
-
-
-def _is_number(value) -> bool:
-    return value is None or (type(value) in (int, float) and abs(value) <= sys.float_info.max)
-
-
-def _follows(row: Mapping, before: Mapping) -> bool:
-    return type(row['step']) is int and row['step'] > before['step']
-
-
-def newest_step(workdir: pathlib.Path) -> int:
-    """Returns the step of the last row of metrics.jsonl, read without parsing the rows; 0 where there is none."""
-    try:
-        steps = _STEP.findall((workdir / _ROWS).read_bytes())
-    except OSError:
-        return 0
-    return int(steps[-1]) if steps else 0
-
-
-def set_aside(workdir: pathlib.Path, kept: Sequence[Mapping]) -> None:
-    """Keeps a copy of a metrics.jsonl that is not as the run wrote it, for example after a crash, and warns.
-
-    Args:
-      workdir: of the run.
-      kept: the rows from which the run goes on, which the file should begin with.
-    """
-    path = workdir / _ROWS
-    if not path.exists():
-        return
-    there = read_rows(workdir)
-    if there[: len(kept)] != list(kept) or path.read_bytes() != text(there).encode():
-        aside = free_name(path.with_name(f'{_ROWS}.set-aside'))
-        shutil.copyfile(path, aside)
-        warn(f'{path} is not as the run wrote it; what it was is in {aside.name}, what is lost is made again')
-
-
-def first_lost_row(there: Container[int], begun: int, every: int) -> int:
-    """Returns the first step whose row is due and missing: a run can continue from that step or an earlier one.
-
-    Args:
-      there: the steps that have rows.
-      begun: updates made before the run began.
-      every: steps between rows.
-    """
-    first_due = begun // every * every + every if begun else 0
-    return next(step for step in itertools.count(first_due, every) if step not in there)
 
 
 def check_same_processes(workdir: pathlib.Path, processes: int) -> None:
@@ -135,7 +63,7 @@ class Records(NoRecords):
 
     def __init__(self, workdir: pathlib.Path, rows: Sequence[Mapping], check: Callable[[], None]):
         check()
-        self.path, self.rows, self._check = workdir / _ROWS, list(rows), check
+        self.path, self.rows, self._check = workdir / ROWS, list(rows), check
         write_text(self.path, text(self.rows))
         self._events = Events(workdir / 'tensorboard', self.rows[-1]['step'] + 1 if self.rows else 0)
 
@@ -151,11 +79,6 @@ class Records(NoRecords):
             file.flush()
             os.fsync(file.fileno())  # the row must be there before the checkpoint of its step
         self._events.append(row)
-
-
-def text(rows: Sequence[Mapping]) -> str:
-    """Returns rows as the content of a file."""
-    return ''.join(json.dumps(row, allow_nan=False) + '\n' for row in rows)
 
 
 def correlations(rows: list[dict], twin: str) -> dict[str, float | None]:

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from configs import common
 from experiments.errors import UserError
 from experiments.workdir.files import read_json, write_json
+from experiments.workdir.seals import IDENTITY, RUN, seals
 
-_IDENTITY, _SEAL = 'identity.json', 'seal.json'
+_NAMES = 'identity'  # in identity.json, beside the digest
 _CONTENT = 'content of '  # begins the names of files, beside those of config keys
 # May change when a run continues: what it has seen stays the same.
 _MAY_DIFFER = {'corrupt_images', 'distributed', 'ladder', 'ladder_seeds', f'{_CONTENT}init_from'}
@@ -37,8 +38,8 @@ def check_same_run(workdir: pathlib.Path, identity: Mapping[str, str]) -> None:
             f'workdir {workdir} holds a run with another config; these keys differ: {", ".join(keys)}. '
             'Choose another --workdir'
         )
-    others = [step for step, seal in _seals(workdir).items() if seal and seal['run'] not in ('', digest(identity))]
-    if others and not (workdir / _IDENTITY).exists():
+    others = [step for step, seal in seals(workdir).items() if seal and seal[RUN] not in ('', digest(identity))]
+    if others and not (workdir / IDENTITY).exists():
         raise UserError(
             f'workdir {workdir} holds a checkpoint of another run, of step {max(others)}: its config or its files were '
             'others. Choose another --workdir'
@@ -61,18 +62,8 @@ def check_same_files(workdir: pathlib.Path, contents: Mapping[str, str]) -> None
 
 def write_identity(workdir: pathlib.Path, identity: Mapping[str, str]) -> None:
     """Writes identity.json, unless an earlier version began the run: its checkpoints have no seals to compare."""
-    if (workdir / _IDENTITY).exists() or None not in _seals(workdir).values():
-        write_json(workdir / _IDENTITY, identity)
-
-
-def run_of(workdir: pathlib.Path) -> str:
-    """Returns the digest of the run in a workdir, or '' if an earlier version began it.
-
-    Raises:
-      UserError: identity.json cannot be read.
-    """
-    path = workdir / _IDENTITY
-    return digest(_read_identity(path)) if path.exists() else ''
+    if (workdir / IDENTITY).exists() or None not in seals(workdir).values():
+        write_json(workdir / IDENTITY, {RUN: digest(identity), _NAMES: identity})
 
 
 def digest(identity: Mapping[str, str]) -> str:
@@ -83,29 +74,9 @@ def digest(identity: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def seal(checkpoint: pathlib.Path, run: str, step: int) -> None:
-    """Writes into the folder of a checkpoint whose it is."""
-    write_json(checkpoint / _SEAL, {'run': run, 'step': step})
-
-
-def stranger(checkpoint: pathlib.Path, run: str) -> str | None:
-    """Returns why a sound checkpoint does not belong to a run, or None.
-
-    Args:
-      checkpoint: its folder, which is named after its step.
-      run: the digest of the run; '' if an earlier version began it.
-    """
-    found = _read_seal(checkpoint)
-    if found is None:
-        return 'an earlier version wrote it, for another run' if run else None
-    if run and found['run'] != run:
-        return 'it belongs to another run'
-    return f'it is of step {found["step"]}' if str(found['step']) != checkpoint.name else None
-
-
 def _identity_there(workdir: pathlib.Path) -> dict[str, str]:
     """The identity of the run in a workdir, as far as it is known; a key may be newer than the run."""
-    path, older = workdir / _IDENTITY, workdir / 'config.json'
+    path, older = workdir / IDENTITY, workdir / 'config.json'
     if path.exists():
         found = _read_identity(path)
     elif older.exists():
@@ -116,8 +87,8 @@ def _identity_there(workdir: pathlib.Path) -> dict[str, str]:
 
 
 def _read_identity(path: pathlib.Path) -> dict[str, str]:
-    found = read_json(path)
-    if not all(isinstance(text, str) for text in found.values()):
+    found = read_json(path).get(_NAMES)
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise UserError(f'{path} holds no identity of a run; put back what the run wrote there')
     return found
 
@@ -140,16 +111,3 @@ def _refuse_files(workdir: pathlib.Path, names: list[str]) -> None:
 
 def _texts(config: Mapping) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in config.items()}
-
-
-def _seals(workdir: pathlib.Path) -> dict[int, dict | None]:
-    folders = (workdir / 'checkpoints').glob('[0-9]*')
-    return {int(folder.name): _read_seal(folder) for folder in folders if folder.name.isdecimal()}
-
-
-def _read_seal(checkpoint: pathlib.Path) -> dict | None:
-    try:
-        found = read_json(checkpoint / _SEAL)
-    except UserError:
-        return None
-    return found if {'run', 'step'} <= set(found) else None

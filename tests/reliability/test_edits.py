@@ -13,7 +13,7 @@ import pytest
 from experiments import report
 from experiments.errors import UserError
 from experiments.results import finished
-from experiments.workdir import beginning, checksums, places, records, same_run
+from experiments.workdir import beginning, checksums, places, records, rows, same_run
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import read_json
 from tests.reliability import workdirs
@@ -119,13 +119,13 @@ A_ROW = json.dumps(ROWS[1])
 )
 def test_rows_end_before_one_that_no_run_wrote(line, tmp_path):
     (tmp_path / 'metrics.jsonl').write_text('\n'.join([json.dumps(ROWS[0]), line, json.dumps(ROWS[2]), '']))
-    assert records.read_rows(tmp_path) == ROWS[:1]
+    assert rows.read_rows(tmp_path) == ROWS[:1]
 
 
 def test_rows_may_gain_a_metric_and_are_read_as_written(tmp_path):
-    rows = [*ROWS[:1], {**ROWS[1], 'a newer metric': 1}]
-    (tmp_path / 'metrics.jsonl').write_text(records.text(rows))
-    assert records.read_rows(tmp_path) == rows
+    given = [*ROWS[:1], {**ROWS[1], 'a newer metric': 1}]
+    (tmp_path / 'metrics.jsonl').write_text(rows.text(given))
+    assert rows.read_rows(tmp_path) == given
 
 
 def test_checksums_read_nothing_but_files_of_the_folder(tmp_path):

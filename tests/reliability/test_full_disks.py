@@ -16,7 +16,8 @@ from experiments.errors import UserError
 from experiments.results import pages
 from experiments.workdir import events
 from experiments.workdir.checkpoints import Checkpoints
-from experiments.workdir.records import Records, read_rows
+from experiments.workdir.records import Records
+from experiments.workdir.rows import read_rows
 from tests.reliability import workdirs
 from tests.reliability.processes import ROOT, finish, start, wait_for
 from tests.reliability.test_damage import small_disk

@@ -5,7 +5,7 @@ import pytest
 from experiments import train
 from experiments.training import trainer
 from experiments.workdir import checkpoints
-from experiments.workdir.records import read_rows
+from experiments.workdir.rows import read_rows
 from qat.lockstep import finiteness
 
 COMMAND = [

@@ -12,7 +12,8 @@ import numpy as np
 from configs import digits
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import write_json, write_text
-from experiments.workdir.records import text
+from experiments.workdir.rows import text
+from experiments.workdir.same_run import write_identity
 from qat.lockstep.state import RunState, State
 from qat.lockstep.tracking import Tracking
 
@@ -43,7 +44,7 @@ def make(workdir: pathlib.Path) -> pathlib.Path:
     config.twins = ','.join(TWINS)
     metrics = {'accuracy': 0.5, 'loss': 1.0}
     write_json(workdir / 'config.json', config.to_dict())
-    write_json(workdir / 'identity.json', {key: json.dumps(value) for key, value in config.to_dict().items()})
+    write_identity(workdir, {key: json.dumps(value) for key, value in config.to_dict().items()})
     write_json(
         workdir / 'environment.json',
         {
