@@ -17,7 +17,6 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
-from jax._src.distributed import global_state
 
 from experiments.errors import USERS_ERROR, UserError, tell
 from experiments.training import distributed
@@ -124,6 +123,8 @@ class _Peers:
     """The processes that jax knows, seen from this one; `watch` runs until this one ends."""
 
     def __init__(self):
+        from jax._src.distributed import global_state  # late: jax has no public door to its service
+
         self.client, self.index, self.count = global_state.client, global_state.process_id, global_state.num_processes
         self._rounds = itertools.count()
         self._signal = self._code = None  # that stops this process, and with which it ends
