@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 import jax
 from jax._src.distributed import global_state
-from jax._src.lib import _jax
 
 from experiments.data.batches import Share
 from experiments.errors import UserError
@@ -102,7 +101,13 @@ def _instead_of_a_stack_trace(lost: Callable[[], None]) -> Iterator[None]:
     By default C++ aborts the process at once. jax has no argument for another callback, and jaxlib cannot call one
     that is written in Python: it raises bad_cast in a thread of its own, which ends in std::terminate.
     """
-    original = _jax.get_distributed_runtime_client
+    try:
+        from jax._src.lib import _jax
+
+        original = _jax.get_distributed_runtime_client
+    except (ImportError, AttributeError):  # another version of jax: the stack trace stays
+        yield
+        return
     _kept.append(ctypes.CFUNCTYPE(None)(lost))
     with contextlib.suppress(OSError, AttributeError):  # another C++ library: the stack trace stays
         ctypes.CDLL('libstdc++.so.6')._ZSt13set_terminatePFvvE(_kept[-1])
