@@ -269,7 +269,7 @@ def test_an_estimator_of_the_users_own(tent, asked, told):
 
 def test_the_text_of_class_map(told):
     said, text = told(DIGITS)
-    assert 'Recipe use `ste`, multiply the learning rate of the quantized kernels by 0.4544, start from M(w0)' in said
+    assert 'Recipe use ste, multiply the learning rate of the quantized kernels by 0.4544, start from M(w0)' in said
     assert 'covers dsq(k=6.5)' in said and 'Transfer class map: the updates of sgd are linear' in said
     assert 's = (u / tanh u) sech^2(2 u r)' in said and 'alpha 0.4544' in said and 'kappa' not in said
     config, _ = command_line.parse(to_copy(text, 'The recipe by itself'))
@@ -281,7 +281,7 @@ def test_the_text_of_class_map(told):
 def test_the_text_of_class_identity_warns_of_kappa(told):
     adam = [DIGITS, '--config.optimizer=adam(b2=0.95)']
     said, text = told(*adam)
-    assert 'Recipe use `ste`, change nothing else' in said
+    assert 'Recipe use ste, change nothing else' in said
     config, _ = command_line.parse(to_copy(text, 'The recipe by itself'))
     assert (config.estimator, config.init_map, config.kernel_learning_rate_factor) == ('ste', '', 1)
     assert 'kappa conv1 0.37, conv2 2.1' in said and 'Warning kappa of conv2 is 2.1, and above 0.05' in said
@@ -336,7 +336,7 @@ def test_what_the_optimizer_does_not_need_is_no_reason(odd, told, asked):
     (said, _), found = told(*adam), asked(*adam)
     assert found['covered'] and not found['reasons'] and (found['alpha'], found['learning_rate_factor']) == (None, 1)
     assert 'covers lopsided under this optimizer, which needs no M; there is none, since the integral' in said
-    assert 'Recipe use `ste`, change nothing else' in said and 'alpha' not in said.partition('Transfer class')[2]
+    assert 'Recipe use ste, change nothing else' in said and 'alpha' not in said.partition('Transfer class')[2]
 
 
 @pytest.mark.parametrize('optimizer', ['sgd', 'adam', 'muon'])

@@ -13,6 +13,7 @@ from experiments import terminal
 from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
+from qat.lockstep.twins import computed_by
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
 from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
 from qat.theory.recipe import recipe as recipe_for
@@ -30,7 +31,13 @@ _IN_THE_LIMIT = {
 }
 _AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the second, tries the limit'
 
-
+_TWINS = {
+    'ste': 'the straight-through estimator with the recipe',
+    'naive_ste': 'the straight-through estimator with nothing adjusted',
+    'map_ste': 'the straight-through estimator with the recipe of SGD, whatever the optimizer',
+    'jitter': 'the reference with 1.01 times the learning rate, the yardstick: a change nobody cares about',
+    'self': 'an exact copy of the reference',
+}
 _WHAT_KAPPA_IS = (
     'how many quantizer steps D a weight can cross while the optimizer remembers: peak learning rate / ((1 - b) D), b '
     f'the longest of its memories. The recipe needs it far below 1; where it is above {KAPPA_WARNING:g} in a layer, '
@@ -120,12 +127,21 @@ def theory(settings: Settings) -> dict[str, str]:
     said = words(settings)
     if settings.transfer.transfer_class == 'identity' and settings.optimizer.decays:
         said['kappa'] = _WHAT_KAPPA_IS
-    return {label: sentence for label, sentence in said.items() if sentence and label not in _ANSWERED}
+    unused = ('alpha', 'M(w)') if settings.transfer.transfer_class == 'identity' else ()
+    return {label: sentence for label, sentence in said.items() if sentence and label not in (*_ANSWERED, *unused)}
+
+
+def twins(settings: Settings) -> dict[str, str]:
+    """Returns what each twin of a run is, in words, by name; of one that is another's copy, whose."""
+    return {
+        name: _TWINS[name] if name == of else f'here the same run as {of}'
+        for name, of in computed_by(settings.twins).items()
+    }
 
 
 def _slope_in_words(estimator: Estimator) -> str:
     """Returns the beginning of the slope's docstring, without the verdict, which is for the default parameters."""
-    text = inspect.getdoc(estimator.slope) or 'no docstring says what it is'
+    text = inspect.getdoc(estimator.slope) or 'a docstring in its file would say here what it is'
     paragraphs = text.partition('Verdict:')[0].strip().split('\n\n')[:_PARAGRAPHS]
     return '\n'.join(textwrap.shorten(paragraph, _LONGEST_PARAGRAPH, placeholder=' …') for paragraph in paragraphs)
 
@@ -159,7 +175,7 @@ def _kappas_in_words(kappas: Mapping[str, float]) -> str:
 
 
 def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
-    ste = 'use `ste`' + (' that passes gradients outside the range too' if estimator.clip.passes else '')
+    ste = 'use ste' + (' that passes gradients outside the range too' if estimator.clip.passes else '')
     if not found.remaps_initialization:
         return f'{ste}, change nothing else'
     factor = found.learning_rate_factor

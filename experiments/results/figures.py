@@ -85,6 +85,12 @@ def legend(axis: Axes, columns: int = 3) -> None:
         axis.set_title(axis.get_title(), pad=8 + 13 * -(-len(labels) // columns))
 
 
+def ticks_at(axis: Axes, values: Iterable[float]) -> None:
+    """Labels these values of x and no others, all at one height."""
+    axis.set_xticks([*values], [f'{value:g}' for value in values], minor=False)
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
 def error_bars(estimates: Iterable[Estimate]) -> np.ndarray:
     """Returns how far intervals reach below their values and above, (2, n); NaN, not drawn, where they are infinite."""
     reach = np.array([(value - low, high - value) for value, low, high, _ in estimates]).T
@@ -122,7 +128,7 @@ def curves(rows: list[dict], twins: list[str]) -> Figure:
 
 def alignment(rows: list[dict], twins: list[str]) -> Figure:
     """Draws the alignment error of every twin over time, on a log axis; errors that are always 0 become a note."""
-    figure = empty(8, 4.2)
+    figure = empty(12, 4.8)
     axis = figure.subplots()
     title, zeros = 'Distance from the reference over the length of the path', []
     for width, twin in zip(_WIDTHS, twins):
@@ -211,15 +217,14 @@ def estimator(settings: Settings) -> Figure:
 
 def limit(found: Mapping) -> Figure:
     """Draws the errors of a ladder against the learning rate, a line a seed, from `limit.in_the_limit`."""
-    figure = empty(8, 4.2)
+    figure = empty(12, 4.8)
     axis = figure.subplots()
     for twin, errors in found['errors'].items():
         for number, of_seed in enumerate(errors):
             label = twin if number == 0 else None
             axis.plot(found['learning_rates'], of_seed, color=colour(twin), marker='o', ms=4, lw=1, label=label)
     axis.set(xscale='log', yscale='log')
-    axis.set_xticks(found['learning_rates'], [f'{rate:g}' for rate in found['learning_rates']], minor=False)
-    axis.xaxis.set_minor_locator(NullLocator())
+    ticks_at(axis, found['learning_rates'])
     styled(axis, 'Does it vanish? A line a seed', 'learning rate, times steps constant', 'weight alignment error')
     legend(axis)
     return figure
@@ -230,7 +235,7 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
     last = rows[-1]  # its keys of layers are TWIN/LAYER/METRIC; the name of a layer may contain slashes
     of_layers = [key for key in last if key.count('/') >= 2 and key.endswith(f'/{_ERROR}')]
     names = list(dict.fromkeys(key.split('/', 1)[1].removesuffix(f'/{_ERROR}') for key in of_layers))
-    figure = empty(8, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3))
+    figure = empty(12, 1.6 + 0.28 * len(names) * max(1, len(twins) / 3))
     axis = figure.subplots()
     height = 0.8 / max(1, len(twins))
     for index, twin in enumerate(twins):

@@ -55,7 +55,7 @@ def in_the_limit(subject: str, rungs: Mapping[float, Sequence[Mapping | None]], 
     if not math.isfinite(order.high - order.low):
         return {'answer': f'{UNSETTLED}: one seed at two learning rates has no interval; add seeds.', **found}
     found |= {'order': order.value, 'low': order.low, 'high': order.high, 'errors': {twin: errors, 'jitter': jitter}}
-    return {'answer': _answer(subject, twin, found, pooled_order(rates, errors)), **found}
+    return {'answer': _answer(subject, twin, found, order, pooled_order(rates, errors)), **found}
 
 
 def _unable(rate: float, run: Mapping | None) -> str:
@@ -71,19 +71,30 @@ def _by_seed(rungs: Mapping, rates: list[float], twin: str) -> list[list[float]]
     return [list(of_seed) for of_seed in zip(*([run['twins'][twin][_ERROR] for run in rungs[rate]] for rate in rates))]
 
 
-def _answer(subject: str, twin: str, found: Mapping, plain: Estimate) -> str:
-    """Yes needs an error that falls, and faster than jitter's; no one that does not fall, and less than jitter's."""
+def reading(in_jitter: Estimate, plain: Estimate) -> str:
+    """YES, NO or UNSETTLED, from the power of the learning rate that an error goes as, in units of jitter's and plain.
+
+    Yes needs an error that falls, and faster than jitter's; no one that does not fall, and less than jitter's.
+    """
+    if in_jitter.low > 0 and plain.low > 0:
+        return YES
+    return NO if in_jitter.high < 0 and plain.value < _STAYS else UNSETTLED
+
+
+def _answer(subject: str, twin: str, found: Mapping, in_jitter: Estimate, plain: Estimate) -> str:
     (first, *_, last), ends = found['learning_rates'], _ends(found['errors'][twin], found['errors']['jitter'])
-    rates = f'from learning rate {first:g} to {last:g} the error of {twin} goes from {ends[0]:.2g} to {ends[1]:.2g}'
     power = (
-        f'times that of jitter, as the learning rate to the power {found["order"]:.2f} '
-        f'[{found["low"]:.2f}, {found["high"]:.2f}] (95%, n = {found["seeds"]} seeds)'
+        f'at the end, in the mean over seeds, the error of {twin} is {ends[0]:.2g} times that of jitter at learning '
+        f'rate {first:g} and {ends[1]:.2g} times at {last:g}; this ratio goes as the learning rate to the power '
+        f'{in_jitter.value:.2f} [{in_jitter.low:.2f}, {in_jitter.high:.2f}] (95%, n = {in_jitter.n} seeds), '
+        f'the error itself as to the power {plain.value:.2f}'
     )
-    if found['low'] > 0 and plain.low > 0:
-        return f'{YES}, {subject} is STE in disguise: {rates} {power}. It vanishes.'
-    if found['high'] < 0 and plain.value < _STAYS:
-        return f'{NO}, {subject} is not STE in disguise: {rates} {power}. It stays.'
-    return f'{UNSETTLED} for {subject}: {rates} {power}. More seeds or a longer ladder may tell.'
+    said = {
+        YES: f'{YES}, {subject} is STE in disguise: {power}. It vanishes.',
+        NO: f'{NO}, {subject} is not STE in disguise: {power}. It stays.',
+        UNSETTLED: f'{UNSETTLED} for {subject}: {power}. More seeds or a longer ladder may tell.',
+    }
+    return said[reading(in_jitter, plain)]
 
 
 def _ends(errors: Sequence, jitter: Sequence) -> tuple[float, float]:

@@ -38,7 +38,9 @@ METRICS = {
     ),
     'quantized_weight_agreement': Metric('share of the quantized weights with the same code', 'equal codes'),
     'quantized_weight_agreement_moved': Metric(
-        'the same among the weights whose code ever changed, in either run', 'of the\nmoved', in_sweeps=True
+        'share with the same code among the weights whose code ever changed, in either run',
+        'of the\nmoved',
+        in_sweeps=True,
     ),
     'moved_fraction': Metric('share of the weights whose code ever changed, in either run', in_sweeps=True),
     'changed_codes': Metric('weights of the twin whose code at the end is not that of its start'),

@@ -4,38 +4,49 @@ What is known of an answer is its beginning, see `qat.lockstep.verdict` and `exp
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 
-import numpy as np
-
-from experiments.results import explanation, limit
+from experiments.results import explanation, limit, take_home
 from experiments.setup.settings import Settings
 from experiments.workdir.records import ORIGIN
 from qat.lockstep import verdict
-from qat.theory.weight_map import WeightMap
 
-MAP_FILE = 'weight_map.csv'
-_OFFSETS = 1001  # rows of the table of M
 _SHORTEST_LADDER = 3
+_LONGER = 4  # times the steps, where nobody knows how many times
 _FIRST_SENTENCES = {
     verdict.YES: ('yes', 'Yes. At this setting you can use STE in place of {}.'),
-    verdict.NO: ('no', 'No. At this setting STE does not train like {}.'),
+    verdict.NO: (
+        'no',
+        'No. At this setting the weights take another path with STE than with {}, though loss and accuracy may be equal.',
+    ),
     verdict.NONE: ('open', 'This run cannot tell whether you can use STE in place of {}.'),
     limit.YES: ('yes', 'Yes. At ever smaller learning rates {} becomes STE: it is an STE in disguise.'),
     limit.NO: ('no', 'No. At ever smaller learning rates {} stays different from STE: it is no STE in disguise.'),
     limit.UNSETTLED: ('open', 'This ladder cannot tell whether {} becomes STE at ever smaller learning rates.'),
     limit.NOT_ASKED: ('open', 'Whether {} becomes STE at ever smaller learning rates was not asked.'),
 }
+_DOUBTED = ('but', 'Yes here, but with a caution: at this setting STE trains like {}, and elsewhere it may not.')
+_PROVISOS = {  # of the recipe, by the kind of the answer at the setting
+    'but': 'The recipe below is sure only where the caution above is gone.',
+    'no': 'At this setting the recipe below changes the path of the weights. It is for smaller learning rates{}.',
+    'open': 'This run does not say how well the recipe below works. It is for small learning rates{}.',
+}
+_OF_THE_LIMIT = {  # what is known of those, by the kind of the answer in the limit
+    'yes': ', at which the difference vanishes',
+    'no': ', and there the difference did not vanish either: stay with {}',
+    'open': '; whether the difference vanishes there, this run does not say',
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """One answer: its kind, 'yes', 'no' or 'open'; a first sentence in plain words; and the whole, with its numbers."""
+    """One answer: its kind, 'yes', 'but', 'no' or 'open'; a first sentence in plain words; and why, in numbers."""
 
     kind: str
     sentence: str
-    whole: str
+    why: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,36 +66,54 @@ def answers(result: Mapping, subject: str) -> list[Answer]:
     """
     wholes = [result['verdict'], *([result['limit']['answer']] if 'limit' in result else [])]
     known = [(*_first(whole), whole) for whole in wholes]
-    return [Answer(kind, sentence.format(subject), whole) for kind, sentence, whole in known]
+    return [Answer(kind, sentence.format(subject), _why(whole)) for kind, sentence, whole in known]
 
 
 def _first(whole: str) -> tuple[str, str]:
     found = [beginning for beginning in _FIRST_SENTENCES if whole.startswith(beginning)]
-    return _FIRST_SENTENCES[max(found, key=len, default=verdict.NONE)]  # one may begin with another
+    first = _FIRST_SENTENCES[max(found, key=len, default=verdict.NONE)]  # one may begin with another
+    return _DOUBTED if first[0] == 'yes' and verdict.BEWARE in whole else first
+
+
+def _why(whole: str) -> str:
+    """What an answer says after what its first sentence says too."""
+    return '' if whole == limit.NOT_ASKED else whole.partition(': ')[2] or whole
 
 
 def to_do(settings: Settings, result: Mapping, workdir: pathlib.Path) -> list[Step]:
     """Returns what to do after a run: the next command, and the recipe for another program."""
     flags = [f'--config={workdir}/config.json', f'--workdir={workdir}']
     if result['verdict'].startswith(verdict.NONE):
-        again = _remedy(settings, result['verdict'], flags)
+        again = _remedy(settings, result, flags)
     else:
         again = [] if (workdir / ORIGIN).exists() else _ladder(settings, result, flags)  # which begins at the beginning
-    return again + _recipe(settings, flags)
+    kinds = [answer.kind for answer in answers(result, '')]
+    return again + _recipe(settings, flags, *kinds)
 
 
-def _remedy(settings: Settings, whole: str, flags: list[str]) -> list[Step]:
-    """The run again, with what the verdict says that it lacked."""
-    config = settings.config
+def _remedy(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]:
+    """The run again, with what the verdict says that it lacked, and as much more of it as is missing."""
+    config, whole, more = settings.config, result['verdict'], _LONGER
+    cut_short = result['steps'] == config.max_steps
+    if 'codes' in whole and 'are needed' in whole:
+        more = _times_more(result['twins']['jitter'])
+        whole = 'more steps' if cut_short else 'larger learning rate'
+    longer = [f'--config.num_epochs={config.num_epochs * more}']
     remedies = {
-        'was not run': f'--config.twins={explanation.twins_to_check(settings)}',
-        'smaller learning rate': f'--config.learning_rate={config.learning_rate / 4:g}',
-        'larger learning rate': f'--config.learning_rate={config.learning_rate * 4:g}',
-        'more steps': f'--config.num_epochs={config.num_epochs * 4}',
+        'was not run': [f'--config.twins={explanation.twins_to_check(settings)}'],
+        'smaller learning rate': [f'--config.learning_rate={config.learning_rate / 4:g}'],
+        'larger learning rate': [f'--config.learning_rate={config.learning_rate * more:g}'],
+        'more steps': [*longer, *([f'--config.max_steps={config.max_steps * more}'] if cut_short else [])],
     }
-    changes = [flag for said, flag in remedies.items() if said in whole][:1]
+    changes = next((found for said, found in remedies.items() if said in whole), [])
     command = explanation.train_command(flags, [*changes, _beside(flags, 'again')])
     return [Step('Run again so that it can tell, for example:', command)] if changes else []
+
+
+def _times_more(jitter: Mapping) -> int:
+    """By what to multiply steps or learning rate so that twice the codes change that a verdict needs."""
+    found = min(jitter['changed_codes'] / verdict.FEWEST_CHANGES, jitter['changed_fraction'] / verdict.SMALLEST_SHARE)
+    return max(_LONGER, math.ceil(2 / max(found, 0.01)))  # where none changed, by 200
 
 
 def _ladder(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]:
@@ -108,72 +137,35 @@ def _beside(flags: list[str], name: str) -> str:
     return f'{flags[-1]}-{name}'
 
 
-def _recipe(settings: Settings, flags: list[str]) -> list[Step]:
+def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str = 'open') -> list[Step]:
+    """What to do at home, after what the answers leave of it."""
     found, name = explanation.recipe(settings), settings.estimator
     if found is None:
-        return [Step(f'Stay with {name}, or try STE with nothing adjusted: no recipe is known.')]
+        or_ste = ', or try STE with nothing adjusted' if here in ('yes', 'but') else ''
+        return [Step(f'Stay with {name}{or_ste}: no recipe is known.')]
+    of_the_limit = _OF_THE_LIMIT[in_the_limit].format(name)
+    proviso = [Step(_PROVISOS[here].format(of_the_limit))] if here in _PROVISOS else []
     by_itself = explanation.as_config(settings)
     command = explanation.train_command(flags, [*by_itself, _beside(flags, 'ste')])
-    train = [Step('Train the STE of the recipe by itself:', command)] if by_itself else []
+    adjusted = ' of the recipe' if found.remaps_initialization else ''
+    train = [Step(f'Train the STE{adjusted} by itself:', command)] if by_itself else []
     said = ' that passes gradients outside the range too' if name.clip.passes else ''
+    use = f'In your own program use STE{said} in place of {name}'
     if not found.remaps_initialization:
-        return [Step(f'In your own program use STE{said} in place of {name}, and change nothing else.'), *train]
-    factor, outside = f'{found.learning_rate_factor:.6g}', _PASSING if said else 'w'
-    start = _START.format(file=MAP_FILE, bits=name.bits, outside=outside)
+        return [*proviso, Step(f'{use}, and change nothing else.'), *train]
+    factor = f'{found.learning_rate_factor:.6g}'
     return [
+        *proviso,
         Step(
-            f'In your own program use STE{said} in place of {name}. Start the quantized weights from M of what they '
-            f'would start from ({MAP_FILE} is M over one cell), R the range of a layer ({settings.config.range}):',
-            start,
+            f'{use}. Its quantized weights start from M of what they would start from ({take_home.MAP_FILE} is M over '
+            'one cell, R the range of a layer):',
+            take_home.start(settings),
         ),
         Step(
-            f'and multiply the learning rate of the quantized weights, and of no other, by {factor}. In optax:',
-            _OPTAX.format(factor=factor),
+            f'and the learning rate of the quantized weights, and of no other, is multiplied by {factor}. '
+            'In JAX with optax:',
+            take_home.in_jax(settings, factor),
         ),
-        Step('In PyTorch:', _TORCH.format(factor=factor, rate=f'{settings.peak_learning_rate:g}')),
+        Step('In PyTorch instead:', take_home.in_torch(settings, factor)),
         *train,
     ]
-
-
-def weight_map(settings: Settings) -> str | None:
-    """Returns M over one cell as CSV: offsets from the threshold, before and after, in step sizes; None without M."""
-    found = explanation.recipe(settings)
-    if found is None or not found.remaps_initialization:
-        return None
-    offsets = np.linspace(-0.5, 0.5, _OFFSETS, dtype=np.float32)
-    mapped = np.asarray(WeightMap(settings.estimator).on_offsets(offsets))
-    return 'w,M(w)\n' + ''.join(f'{before:.9g},{after:.9g}\n' for before, after in zip(offsets, mapped))
-
-
-_PASSING = 'np.sign(w) * (R**2 + w**2) / (2 * R)'
-_START = """\
-import numpy as np
-
-offset, mapped = np.loadtxt('{file}', delimiter=',', skiprows=1, unpack=True)
-
-
-def M(w, R, bits={bits}):
-    D = 2 * R / (2**bits - 1)  # the quantizer's step
-    cell = np.clip(np.floor((w + R) / D), 0, 2**bits - 2)  # w is nearest to the threshold -R + (cell + 1/2) D
-    inside = -R + D * (cell + 0.5 + np.interp((w + R) / D - cell - 0.5, offset, mapped))
-    return np.where(np.abs(w) <= R, inside, {outside})
-"""
-_OPTAX = """\
-import jax, optax
-
-
-def quantized(params):  # True for the weights that are quantized
-    return jax.tree_util.tree_map_with_path(lambda path, _: 'kernel' in jax.tree_util.keystr(path), params)
-
-
-optimizer = optax.chain(optimizer, optax.masked(optax.scale({factor}), quantized))
-"""
-_TORCH = """\
-optimizer = torch.optim.SGD([  # or what you use
-    {{'params': quantized_weights, 'lr': {factor} * {rate}}},
-    {{'params': all_others, 'lr': {rate}}},
-], momentum=0.9)
-with torch.no_grad():
-    for w, R in zip(quantized_weights, ranges):
-        w.copy_(torch.from_numpy(M(w.cpu().numpy(), R)))
-"""

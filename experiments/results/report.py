@@ -2,7 +2,7 @@
 
 import pathlib
 
-from experiments.results import explanation, figures, finished, next_steps, pages
+from experiments.results import explanation, figures, finished, next_steps, pages, take_home
 from experiments.results.metrics import METRICS
 from experiments.setup.settings import Settings
 from experiments.workdir import places
@@ -38,7 +38,7 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             workdir,
             'report.html.jinja',
             drawn,
-            {next_steps.MAP_FILE: table} if (table := next_steps.weight_map(settings)) else {},
+            {take_home.MAP_FILE: table} if (table := take_home.weight_map(settings)) else {},
             result=result,
             answers=next_steps.answers(result, str(settings.estimator)),
             to_do=next_steps.to_do(settings, result, workdir),
@@ -47,4 +47,5 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             run=finished.environment(workdir),
             metrics=METRICS,
             theory=explanation.theory(settings),
+            twins=explanation.twins(settings),
         )

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import terminal
-from experiments.results import figures, pages
+from experiments.results import figures, limit, pages
 from experiments.results.metrics import METRICS
 from experiments.results.statistics import CONFIDENCE, Estimate, interval, pooled_order
-from qat.lockstep.verdict import ANSWERS, NO, NONE, STE_TWINS, YES
+from qat.lockstep.verdict import ANSWERS, LIMIT, NO, NONE, STE_TWINS, YES
 
 ERROR = 'weight_alignment_error'
 SHOWN = [name for name, metric in METRICS.items() if metric.in_sweeps]
@@ -18,6 +18,7 @@ _IN_THE_TERMINAL = (ERROR, 'quantized_weight_agreement_moved')
 _NOT_OF_THE_GRID = {'seed', 'steps', 'verdict', 'twin', 'reference_accuracy', 'reference_loss', *METRICS}
 _MOST_PANELS = 24
 _ANSWERS = {YES: 'yes', NO: 'no', NONE: 'no verdict'}
+_READINGS = {limit.YES: 'vanishes', limit.NO: 'stays', limit.UNSETTLED: 'not settled'}
 _SAME_PATH = 1.1  # the paths of learning rate times steps may differ so much
 
 
@@ -37,17 +38,29 @@ def grouped(rows: Iterable[dict], keys: Iterable[str]) -> dict[tuple, list[dict]
 def summarize(rows: list[dict]) -> list[dict]:
     """Returns one row for each setting and twin, with statistics over the seeds.
 
-    A row has 'setting', 'twin' and an Estimate of every metric in SHOWN, or None where no seed has that metric.
+    A row has 'setting', 'twin', and Estimates, or None where no seed has one: 'in_jitter', how many times jitter's the
+    error is; 'reference', the accuracy of that; and every metric in SHOWN.
     """
     keys = grid_keys(rows)
+    jitter = {_run(row, keys): row[ERROR] for row in rows if row['twin'] == 'jitter'}
     return [
         {
             'setting': ', '.join(f'{key}={value}' for key, value in zip(keys, values)) or 'the config',
             'twin': values[-1],
+            'in_jitter': interval((_ratio(row[ERROR], jitter.get(_run(row, keys))) for row in of_seeds), log=True),
+            'reference': interval(row['reference_accuracy'] for row in of_seeds),
             **{key: over_seeds(of_seeds, key) for key in SHOWN},
         }
         for values, of_seeds in grouped(rows, [*keys, 'twin']).items()
     ]
+
+
+def _run(row: dict, keys: Iterable[str]) -> tuple:
+    return tuple(row[key] for key in (*keys, 'seed'))
+
+
+def _ratio(error: float | None, jitter: float | None) -> float | None:
+    return error / jitter if error is not None and jitter else None
 
 
 def over_seeds(rows: Iterable[dict], key: str) -> Estimate | None:
@@ -82,7 +95,8 @@ def orders(rows: list[dict]) -> list[dict]:
 
     A row has 'setting', 'twin', 'rates', and two Estimates over the seeds that have all the rates: 'plain', the power
     of the learning rate that the error falls by, and 'in_jitter', the same of the error in units of jitter's; None
-    where an error is 0. 'same_path' says whether learning rate times steps is the same at all rates, as the limit asks.
+    where an error is 0. 'reading' is what they say, in words; 'same_path' whether learning rate times steps is the same
+    at all rates, as the limit asks.
     """
     found = []
     for values, of_panel in _panels(rows, 'learning_rate').items() if 'learning_rate' in grid_keys(rows) else ():
@@ -98,12 +112,21 @@ def orders(rows: list[dict]) -> list[dict]:
                 'setting': ', '.join(values) or 'the config',
                 'twin': twin,
                 'rates': rates,
-                'plain': pooled_order(rates, errors),
-                'in_jitter': pooled_order(rates, errors, jitter),
+                'plain': (plain := pooled_order(rates, errors)),
+                'in_jitter': (in_jitter := pooled_order(rates, errors, jitter)),
+                'reading': _reading(plain, in_jitter, np.asarray(errors), np.asarray(jitter)),
                 'same_path': max(paths) <= _SAME_PATH * min(paths),
             }
         )
     return found
+
+
+def _reading(plain: Estimate | None, in_jitter: Estimate | None, errors: np.ndarray, jitter: np.ndarray) -> str:
+    """Returns what the errors of a twin say in the limit: those as small as jitter's need not fall faster."""
+    found = limit.reading(in_jitter, plain) if plain and in_jitter else limit.UNSETTLED
+    if found != limit.YES and (errors <= LIMIT * jitter).all():
+        return f'within {LIMIT:g} times jitter already'
+    return _READINGS[found]
 
 
 def _by_rate(rows: list[dict]) -> dict[str, dict[float, float]]:
@@ -184,6 +207,7 @@ def _along(rows: list[dict], axis: str) -> Figure:
         place.set_visible(False)
     if any(place.lines for place in axes):
         axes[0].set(xscale='log', yscale='log')
+        figures.ticks_at(axes[0], sorted(_numbers(rows, axis)))
     for place in axes:
         figures.legend(place)
     return drawn
@@ -227,5 +251,6 @@ def write(out: pathlib.Path, rows: list[dict], missing: dict[str, str], command:
         command=command,
         first=_first_sentence(rows),
         orders=orders(rows),
+        limit=LIMIT,
         confidence=f'{CONFIDENCE:.0%}',
     )

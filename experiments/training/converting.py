@@ -96,7 +96,8 @@ def _begin(settings: Settings, source: State, conversion: Conversion) -> State:
     batches = registry.load(settings.config)
     _, steps = settings.steps(batches.steps_in_data)
     if source.step >= steps:
-        raise UserError(f'--from: {source.step} of {steps} steps are done, nothing is left; raise --config.num_epochs')
+        limiting = 'max_steps' if steps == settings.config.max_steps else 'num_epochs'
+        raise UserError(f'--from: {source.step} of {steps} steps are done, nothing is left; raise --config.{limiting}')
     pair, before = lockstep(settings, batches.task(settings.model)), source.runs[REFERENCE]
     paths = pair.plan(before.params).paths
     reference = jax.jit(lambda run, ranges: conversion(run, ranges, paths))(before, source.ranges)

@@ -19,6 +19,7 @@ ROUNDING = 1e-5  # an alignment error that float32 alone can make
 YES, NO, NONE = 'At this setting yes', 'At this setting no', 'No verdict'
 ANSWERS = (YES, NO, NONE)  # every verdict begins with one
 ITSELF = 'is STE itself, so there is nothing to compare'
+BEWARE = 'Beware: '  # what a caution in an answer begins with
 
 _ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'
 STE_TWINS = ('ste', 'naive_ste', 'map_ste')  # the first is the recipe's; without it the closest counts
@@ -71,14 +72,15 @@ def verdict(evidence: Evidence) -> str:
 def _answer(evidence: Evidence, twin: str, ratio: float) -> str:
     if ratio == 0:
         return f'{YES}: {twin} is {evidence.subject} exactly, to the rounding of float32.'
+    times = 'as far' if f'{ratio:.2g}' == '1' else f'{ratio:.2g} times as far'
     found = (
-        f'at its worst {twin} was {ratio:.2g} times as far from it as 1% more learning rate is (jitter); '
+        f'at its worst in this run {twin} was {times} from it as 1% more learning rate is (jitter); '
         f'up to {LIMIT:g} counts as the same'
     )
     if ratio <= LIMIT:
         return f'{YES}, STE trains like {evidence.subject}: {found}.'
     why = f' No recipe is known: {evidence.reason}.' if evidence.reason else ''
-    return f'{NO}, STE can be told from {evidence.subject}: {found}.{why}'
+    return f'{NO}, the weights take another path with STE than with {evidence.subject}: {found}.{why}'
 
 
 def _outcome(evidence: Evidence, twin: str) -> list[str]:
@@ -91,7 +93,7 @@ def _outcome(evidence: Evidence, twin: str) -> list[str]:
 def _doubts(evidence: Evidence) -> list[str]:
     broken = evidence.over_time[-1].get('self', {}).get(_ERROR)
     said = ['the twin self differs, and should be equal bit by bit'] if broken else []
-    return [f'Beware: {caution}.' for caution in (*said, *evidence.cautions)]
+    return [f'{BEWARE}{caution}.' for caution in (*said, *evidence.cautions)]
 
 
 def _not_finite(evidence: Evidence) -> str:
