@@ -292,7 +292,7 @@ def test_there_must_be_a_run_and_a_free_folder(sgd, tmp_path, capsys):
 @pytest.mark.parametrize(
     'key, value, message',
     [
-        ('max_steps', STOPPED_AT, '100 of 100 steps are done, nothing is left'),
+        ('max_steps', STOPPED_AT, '100 of 100 steps are done, nothing is left; raise --config.max_steps'),
         ('optimizer', 'adam', 'is not of the optimizer in config.json'),
         ('seed', 0, 'not finite'),
     ],

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 
 from experiments.results import figures, pages
-from experiments.results.explanation import theory
+from experiments.results.explanation import theory, twins
 from experiments.setup import command_line, settings
 from experiments.sweeps import plan, pool, worker
 from experiments.sweeps import report as of_sweep
@@ -38,6 +38,18 @@ def weights(layers: tuple[str, ...]) -> dict[str, np.ndarray]:
 def test_kappa_is_explained_where_it_matters():
     assert 'peak learning rate / ((1 - b) D)' in theory(resolved('--config.optimizer=adam'))['kappa']
     assert 'kappa' not in theory(resolved()) and 'kappa' not in theory(resolved('--config.optimizer=signsgd'))
+
+
+def test_what_the_recipe_does_not_use_is_not_told():
+    assert {'alpha', 'M(w)'} <= theory(resolved()).keys()
+    assert not {'alpha', 'M(w)'} & theory(resolved('--config.optimizer=adam')).keys()
+
+
+def test_only_twins_of_the_run_are_described_and_equal_ones_named():
+    assert list(twins(resolved('--config.twins=ste,jitter'))) == ['ste', 'jitter']
+    both = '--config.twins=ste,naive_ste,jitter'
+    assert 'same run' not in str(twins(resolved(both)))
+    assert twins(resolved(both, '--config.optimizer=adam'))['naive_ste'] == 'here the same run as ste'
 
 
 def test_symbols_are_for_formulas_and_not_for_names():
@@ -120,6 +132,44 @@ def test_the_report_of_a_sweep_begins_with_a_sentence_and_fits_the_orders(tmp_pa
         assert found['plain'].value == pytest.approx(2) and found['in_jitter'].value == pytest.approx(1)
     assert [found['setting'] for found in of_sweep.orders(rows)] == ['dsq', 'sine']
     assert of_sweep.verdicts(rows)['dsq', '0.02'] == {'yes': 1, 'no': 1, 'no verdict': 1}
+
+
+def with_errors(ste, jitter, seeds='012') -> list[dict]:
+    """The table of a sweep in which the errors go as these powers of the learning rate, times factors."""
+    factors = {'ste': ste, 'jitter': jitter}
+    rows = [row for row in sweep_rows(rates=('0.02', '0.01', '0.005'), steps=(1, 2, 4)) if row['seed'] in seeds]
+    for row in rows:
+        factor, power = factors[row['twin']]
+        row['weight_alignment_error'] = factor * float(row['learning_rate']) ** power * (1 + 0.01 * int(row['seed']))
+    return rows
+
+
+@pytest.mark.parametrize(
+    'reading, rows',
+    [
+        ('vanishes', with_errors((9, 1), (1, 0.5))),
+        ('stays', with_errors((9, 0.1), (1, 0.5))),
+        ('not settled', with_errors((9, 0.4), (1, 0.5))),
+        ('within 2.5 times jitter already', with_errors((1, 0.1), (1, 0.1))),
+        ('within 2.5 times jitter already', with_errors((0.15, 0.1), (1, 0.5), seeds='0')),
+        ('not settled', [row for row in with_errors((9, 0.1), (1, 0.5), '0') if row['learning_rate'] != '0.005']),
+    ],
+)
+def test_what_the_orders_of_a_sweep_say(reading, rows):
+    (found,) = of_sweep.orders(rows)
+    assert found['reading'] == reading
+
+
+def test_the_report_of_a_sweep_has_the_reference_the_ratio_and_the_files(tmp_path):
+    rows = sweep_rows(rates=['0.02'], steps=[100], estimator='dsq')
+    ste, jitter = of_sweep.summarize(rows)
+    assert (ste['reference'].value, jitter['in_jitter'].value) == (1, 1)
+    assert ste['in_jitter'].value == pytest.approx(7 * 0.02 / 6 ** (1 / 3))  # the jitter twins' geometric mean
+    text = of_sweep.write(tmp_path, rows, {}, 'command').read_text()
+    assert '<td>reference</td><td></td>\n<td class="estimate">1 (n = 3)</td>' in text
+    assert 'href="table.csv"' in text and 'href="points/"' in text
+    assert [text.count(f'<td class="{answer}">1</td>') for answer in ('yes', 'no', 'no-verdict')] == [1, 1, 1]
+    assert not any(of_sweep.METRICS[key].meaning.startswith('the same') for key in of_sweep.SHOWN)
 
 
 def test_orders_where_the_grid_does_not_allow_them():

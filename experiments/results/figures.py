@@ -140,7 +140,7 @@ def alignment(rows: list[dict], twins: list[str]) -> Figure:
     if axis.lines:
         axis.set_yscale('log')
     styled(axis, f'{title}; exactly 0: {", ".join(zeros)}' if zeros else title, 'step', 'weight alignment error')
-    legend(axis)
+    legend(axis, columns=6)
     return figure
 
 
@@ -226,7 +226,7 @@ def limit(found: Mapping) -> Figure:
     axis.set(xscale='log', yscale='log')
     ticks_at(axis, found['learning_rates'])
     styled(axis, 'Does it vanish? A line a seed', 'learning rate, times steps constant', 'weight alignment error')
-    legend(axis)
+    legend(axis, columns=6)
     return figure
 
 
@@ -245,7 +245,7 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
     axis.set_yticks(np.arange(len(names)), names)
     axis.invert_yaxis()
     styled(axis, 'Alignment error by layer, at the end', 'weight alignment error', '')
-    legend(axis)
+    legend(axis, columns=6)
     return figure
 
 

@@ -19,7 +19,7 @@ _FIRST_SENTENCES = {
     verdict.YES: ('yes', 'Yes. At this setting you can use STE in place of {}.'),
     verdict.NO: (
         'no',
-        'No. At this setting the weights take another path with STE than with {}, though loss and accuracy may be equal.',
+        'No. At this setting the weights take another path with STE than with {}; loss and accuracy may be equal.',
     ),
     verdict.NONE: ('open', 'This run cannot tell whether you can use STE in place of {}.'),
     limit.YES: ('yes', 'Yes. At ever smaller learning rates {} becomes STE: it is an STE in disguise.'),

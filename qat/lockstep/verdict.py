@@ -74,7 +74,7 @@ def _answer(evidence: Evidence, twin: str, ratio: float) -> str:
         return f'{YES}: {twin} is {evidence.subject} exactly, to the rounding of float32.'
     times = 'as far' if f'{ratio:.2g}' == '1' else f'{ratio:.2g} times as far'
     found = (
-        f'at its worst in this run {twin} was {times} from it as 1% more learning rate is (jitter); '
+        f'at its worst in this run {twin} was {times} from the reference as 1% more learning rate is (jitter); '
         f'up to {LIMIT:g} counts as the same'
     )
     if ratio <= LIMIT:

@@ -29,6 +29,7 @@ NAN = float('nan')
 TRAINED = {'accuracy': 0.9, 'loss': 0.3}
 CASES = {
     'within the limit': (YES, 'ste was 1.5 times as far', evidence()),
+    'as far as jitter': (YES, 'ste was as far from the reference as 1% more', evidence({'ste': twin(0.02)})),
     'beyond it': (NO, f'up to {LIMIT:g} counts as the same', evidence({'ste': twin(0.06)})),
     'early is evidence too': (
         NO,
@@ -44,8 +45,8 @@ CASES = {
     'just below saturation': (YES, '', evidence({'jitter': twin(0.02, of_the_way=SATURATED)})),
     'without a recipe the closest counts': (
         NO,
-        'naive_ste was 4 times as far from it as 1% more learning rate is (jitter); up to 2.5 counts as the same. '
-        'No recipe is known: so.',
+        'naive_ste was 4 times as far from the reference as 1% more learning rate is (jitter); up to 2.5 counts as the '
+        'same. No recipe is known: so.',
         evidence({'ste': None, 'naive_ste': twin(0.08), 'map_ste': twin(0.5)}, reason='so'),
     ),
     'and may be near': (YES, '', evidence({'ste': None, 'naive_ste': twin(0.01)}, reason='so')),
