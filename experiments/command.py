@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from experiments.errors import UserError, tell
@@ -28,8 +29,8 @@ def told(main: Callable[..., int]) -> Callable[..., int]:
             return main(*arguments)
         except UserError as error:
             return tell(error)
-        except Exception:
-            problem = _without_devices()
+        except Exception as error:
+            problem = _jax_refuses(error) or _without_devices()
             if not problem:
                 raise
             return tell(UserError(problem))
@@ -124,6 +125,16 @@ def _silent_when_interrupted():
         if not came:
             raise
         os._exit(INTERRUPTED)  # waits for no thread
+
+
+def _jax_refuses(error: Exception) -> str:
+    """What is wrong with the variables by which the environment sets jax, if that is what the error is about."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, ValueError) and any(file.endswith('jax/_src/config.py') for file in files):
+        return f'the environment sets jax to what it does not take ({" ".join(str(error).split())[:150]}); unset it'
+    if os.environ.get('JAX_TRANSFER_GUARD', 'allow') != 'allow' and 'transfer' in str(error):
+        return 'JAX_TRANSFER_GUARD forbids what this program does all the time; unset it'
+    return ''
 
 
 def _without_devices() -> str:

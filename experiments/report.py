@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     config = config_file.load(str(workdir / 'config.json'))
     sources.check_chosen(config, _RUN_CODE in argv, workdir / 'config.json')
     resolved = settings.resolve(config)
-    same_run.check_same_files(workdir, identity.code(config))
+    same_run.check_same_part(workdir, identity.keys(config) | identity.code(config))
     print(report.write(workdir, resolved))
     return 0
 

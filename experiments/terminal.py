@@ -30,6 +30,11 @@ def warn(message: str) -> None:
     say(f'warning: {message}', sys.stderr)
 
 
+def note(message: str) -> None:
+    """Prints on stderr what is as it should be, and better known, if this process is the one that prints."""
+    say(f'note: {message}', sys.stderr)
+
+
 def wrapped(text: str) -> str:
     """Returns a paragraph in lines for a terminal."""
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -29,6 +29,7 @@ def resolved(**values) -> settings.Settings:
         ({}, 3, 1.0, 'a smaller learning rate than 0.01'),
         ({'optimizer': 'adam'}, 3, 40.0, 'a smaller learning rate than 0.01'),
         ({'optimizer': 'adam(eps=0)'}, 3, 1.0, 'try eps=1e-8'),
+        ({'optimizer': 'adam(eps=1e-300)'}, 3, 1.0, 'try eps=1e-8'),  # 0 in float32
         ({'optimizer': 'rmsprop(eps=0)'}, 3, 1.0, 'try eps=1e-8'),
         ({'optimizer': 'adam(eps=0)', 'learning_rate': 1e30}, 3, 1.0, 'a smaller learning rate'),
         ({'weight_decay': 1e30}, 3, 1.0, 'a smaller weight decay'),

@@ -159,9 +159,24 @@ def test_a_config_takes_an_argument_behind_a_colon(tmp_path):
         (b'[' * 200_000, 'cannot load'),
         (b'{"learning_rate": 1' + b'0' * 400 + b'}', 'learning_rate must be a number'),
         (b'{"seed": 1' + b'0' * 5000 + b'}', 'cannot load'),
+        (b'{"seed": 1, "seed": 2}', 'seed is given twice'),
         (b' ' * 60_000_000, 'it has 60 MB, and a config has less than 1'),
     ],
-    ids=['empty', 'list', 'null', 'float', 'object', 'key', 'surrogate', 'bytes', 'deep', 'big', 'huge', 'sixty'],
+    ids=[
+        'empty',
+        'list',
+        'null',
+        'float',
+        'object',
+        'key',
+        'surrogate',
+        'bytes',
+        'deep',
+        'big',
+        'huge',
+        'twice',
+        'sixty',
+    ],
 )
 def test_json_that_is_no_config(content, message, tmp_path):
     path = tmp_path / 'config.json'

@@ -143,6 +143,10 @@ def test_the_files_that_code_is_made_of(tmp_path, monkeypatch):
     assert sources.files(f'{tmp_path}/mine.py') == [f'{tmp_path}/{name}' for name in expected]
     monkeypatch.chdir(tmp_path)
     assert sources.files('mine.py') == expected
+    written('scripts/h.py')  # a folder that is called as one of ours is the user's all the same
+    written('scripts/__init__.py')
+    written('mine.py', 'from scripts.h import f')
+    assert sources.files('mine.py') == ['mine.py', 'scripts/__init__.py', 'scripts/h.py']
     assert sources.files('broken.py') == ['broken.py']  # what is wrong with it is said where it is loaded
 
 
@@ -192,7 +196,15 @@ def test_a_workdir_holds_one_run(changes, message, tmp_path):
 
 
 def test_what_may_change_and_what_is_new_in_a_later_version_leaves_the_seal_alone():
-    free = {'num_epochs': '9', 'ladder': '3', 'content of init_from': 'c' * 64, 'weight_decay': '0.0'}
+    free = {
+        'num_epochs': '9',
+        'ladder': '3',
+        'data_dir': '"there"',
+        'name': '"other"',
+        'checkpoint_every_steps': '7',
+        'content of init_from': 'c' * 64,
+        'weight_decay': '0.0',
+    }
     assert same_run.digest({**IDENTITY, **free}) == same_run.digest(IDENTITY)
     for key in ('seed', 'bits', 'content of mine.py'):
         assert same_run.digest({**IDENTITY, key: '"other"'}) != same_run.digest(IDENTITY)

@@ -101,6 +101,14 @@ def test_a_folder_is_of_one_sweep_which_may_grow(grids, seeds, refused, tmp_path
         assert set(worker.read_plan(tmp_path)) == set(other)
 
 
+def test_a_sweep_is_the_same_with_its_flags_in_another_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, '_on_this_machine', lambda out, count: [])
+    twins, steps = '--config.twins=ste,self', '--config.max_steps=4'
+    pool.run(tmp_path, plan.points(DIGITS, [twins, steps], [], 1), 1, None, 'x')
+    again = plan.points(str(pathlib.Path(DIGITS).absolute()), [steps, twins], [], 1)
+    assert pool.run(tmp_path, again, 1, None, 'x') == 1
+
+
 def test_points_that_differ_in_rate_and_seed_share_a_program():
     first, *rest = [plan.resolve(point) for point in plan.points(DIGITS, [], ['learning_rate=0.1|0.2'], 2)]
     batches = registry.load(first.config)

@@ -25,7 +25,7 @@ CLASSES = np.arange(40) % 10
 
 @pytest.fixture(autouse=True)
 def told_anew():
-    npz._warn_once.cache_clear()
+    npz._note_once.cache_clear()
 
 
 def saved(path: pathlib.Path, **changes) -> str:
@@ -95,7 +95,7 @@ def test_the_names_of_other_conventions_are_taken_and_told(names, tmp_path, caps
     assert (found.images['train'] == train).all() and (found.images['validation'] == validation).all()
     assert found.labels['train'].tolist() == CLASSES.tolist() and len(found.labels['validation']) == 30
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f'warning: dataset: {path}: trains on {names[0]!r} and {names[2]!r}, ')
+    assert line.startswith(f'note: dataset: {path}: trains on {names[0]!r} and {names[2]!r}, ')
     npz.read(path)
     assert capsys.readouterr().err == ''  # once
 
@@ -226,13 +226,15 @@ def test_what_cannot_be_meant_is_refused_with_what_was_found(changes, said, tmp_
             both('labels', changed(CLASSES, 5, 60)),
             r'labels\[5\] is 60, which makes 61 classes, and only 11 of them occur',
         ),
+        (both('labels', CLASSES + 1), r'no label is 0, and .*\. If they are numbered from 1, subtract 1'),
+        ({'train_labels': CLASSES % 5}, 'class 5 is validated and not in train_labels'),
     ],
-    ids=['faint bytes', 'faint floats', 'gaps'],
+    ids=['faint bytes', 'faint floats', 'gaps', 'from one', 'unseen'],
 )
 def test_what_is_likely_wrong_is_told(changes, said, tmp_path, capsys):
     npz.read(saved(tmp_path / 'x.npz', **changes))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('warning: ') and re.search(said, line)
+    assert line.startswith('note: ') and re.search(said, line)
 
 
 def claiming(path: pathlib.Path, shape: tuple[int, ...]) -> str:

@@ -169,6 +169,12 @@ def test_two_files_may_each_have_a_helper_of_that_name(tmp_path):
         assert alpha(users.load_estimator(str(tmp_path / name / 'mine.py'), 'slope', 2)) == pytest.approx(height)
 
 
+def test_a_slope_may_import_its_neighbour_when_it_is_called(tmp_path):
+    (tmp_path / 'near.py').write_text('def slope(r): return 2 + 0 * r\n')
+    (tmp_path / 'mine.py').write_text('def slope(r):\n    import near\n    return near.slope(r)\n')
+    assert alpha(users.load_estimator(str(tmp_path / 'mine.py'), 'slope', 2)) == pytest.approx(2)
+
+
 def test_a_refused_file_is_one_line_and_exit_code_2(tmp_path, capsys):
     (tmp_path / 'mine.py').write_text('def slope(r): return 1 + r.mean() + 0 * r\n')
     given = ['--config=configs/digits.py', f'--config.estimator={tmp_path}/mine.py:slope', '--json']

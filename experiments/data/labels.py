@@ -82,4 +82,8 @@ def check_classes(names: dict[str, str], labels: dict[str, np.ndarray]) -> str:
         raise ValueError(f'{found}, more than the {examples} images. {renumber}')
     if 2 * len(occurring) <= top < examples:
         return f'{found}, and only {len(occurring)} of them occur. {renumber}'
+    if occurring[0]:
+        return f'no label is 0, and {found}. If they are numbered from {occurring[0]}, subtract {occurring[0]}'
+    if unseen := set(labels['validation'].tolist()) - set(labels['train'].tolist()):
+        return f'class {min(unseen)} is validated and not in {names["train"]}. Number both splits in the same way'
     return ''

@@ -18,7 +18,7 @@ import numpy as np
 from experiments.data import images, labels, memory
 from experiments.data.arrays import SPLITS, Arrays
 from experiments.errors import UserError, blame
-from experiments.terminal import warn
+from experiments.terminal import note
 
 Header = tuple[tuple[int, ...], np.dtype]  # shape and dtype
 _SPLIT_WORDS = dict(zip(SPLITS, (('train', 'training'), ('validation', 'valid', 'val', 'test', 'testing'))))
@@ -62,7 +62,7 @@ class _File:
 
 
 def read(path: str) -> Arrays:
-    """Returns the training and validation images and labels of an .npz file, and warns of what is not plain about it.
+    """Returns the training and validation images and labels of an .npz file, and notes what is not plain about it.
 
     Raises:
       UserError: the file cannot be read or does not fit in memory, lacks an array, or has one that cannot be meant.
@@ -74,7 +74,7 @@ def read(path: str) -> Arrays:
         _check_headers(path, headers)
         arrays, remarks = _checked(file, names, headers)
     for remark in filter(None, remarks):
-        _warn_once(f'dataset: {path}: {remark}')
+        _note_once(f'dataset: {path}: {remark}')
     return arrays
 
 
@@ -103,7 +103,7 @@ def _checked(file: _File, names: dict[str, dict[str, str]], headers: dict[str, H
     return Arrays(pictures, {split: values.astype(np.int32) for split, values in classes.items()}), remarks
 
 
-_warn_once = functools.cache(warn)  # a ladder and a sweep read the same file many times
+_note_once = functools.cache(note)  # a ladder and a sweep read the same file many times
 
 
 def _chosen(there: list[str]) -> dict[str, dict[str, str]]:

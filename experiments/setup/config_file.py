@@ -46,7 +46,7 @@ def load(path: str, overrides: Mapping[str, object] | None = None) -> ml_collect
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f'config: cannot load {path}: {type(error).__name__}: {error}') from None
+        raise UserError(f'config: cannot load {path}: {type(error).__name__}: {_text(error)}') from None
     return _checked(path, config)
 
 
@@ -61,11 +61,19 @@ def _split(path: str) -> tuple[str, list[str]]:
 
 
 def _from_json(file: str) -> ml_collections.ConfigDict:
-    content = json.loads(pathlib.Path(file).read_bytes())
+    content = json.loads(pathlib.Path(file).read_bytes(), object_pairs_hook=_once)
     if not isinstance(content, dict):
         raise ValueError('it must hold an object, {"KEY": VALUE, ...}')
     # Older runs have fewer keys.
     return ml_collections.ConfigDict({**common.get_config().to_dict(), **content}, type_safe=False)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f'{key} is given twice')
+    return dict(pairs)
 
 
 def _from_python(file: str, argument: list[str]) -> ml_collections.ConfigDict:
@@ -123,5 +131,12 @@ def _told(value: object) -> str:
     """A value that is short, or what kind of thing it is."""
     try:
         return repr(value) if value is None or isinstance(value, numbers.Number | str) else f'a {type(value).__name__}'
-    except ValueError:  # thousands of digits
+    except Exception:  # thousands of digits, or a class of the user's
         return f'a huge {type(value).__name__}'
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # of a class of the user's
+        return 'with a message that cannot be read'

@@ -20,7 +20,12 @@ def identity(settings: Settings) -> dict[str, str]:
     Raises:
       UserError: a file cannot be read.
     """
-    return {key: json.dumps(value) for key, value in settings.config.to_dict().items()} | contents(settings.config)
+    return keys(settings.config) | contents(settings.config)
+
+
+def keys(config: Mapping) -> dict[str, str]:
+    """Returns every config key as JSON text."""
+    return {key: json.dumps(value) for key, value in config.items()}
 
 
 def contents(config: Mapping) -> dict[str, str]:

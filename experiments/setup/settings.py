@@ -33,19 +33,20 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _CONV = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())
 MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}  # what they are given: `Settings.model`
 
-_NAME = re.compile(r'\w[\w.-]*')
+_NAME = re.compile(r'\w[\w.-]{0,99}')
 _POSITIVE = Interval(0, math.inf)
+_RATE = Interval(1e-30, 1e30, low_included=True, high_included=True)  # in float32
 _COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
 _DOMAINS = {
     'seed': Interval(0, 2**32 - 1, low_included=True, high_included=True),
     'batch_size': _COUNT,
     'image_size': Interval(1, 2048, low_included=True, high_included=True),  # few images of ImageNet have more
-    'learning_rate': _POSITIVE,
-    'kernel_learning_rate_factor': _POSITIVE,
+    'learning_rate': _RATE,
+    'kernel_learning_rate_factor': _RATE,
     'weight_decay': Interval(0, math.inf, low_included=True),
     'warmup_fraction': Interval(0, 1, low_included=True, high_included=True),
     'num_epochs': _COUNT,
-    'learning_rate_scale': _POSITIVE,
+    'learning_rate_scale': _RATE,
     'epochs_scale': _POSITIVE,
     'eval_every_epochs': _COUNT,
     'checkpoint_every_steps': _COUNT,
@@ -180,7 +181,9 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         if config[key] not in valid:
             raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
     if not _NAME.fullmatch(config.name):
-        raise UserError(f'name: {config.name!r} must be letters, digits, ".", "_" and "-": it is the name of a folder')
+        raise UserError(
+            f'name: {config.name!r} must be letters, digits, ".", "_" and "-", at most 100: it is the name of a folder'
+        )
     for key in ('estimator', 'optimizer'):
         _check_own_keys(key, config)
     with blame('bits'):

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import modulefinder
 import os
+import pathlib
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from importlib.machinery import PathFinder
 
 from experiments.errors import UserError
 
+_ROOT = pathlib.Path(__file__).parents[2]
 _OURS = ('configs', 'qat', 'experiments', 'scripts', 'tests')  # of a newer version, they are the same to a run
 
 
@@ -38,11 +40,16 @@ def check_chosen(config: Mapping, chosen: bool, path: os.PathLike) -> None:
 def files(path: str) -> list[str]:
     """Returns a Python file and those beside it that it imports, however deep; none is run to find out."""
     folder = os.path.dirname(path)
-    finder = _Finder(path=[os.path.abspath(folder)], excludes=_OURS)
+    beside = [name for name in _OURS if os.path.lexists(os.path.join(folder, name)) and not _is_root(folder)]
+    finder = _Finder(path=[os.path.abspath(folder)], excludes=[name for name in _OURS if name not in beside])
     with contextlib.suppress(Exception):  # what cannot be compiled is told where it is loaded
         finder.run_script(path)
     found = [module.__file__ for module in finder.modules.values() if module.__file__]
     return sorted({path, *(os.path.join(folder, os.path.relpath(file, folder or '.')) for file in found)})
+
+
+def _is_root(folder: str) -> bool:
+    return os.path.realpath(folder) == os.path.realpath(_ROOT)
 
 
 class _Finder(modulefinder.ModuleFinder):

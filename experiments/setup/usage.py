@@ -23,7 +23,7 @@ def usage(introduction: str) -> str:
         'Estimators, with their arguments (what they are: qat/slopes.py):': _indented(estimators()),
         'Optimizers, with theirs (qat/optimizers.py):': _indented(optimizers()),
     }
-    return introduction + ''.join(f'\n{title}\n' + '\n'.join(lines) + '\n' for title, lines in sections.items())
+    return (introduction or '') + ''.join(f'\n{title}\n' + '\n'.join(lines) + '\n' for title, lines in sections.items())
 
 
 def estimators() -> list[str]:

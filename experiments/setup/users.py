@@ -119,7 +119,7 @@ def _line(child: subprocess.Popen, seconds: float) -> bytes | None:
 
 def _make(file: str, call: str, bits: int) -> estimators.Estimator:
     name, arguments = calls.parse(call)
-    return estimators.from_slope(_named(file, name), bits, name=name, **arguments)
+    return estimators.from_slope(_at_home(file, _named(file, name)), bits, name=name, **arguments)
 
 
 def _named(file: str, name: str) -> Callable:
@@ -132,6 +132,21 @@ def _named(file: str, name: str) -> Callable:
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith('_')]
         raise ValueError(calls.unknown(f'function of {file}', name, functions))
     return function
+
+
+@functools.lru_cache
+def _at_home(file: str, function: Callable) -> Callable:
+    """The function of a file, in which what it imports when it is called is found beside the file too."""
+
+    if isinstance(function, type):
+        return function  # which is refused, as what it is
+
+    @functools.wraps(function)
+    def called(*arguments, **options):
+        with sources.as_script(file):
+            return function(*arguments, **options)
+
+    return called
 
 
 @functools.lru_cache

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import os
 import pathlib
 import shutil
 import signal
@@ -22,6 +23,7 @@ from experiments.workdir.files import blame_disk, read_json, write_json
 from experiments.workdir.rows import newest_step
 
 _POLL_SECONDS = 1
+_GRACE_SECONDS = 60  # for the workers to save, each of which has half of it
 _SOME_FAILED = 1  # exit code
 _LONGEST_LINE = 120  # characters, of what a worker said
 
@@ -57,7 +59,7 @@ def run(out: pathlib.Path, points: list[plan.Point], workers: int, cluster: str 
         (workdir / worker.FAILURE).unlink(missing_ok=True)  # what failed is tried again
     if not all(map(worker.is_finished, workdirs)):
         count = min(workers, len(points))
-        with stopping() as stop:
+        with stopping(_GRACE_SECONDS) as stop:
             started = _on_cluster(out, count, cluster) if cluster else _on_this_machine(out, count)
             _attend(started, dict(zip(workdirs, points)), stop)
         if stop.code is not None:
@@ -85,9 +87,15 @@ def _check_same_sweep(out: pathlib.Path, points: list[plan.Point]) -> None:
       UserError: with the command of the other one.
     """
     held = worker.read_plan(out) if (out / worker.PLAN).is_file() else []
-    if not {point.flags for point in held} <= {point.flags for point in points}:
+    if not set(map(_asked, held)) <= set(map(_asked, points)):
         command = read_json(out / worker.PLAN).get('command')
         raise UserError(f'out {out}: it holds another sweep, {command}; choose another --out')
+
+
+def _asked(point: plan.Point) -> frozenset[str]:
+    """What a point is, apart from the content of files: its flags in any order, and where its config lies."""
+    config, *others = point.flags
+    return frozenset([os.path.abspath(config.removeprefix('--config=')), *others])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import contextlib
 
 import jax
+import numpy as np
 
 from experiments.errors import UserError
 from experiments.setup.settings import Settings
@@ -26,7 +27,7 @@ def on_not_finite(settings: Settings, step: int, largest_input: float) -> str:
         return f'the images reach {largest_input:.3g}: bring them to a scale of 0 to 1, or to mean 0 and deviation 1'
     if step == 0:
         return f'nothing is trained yet, so look at the model ({config.model}) and at init_from'
-    if dict(settings.optimizer.parameters).get('eps') == 0 and rate < _LARGE_RATE:
+    if np.float32(dict(settings.optimizer.parameters).get('eps', 1)) == 0 and rate < _LARGE_RATE:
         return f'{config.optimizer} divides 0 by 0 where a gradient is 0: try eps=1e-8'
     if config.weight_decay > _LARGE_DECAY and rate * config.weight_decay > 1:  # 1 - rate * decay overshoots 0
         return f'weight_decay={config.weight_decay:g} times the learning rate is above 1: try a smaller weight decay'

@@ -13,8 +13,8 @@ import numpy as np
 
 from experiments.data import registry
 from experiments.errors import UserError, blame
-from experiments.setup import command_line, sources
-from experiments.setup.identity import contents, identity
+from experiments.setup import command_line, config_file, sources
+from experiments.setup.identity import contents, identity, keys
 from experiments.setup.settings import Settings, names_of_twins, resolve
 from experiments.training.sharing import lockstep
 from experiments.workdir import same_run
@@ -49,7 +49,8 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str], run_
     config = _config(workdir, out, overrides)
     sources.check_chosen(config, run_code, workdir / 'config.json')
     source = resolve(config)
-    same_run.check_same_files(workdir, contents({**source.config, 'init_from': ''}))
+    written = keys(config_file.load(str(workdir / 'config.json')))
+    same_run.check_same_part(workdir, written | contents({**source.config, 'init_from': ''}))
     # The state is all there: what init_from and init_map name is not needed any more.
     config = ml_collections.ConfigDict({**source.config, 'estimator': to, 'init_from': '', 'init_map': ''})
     target = resolve(config)

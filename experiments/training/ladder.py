@@ -46,8 +46,15 @@ def rungs(settings: Settings) -> list[Rung]:
     for halvings, seed in itertools.product(range(config.ladder), range(config.ladder_seeds)):
         if config.ladder > 1 and (halvings or seed):
             folder = f'ladder/rate-over-{2**halvings}-seed-{config.seed + seed}'
-            found.append(Rung(folder, resolve(_config(config, halvings, seed))))
+            found.append(Rung(folder, _resolved(folder, _config(config, halvings, seed))))
     return found
+
+
+def _resolved(folder: str, config: ml_collections.ConfigDict) -> Settings:
+    try:
+        return resolve(config)
+    except UserError as error:  # it names values that the user has not given
+        raise UserError(f'ladder, ladder_seeds: the run {folder} of the ladder: {error}') from None
 
 
 def _config(config: ml_collections.ConfigDict, halvings: int, seed: int) -> ml_collections.ConfigDict:

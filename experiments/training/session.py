@@ -130,6 +130,8 @@ def _train(
                 raise
             peers.wait_for_news()  # most likely another process has left
             raise
+        finally:
+            stop.rescue = lambda: None  # all is saved, and the workdir is not held any more
 
 
 def _beginning(workdir: pathlib.Path, checkpoints: Checkpoints, every: int) -> beginning.Beginning:

@@ -36,7 +36,8 @@ class Stop:
         RuntimeError says that there is nothing to read at the moment.
     """
 
-    def __init__(self):
+    def __init__(self, grace: float):
+        self._grace = grace
         self.code: int | None = None
         self.rescue: Callable[[], None] = lambda: None
         self._ballots = collections.deque()
@@ -63,7 +64,7 @@ class Stop:
             return
         self._note(numbers[0], None)
         peers.signalled(numbers[0])
-        wakes.settimeout(_GRACE_SECONDS if jax.process_index() == 0 else _OTHERS_GRACE_SECONDS)
+        wakes.settimeout(self._grace if jax.process_index() == 0 else _OTHERS_GRACE_SECONDS)
         with contextlib.suppress(TimeoutError):
             while wakes.recv(1):  # further signals change nothing
                 pass
@@ -89,13 +90,16 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stopping() -> Iterator[Stop]:
+def stopping(grace: float = _GRACE_SECONDS) -> Iterator[Stop]:
     """Turns the signals into a `Stop` while the block runs.
 
     A Python handler would have to wait while the main thread is inside XLA, minutes where a large model is compiled.
     So the signal's number goes to a socket at once, and another thread reads it.
+
+    Args:
+      grace: the seconds that process 0 has to come to an end by itself.
     """
-    stop, (wakes, woken) = Stop(), socket.socketpair()
+    stop, (wakes, woken) = Stop(grace), socket.socketpair()
     woken.setblocking(False)
     heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
     before = {number: signal.signal(number, stop._note) for number in heard}

@@ -58,7 +58,7 @@ class Checkpoints:
             self.folder.mkdir(exist_ok=True)
             for unfinished in self.folder.glob('.[0-9]*'):  # left by a process that was killed
                 if unfinished.name[1:].isdecimal():
-                    shutil.rmtree(unfinished, ignore_errors=True)
+                    _remove(unfinished)
         return self
 
     def __exit__(self, *_):
@@ -108,7 +108,8 @@ class Checkpoints:
     def _write(self, step: int, state: State, rows: str) -> None:
         final, unfinished = self.folder / str(step), self.folder / f'.{step}'
         try:
-            unfinished.mkdir(exist_ok=True)  # where that fails, threads of orbax would wait for each other
+            _remove(unfinished)
+            unfinished.mkdir()  # where that fails, threads of orbax would wait for each other
             room.check(unfinished, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             write_text(unfinished / _ROWS, rows)
             with _checkpointer() as checkpointer:
@@ -126,7 +127,7 @@ class Checkpoints:
             for old in sorted(_steps(self.folder))[:-_KEPT]:
                 doomed = self.folder / f'.{old}'
                 os.replace(self.folder / str(old), doomed)  # in one step, so that a kill leaves no half checkpoint
-                shutil.rmtree(doomed)
+                _remove(doomed)
 
     def newest(self, at_most: float = float('inf')) -> int | None:
         """Returns the step of the newest sound checkpoint up to step `at_most`, or None if there are no checkpoints.
@@ -246,6 +247,12 @@ def _newest_sound(folder: pathlib.Path, run: str, at_most: float = float('inf'))
             return step, passed_over
         passed_over[step] = reason
     return None, passed_over
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a folder, or a link where one should be, which is not followed; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
 
 
 def _reasons(passed_over: Mapping[int, str]) -> str:

@@ -5,13 +5,15 @@ import json
 import pathlib
 import re
 import shutil
-import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from experiments.terminal import warn
 from experiments.workdir.files import free_name, json_object
 
 ROWS = 'metrics.jsonl'
+_LARGEST = float(np.finfo(np.float32).max) * 1e6  # a sum of what a device computes is less
 _STEP = re.compile(rb'^\{"step": (\d{1,18})\b', re.MULTILINE)
 
 
@@ -35,7 +37,7 @@ def sound_rows(path: pathlib.Path) -> Iterator[dict]:
 
 
 def _is_number(value) -> bool:
-    return value is None or (type(value) in (int, float) and abs(value) <= sys.float_info.max)
+    return value is None or (type(value) in (int, float) and abs(value) <= _LARGEST)
 
 
 def _follows(row: Mapping, before: Mapping) -> bool:

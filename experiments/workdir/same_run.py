@@ -19,7 +19,10 @@ from experiments.workdir.seals import IDENTITY, RUN, seals
 _NAMES = 'identity'  # in identity.json, beside the digest
 _CONTENT = 'content of '  # begins the names of files, beside those of config keys
 # May change when a run continues: what it has seen stays the same.
-_MAY_DIFFER = {'corrupt_images', 'distributed', 'ladder', 'ladder_seeds', f'{_CONTENT}init_from'}
+_MAY_DIFFER = {
+    *('name', 'data_dir', 'corrupt_images', 'distributed', 'checkpoint_every_steps', 'ladder', 'ladder_seeds'),
+    f'{_CONTENT}init_from',
+}
 _MAY_GROW = {'num_epochs'}  # may grow when a run continues: the learning rate then follows the longer schedule
 
 
@@ -46,18 +49,23 @@ def check_same_run(workdir: pathlib.Path, identity: Mapping[str, str]) -> None:
         )
 
 
-def check_same_files(workdir: pathlib.Path, contents: Mapping[str, str]) -> None:
-    """Refuses files that are not what they were for the run in a workdir.
+def check_same_part(workdir: pathlib.Path, part: Mapping[str, str]) -> None:
+    """Refuses a config or files that are not what they were for the run in a workdir.
 
     Args:
       workdir: of the run.
-      contents: the part of its identity that is about files; only these are compared.
+      part: of its identity; nothing else is compared.
 
     Raises:
-      UserError: naming the files.
+      UserError: naming the keys or the files.
     """
     there = _identity_there(workdir)
-    _refuse_files(workdir, [name for name in contents if there.get(name, contents[name]) != contents[name]])
+    names = [name for name in part if there.get(name, part[name]) != part[name] and name not in _MAY_DIFFER]
+    _refuse_files(workdir, names)
+    if names:
+        raise UserError(
+            f'{workdir / "config.json"} is not what the run wrote there: {", ".join(names)}; put the old one back'
+        )
 
 
 def write_identity(workdir: pathlib.Path, identity: Mapping[str, str]) -> None:

@@ -192,6 +192,14 @@ def test_the_report_of_a_partly_copied_workdir(name, how, whole, tmp_path, capsy
     assert files(workdir) == before
 
 
+def test_a_report_does_not_believe_an_edited_config(whole, tmp_path, capsys):
+    workdir = shutil.copytree(whole, tmp_path / 'run')
+    path = workdir / 'config.json'
+    path.write_text(path.read_text().replace('"learning_rate": 0.01', '"learning_rate": 5.0'))
+    assert report.main([str(workdir)]) == 2
+    assert 'config.json is not what the run wrote there: learning_rate' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('how', [workdirs.deleted, *(pytest.param(e, marks=pytest.mark.slow) for e in workdirs.EDITS)])
 def test_the_report_shows_an_environment_as_missing(how, whole, tmp_path, capsys):
     workdir = shutil.copytree(whole, tmp_path / 'run')

@@ -52,6 +52,20 @@ def test_a_workdir_that_is_another_is_noticed_before_each_write(happens, tmp_pat
         assert sorted(workdir.rglob('*')) == there
 
 
+def test_checkpoints_are_not_written_through_links(tmp_path):
+    outside, workdir = tmp_path / 'outside', tmp_path / 'run'
+    (workdir / 'checkpoints').mkdir(parents=True)
+    outside.mkdir()
+    (outside / 'theirs').touch()
+    (workdir / 'checkpoints' / '.1').symlink_to(outside)  # what a killed run leaves is removed, the link alone
+    with Checkpoints(workdir) as kept:
+        (workdir / 'checkpoints' / '.2').symlink_to(outside)
+        for step in (1, 2):
+            kept.save_now(workdirs.state(step))
+        assert kept.newest() == 2 and not (workdir / 'checkpoints' / '2').is_symlink()
+    assert [path.name for path in outside.iterdir()] == ['theirs']
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('happens', [deleted, moved, made_again])
 def test_a_run_ends_in_one_line_where_its_workdir_goes_away(happens, tmp_path):
