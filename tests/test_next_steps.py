@@ -164,8 +164,10 @@ def test_the_recipe_to_take_home_is_the_theorems(estimator, bits, tmp_path, monk
     assert f"'lr': {alpha:.6g} * 0.01" in in_torch
 
 
-@pytest.mark.parametrize('quantized', ['conv', 'all', 'conv*/*', '*_1/kernel'])
-@pytest.mark.parametrize('rule', ['he_uniform', 'max_abs', 'channel_max_abs'])
+@pytest.mark.parametrize(
+    'quantized, rule',
+    [('conv', 'he_uniform'), ('all', 'channel_max_abs'), ('conv*/*', 'he_uniform'), ('*_1/kernel', 'max_abs')],
+)
 def test_what_is_copied_quantizes_what_the_run_does(quantized, rule, tmp_path, monkeypatch):
     made = resolved(f'--config.quantized={quantized}', f'--config.range={rule}')
     monkeypatch.chdir(tmp_path)
