@@ -26,7 +26,7 @@ from qat.calls import Interval
 
 PLACEMENTS = ('gradient', 'update')
 
-_BETA = Interval(0, 1 - 2**-24, low_included=True, high_included=True)  # nearer to 1 it is 1 in float32
+_BETA = Interval(0, 1 - 2**-25, low_included=True)  # from there on it is 1 in float32
 _DOMAINS = {  # of every argument that is a number; ends below what float32 and int32 hold
     **dict.fromkeys(('momentum', 'b1', 'b2', 'decay', 'beta', 'adam_b1', 'adam_b2', 'decay_rate'), _BETA),
     'eps': Interval(0, 1e6, low_included=True),
