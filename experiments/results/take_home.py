@@ -99,6 +99,6 @@ optimizer = torch.optim.SGD([  # or what you use
 ], momentum=0.9)
 with torch.no_grad():
     for w in quantized:
-        kernel = np.moveaxis(w.cpu().numpy(), 0, -1)  # the outputs last
+        kernel = np.moveaxis(w.detach().cpu().numpy(), 0, -1)  # the outputs last
         w.copy_(torch.from_numpy(np.moveaxis(M(kernel, range_of(kernel)), -1, 0)))
 """
