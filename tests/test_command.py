@@ -308,7 +308,7 @@ def test_a_sweeps_table_fits_80_columns():
     names = ('my_files/somewhere/slopes.py:family[/b](x=1)', '$\\frac')
     rows = [
         {'estimator': name, 'learning_rate': '0.0125', 'seed': str(seed), 'steps': 10, 'verdict': 'No', 'twin': twin}
-        | dict.fromkeys(METRICS, 0.123 + seed / 7)
+        | dict.fromkeys([*METRICS, 'reference_accuracy', 'reference_loss'], 0.123 + seed / 7)
         for name in names
         for seed in range(5)
         for twin in ('ste', 'naive_ste', 'jitter')
