@@ -124,7 +124,7 @@ def test_every_name_works_to_the_end(name, tmp_path, capsys):
         ('foreign', 'it belongs to another run; set aside as 6.set-aside', True),
         ('all foreign', 'no sound checkpoint is left', False),
         ('config.json deleted', 'these keys differ: seed.', False),
-        ('config.json and identity.json deleted', 'holds a checkpoint of another run, of step 4', False),
+        ('config.json and identity.json deleted', 'no run of this program made that', False),
         ('older', '', True),
     ],
 )

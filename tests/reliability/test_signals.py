@@ -1,6 +1,5 @@
 """SIGTERM, wherever it finds the run: a checkpoint, exit code 143, and the same end later."""
 
-import functools
 import os
 import pathlib
 import signal
@@ -49,8 +48,7 @@ def test_in_a_step(unbroken, tmp_path):
 def test_a_closed_terminal_stops_and_saves_unless_nohup_ignores_it(heard, tmp_path):
     program = [] if heard else ['nohup']
     command = [*program, sys.executable, '-m', 'experiments.train', *SMALL, f'--workdir={tmp_path}']
-    default = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
-    with subprocess.Popen(command, preexec_fn=default, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         while count_rows(tmp_path) < 1 and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGHUP)
