@@ -173,6 +173,7 @@ def test_the_report_has_a_style_for_the_dark_a_phone_and_paper(finished):
     assert page.count('class="sticky"') == 1 and page.count('class="wide"') == 5 == page.count('class="scroll"><img')
 
 
+@pytest.mark.slow
 def test_not_finite_stops_with_3(tmp_path, capsys):
     command = [
         DIGITS,
