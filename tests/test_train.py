@@ -227,6 +227,7 @@ REFUSED = {
     ),
     'no such slope file': ([DIGITS, '--config.estimator=none.py:f'], "there is no file 'none.py'"),
     'no weights there': ([DIGITS, '--config.init_from=/nowhere'], 'init_from'),
+    'a name too long for a file': ([DIGITS, f'--config.init_from={"x" * 300}'], 'holds no checkpoints'),
     'what nobody sees': ([DIGITS, '--config.twins=ste\n'], 'cannot be printed'),
     'no folder': ([DIGITS, '--config.name=../x'], 'name of a folder'),
     'larger than a float': ([DIGITS, f'--config.estimator=dsq(k={10**400})'], 'k must be a number in (0, 1e+09)'),

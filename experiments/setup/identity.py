@@ -6,6 +6,7 @@ and a checkpoint belongs to a run, where their identities do not differ.
 
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -37,7 +38,7 @@ def contents(config: Mapping) -> dict[str, str]:
     found = code(config)
     if config['dataset'].endswith('.npz'):
         found[f'content of {config["dataset"]}'] = _digest(config['dataset'])
-    if config['init_from']:
+    if os.path.isdir(config['init_from']):
         # A checkpoint is what its checksums say; where there is none, whoever reads it says so.
         sums = pathlib.Path(config['init_from']).glob('checkpoints/[0-9]*/checksums.json')
         steps = {int(path.parent.name): path for path in sums if path.parent.name.isdecimal()}
