@@ -40,16 +40,13 @@ def check_chosen(config: Mapping, chosen: bool, path: os.PathLike) -> None:
 def files(path: str) -> list[str]:
     """Returns a Python file and those beside it that it imports, however deep; none is run to find out."""
     folder = os.path.dirname(path)
-    beside = [name for name in _OURS if os.path.lexists(os.path.join(folder, name)) and not _is_root(folder)]
-    finder = _Finder(path=[os.path.abspath(folder)], excludes=[name for name in _OURS if name not in beside])
+    is_ours = os.path.realpath(folder) == os.path.realpath(_ROOT)
+    ours = [name for name in _OURS if is_ours or not os.path.lexists(os.path.join(folder, name))]
+    finder = _Finder(path=[os.path.abspath(folder)], excludes=ours)
     with contextlib.suppress(Exception):  # what cannot be compiled is told where it is loaded
         finder.run_script(path)
     found = [module.__file__ for module in finder.modules.values() if module.__file__]
     return sorted({path, *(os.path.join(folder, os.path.relpath(file, folder or '.')) for file in found)})
-
-
-def _is_root(folder: str) -> bool:
-    return os.path.realpath(folder) == os.path.realpath(_ROOT)
 
 
 class _Finder(modulefinder.ModuleFinder):

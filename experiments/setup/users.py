@@ -137,7 +137,6 @@ def _named(file: str, name: str) -> Callable:
 @functools.lru_cache
 def _at_home(file: str, function: Callable) -> Callable:
     """The function of a file, in which what it imports when it is called is found beside the file too."""
-
     if isinstance(function, type):
         return function  # which is refused, as what it is
 

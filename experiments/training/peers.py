@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 
 from experiments.errors import USERS_ERROR, UserError, tell
+from experiments.setup.identity import differences
 from experiments.training import distributed
 
 _POLL_SECONDS = 1
@@ -73,8 +74,7 @@ def agree(facts: Callable[[], Mapping[str, str]], seconds: float = _ANSWER_SECON
         return
     told = _peers.exchange(dict(facts()), range(_peers.count), seconds)
     for index, there in told.items():
-        different = [name for name in {**told[0], **there} if told[0].get(name) != there.get(name)]
-        if different:
+        if different := differences(told[0], there):
             name, *more = different
             values = [f'{told[at].get(name, "missing")[:40]} in process {at}' for at in (0, index)]
             others = f'; so do {", ".join(more)[:80]}' if more else ''
