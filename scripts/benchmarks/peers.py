@@ -1,8 +1,8 @@
-"""The paper's ConvNet in Keras, in plain Flax and here: the same steps of the same training, in turn, on a CPU.
+"""The paper's ConvNet in Keras, in plain Flax and here: steps on the same batch, in turn, on a CPU.
 
 Here it is a single run with quantized kernels; in the other two nothing is quantized. Each makes bare compiled steps
-on one batch that is there already. Keras has a process of its own: in one with jax, TensorFlow's threads would disturb
-it and be disturbed. It sleeps while the other two run, and they wait while it runs.
+on a batch that lies ready. Keras has a process of its own, because the threads of TensorFlow and of jax would disturb
+each other in one. It sleeps while the other two run, and they wait while it runs.
 """
 
 from importlib import metadata
