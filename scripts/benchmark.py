@@ -17,6 +17,7 @@ import pathlib
 import shlex
 import sys
 
+from experiments.allocation import keep_memory
 from experiments.errors import UserError, tell
 from experiments.setup.arguments import Parser, count
 from scripts.benchmarks import commands, growth, images, memory, peers, steps, whole
@@ -70,6 +71,7 @@ def begin(arguments: argparse.Namespace, argv: list[str]) -> Record:
 
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
+    keep_memory()  # as every command does
     try:
         arguments = parse(argv)
         record = begin(arguments, argv)

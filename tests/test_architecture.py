@@ -14,7 +14,8 @@ ROOMS = {  # whom a room may import besides itself
     'qat': set(),
     'experiments.errors': set(),
     'experiments.terminal': {'experiments.errors'},
-    'experiments.command': {'experiments.errors'},
+    'experiments.allocation': set(),
+    'experiments.command': {'experiments.allocation', 'experiments.errors'},
     'experiments.setup': {'configs', 'qat', 'experiments.errors'},
     'experiments.data': {'qat', 'experiments.errors', 'experiments.terminal'},
     'experiments.workdir': {'configs', 'qat', 'experiments.errors', 'experiments.terminal'},
@@ -26,7 +27,7 @@ ROOMS['experiments.results'] = {
 ROOMS['experiments.training'] = {*ROOMS['experiments.results'], 'experiments.results'}
 ROOMS['experiments.sweeps'] = {*ROOMS['experiments.training'], 'experiments.training', 'experiments.command'}
 ROOMS['experiments'] = {*ROOMS['experiments.sweeps'], 'experiments.sweeps'}  # the commands
-ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments'}
+ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments', 'experiments.allocation'}
 ONLY_IMPORTER = {
     'tensorflow': 'experiments/data/prepared.py',
     'tensorflow_datasets': 'experiments/data/prepared.py',

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from scripts.benchmarks import in_flax, in_keras
+from scripts.benchmarks import in_flax, in_keras, peers
 from scripts.measuring.workloads import CONVNET, Workload
 
 WORKLOAD = CONVNET.tiny()
@@ -19,7 +19,7 @@ def in_order(params) -> list[np.ndarray]:
 
 
 def keras_steps(workload: Workload, weights: list[np.ndarray]) -> tuple[list[float], list[np.ndarray]]:
-    """Runs in the process of Keras: the losses of some steps from these weights, and where they lead."""
+    """In the process of Keras: the losses of some steps from these weights, and where they lead."""
     training = in_keras.Training(workload)
     training.model.set_weights(weights)
     return [training(1) for _ in range(STEPS)], training.model.get_weights()
@@ -43,7 +43,7 @@ def test_plain_flax_has_the_loss_and_the_gradient_of_our_convnet():
 def test_keras_makes_the_steps_of_plain_flax():
     init, step = in_flax.bare(WORKLOAD)
     state, losses = init(jax.random.key(0)), []
-    with in_keras.process() as keras:
+    with peers.process() as keras:
         found = keras.submit(keras_steps, WORKLOAD, in_order(state[0])).result()
     for _ in range(STEPS):
         state = jax.jit(step)(state, BATCH)

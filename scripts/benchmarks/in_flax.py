@@ -1,6 +1,6 @@
 """The paper's ConvNet in plain Flax and optax, as somebody who does not know this project writes it.
 
-It stays that, whatever convolution and pooling this project's own models come to use.
+It has Flax's own convolution and pooling, which this project's models do without on a CPU.
 """
 
 from collections.abc import Callable

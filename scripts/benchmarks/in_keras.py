@@ -1,33 +1,10 @@
-"""The paper's ConvNet in Keras on TensorFlow, in a process of its own, so that neither library's threads meet ours.
+"""The paper's ConvNet in Keras on TensorFlow, as it comes; for a process in which TensorFlow is nothing else's."""
 
-The process makes steps only while it is asked for some; between, it sleeps.
-"""
-
-import concurrent.futures
-import functools
-import multiprocessing
 import os
 
 from experiments.data.prepared import import_tensorflow
 from scripts.measuring.programs import LEARNING_RATE, MOMENTUM
-from scripts.measuring.session import seconds
 from scripts.measuring.workloads import Workload
-
-
-def process() -> concurrent.futures.ProcessPoolExecutor:
-    """One fresh process for the functions below, which ends with the context."""
-    return concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context('spawn'))
-
-
-def seconds_of(workload: Workload, steps: int) -> float:
-    """What so many steps take, timed here, so that asking for them does not count; those before it stay made."""
-    return seconds(lambda: training(workload)(steps))
-
-
-@functools.cache
-def training(workload: Workload) -> 'Training':
-    """The process's only training of this workload."""
-    return Training(workload)
 
 
 class Training:
