@@ -27,7 +27,7 @@ ROOMS['experiments.results'] = {
 ROOMS['experiments.training'] = {*ROOMS['experiments.results'], 'experiments.results'}
 ROOMS['experiments.sweeps'] = {*ROOMS['experiments.training'], 'experiments.training', 'experiments.command'}
 ROOMS['experiments'] = {*ROOMS['experiments.sweeps'], 'experiments.sweeps'}  # the commands
-ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments', 'experiments.allocation'}
+ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments'}
 ONLY_IMPORTER = {
     'tensorflow': 'experiments/data/prepared.py',
     'tensorflow_datasets': 'experiments/data/prepared.py',
