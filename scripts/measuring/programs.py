@@ -16,7 +16,7 @@ from qat.lockstep.state import Moment
 from scripts.measuring.workloads import PAIR, Workload
 
 _MOMENT = Moment(np.float32(1e-3), np.float32(0), np.bool_(False))  # on the host, as the trainer's
-_LEARNING_RATE, _MOMENTUM = 1e-3, 0.9  # of the bare step; those of `_MOMENT` and `workloads.SGD`
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9  # of a bare step; those of `_MOMENT` and `workloads.SGD`
 
 
 class Training:
@@ -86,7 +86,7 @@ untracked = functools.partial(training, tracking=False)
 
 def plain(workload: Workload) -> Training:
     """The same Flax model and the same optimizer: a bare jitted step, and nothing quantized."""
-    task, optimizer = workload.task(axis_name=None), optax.sgd(_LEARNING_RATE, momentum=_MOMENTUM)
+    task, optimizer = workload.task(axis_name=None), optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
 
     def init(key):
         params, model_state = task.init(key)
