@@ -13,7 +13,7 @@ import numpy as np
 from experiments import terminal
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.results import finished, limit, report, summary
+from experiments.results import finished, limit, summary
 from experiments.setup.identity import identity
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
@@ -183,4 +183,6 @@ def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, li
     for answer in (result['verdict'], result['limit']['answer']):
         say(f'\n{terminal.wrapped(answer)}')
     if draw:
+        from experiments.results import report  # late: the answers need not wait for matplotlib
+
         say(f'\nReport: {report.write(workdir, settings)}')
