@@ -1,5 +1,6 @@
 """The compiled programs of a lockstep, on this machine's devices: the only pmap."""
 
+import concurrent.futures
 import functools
 
 import jax
@@ -49,6 +50,25 @@ class Programs:
         self.finite = jax.jit(finite)
         # Where the step leaves the state; a state that starts elsewhere would be compiled for twice.
         self._replicated = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+
+    def compile(self, state: State, moment: Moment, batch: Batch, of_validation: Batch) -> None:
+        """Compiles all but `init`, side by side: their first calls need not wait for it.
+
+        Args:
+          state: placed.
+          moment: of any step.
+          batch, of_validation: of the shapes to come, sharded.
+        """
+        lowered = (  # the longest first
+            self.step.lower(state, moment, batch),
+            self.measure.lower(state),
+            self.evaluate.lower(state, of_validation),
+            self.finite.lower(state),
+        )
+        # Several processes compile in one order: on some backends they exchange what they find.
+        with concurrent.futures.ThreadPoolExecutor(None if jax.process_count() == 1 else 1) as pool:
+            for compiled in [pool.submit(program.compile) for program in lowered]:
+                compiled.result()
 
     def placed(self, state: State) -> State:
         """A state on the devices, a copy on each."""

@@ -1,6 +1,7 @@
 """The only training loop: feeds batches, evaluates, records, checkpoints, ends."""
 
 import functools
+import itertools
 import math
 import sys
 import time
@@ -95,7 +96,7 @@ class Trainer:
         every, first, bad = self.settings.config.checkpoint_every_steps, begin.step, ''
         with progress_bar(self.steps, first, label) as bar:
             bar.set_postfix_str('compiling')
-            batches = self.batches_from(first)
+            batches = self._compiled(state, first)
             for step in range(first, self.steps + 1):
                 stop.rescue = functools.partial(checkpoints.save_now, state, log.rows)
                 row, end = {}, step == self.steps
@@ -124,6 +125,17 @@ class Trainer:
         batch = next(iter(self.batches.validation()))  # at once there, other than the training batch of a step
         largest = self.batches.task(self.settings.model).largest_input(batch)
         return advice.on_not_finite(self.settings, step, largest)
+
+    def _compiled(self, state: State, first: int) -> Iterator[Batch]:
+        """The training batches from a step on, with all programs compiled for them."""
+        batches = self.batches_from(first)
+        if first == self.steps:  # nothing is left to train
+            return batches
+        batch, of_validation = next(batches), next(iter(self.batches.validation()))
+        start = time.perf_counter()
+        self.programs.compile(state, self._moment(first), batch, self.programs.sharded(of_validation))
+        self._compile_seconds = time.perf_counter() - start
+        return itertools.chain([batch], batches)
 
     def batches_from(self, step: int) -> Iterator[Batch]:
         """Batches from this step on, sharded, a few of them on the devices before they are needed."""
@@ -185,7 +197,7 @@ class Trainer:
         sampled, plan = {}, self.lockstep.plan(state.runs[REFERENCE].params)
         for name, run in {REFERENCE: REFERENCE, **plan.computed_by}.items():
             for layer, weight in weights.get(state.runs[run].params, plan.paths).items():
-                relative = np.ravel(weight / state.ranges[layer])
+                relative = np.ravel(np.asarray(weight) / np.asarray(state.ranges[layer]))
                 sampled[f'{name}/{layer}'] = relative[:: -(-relative.size // _SAMPLED_WEIGHTS)]
         return sampled
 
