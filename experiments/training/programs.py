@@ -43,7 +43,8 @@ class Programs:
 
         among = devices if jax.process_count() == 1 else None  # None: those of all processes
         pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=among, out_axes=None)
-        self.init = jax.jit(init)
+        # It runs once, and its random numbers are long to compile.
+        self.init = jax.jit(init, compiler_options={'xla_backend_optimization_level': 1})
         self.step = pmap(step, in_axes=(None, None, 0), donate_argnums=0)
         self.evaluate = pmap(evaluate, in_axes=(None, 0))
         self.measure = jax.jit(lockstep.measure)

@@ -5,7 +5,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -69,18 +69,16 @@ class Trainer:
         Raises:
           UserError: `init_from` names weights of another architecture, or a layer has channels without a range.
         """
-        init = functools.partial(self.programs.init, jax.random.key(self.settings.config.seed))
-        if self.settings.config.init_from:
-            init = functools.partial(init, given=self._given(init))
-        state = init()
+        key = jax.random.key(self.settings.config.seed)
+        state = self.programs.init(key, self._given(key) if self.settings.config.init_from else None)
         with blame(f'range={self.settings.config.range}'):
             checks.ranges(state.ranges)
         return self.programs.placed(state)
 
-    def _given(self, init: Callable[[], State]) -> tuple:
-        """The parameters and the model's state that `init_from` names, of the architecture that `init` has."""
+    def _given(self, key: jax.Array) -> tuple:
+        """The parameters and the model's state that `init_from` names, of the architecture that this run has."""
         given = read_weights(self.settings.config.init_from)
-        reference = jax.eval_shape(init).runs[REFERENCE]
+        reference = jax.eval_shape(self.programs.init, key).runs[REFERENCE]
         expected = reference.params, reference.model_state
         if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
             raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
