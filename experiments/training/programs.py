@@ -60,16 +60,12 @@ class Programs:
           moment: of any step.
           batch, of_validation: of the shapes to come, sharded.
         """
-        lowered = (  # the longest first
-            self.step.lower(state, moment, batch),
-            self.measure.lower(state),
-            self.evaluate.lower(state, of_validation),
-            self.finite.lower(state),
-        )
+        longest_first = (self.step, moment, batch), (self.measure,), (self.evaluate, of_validation), (self.finite,)
         # Several processes compile in one order: on some backends they exchange what they find.
         with concurrent.futures.ThreadPoolExecutor(None if jax.process_count() == 1 else 1) as pool:
-            for compiled in [pool.submit(program.compile) for program in lowered]:
-                compiled.result()
+            compiling = [pool.submit(program.lower(state, *others).compile) for program, *others in longest_first]
+        for program in compiling:
+            program.result()
 
     def placed(self, state: State) -> State:
         """A state on the devices, a copy on each."""

@@ -195,7 +195,7 @@ class Trainer:
         sampled, plan = {}, self.lockstep.plan(state.runs[REFERENCE].params)
         for name, run in {REFERENCE: REFERENCE, **plan.computed_by}.items():
             for layer, weight in weights.get(state.runs[run].params, plan.paths).items():
-                relative = np.ravel(np.asarray(weight) / np.asarray(state.ranges[layer]))
+                relative = np.ravel(weight / state.ranges[layer])
                 sampled[f'{name}/{layer}'] = relative[:: -(-relative.size // _SAMPLED_WEIGHTS)]
         return sampled
 
