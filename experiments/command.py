@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from experiments.allocation import keep_memory
 from experiments.errors import UserError, tell
 
 INTERRUPTED = 128 + signal.SIGINT  # exit code, as a shell has it
@@ -47,6 +48,7 @@ def run(main: Callable[[list[str]], int], *, is_answer: bool = False) -> None:
       is_answer: whether what it prints is all that it gives, so that without it the command has failed.
     """
     os.environ['MPLBACKEND'] = 'agg'  # a notebook's own, which its commands inherit, needs packages of the notebook
+    keep_memory()
     outputs = _lasting_outputs()
     with _silent_when_interrupted():
         code = main(sys.argv[1:])

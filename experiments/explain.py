@@ -4,7 +4,8 @@
 
 Prints slope, alpha, M, transfer class, kappa and the recipe that turns STE into the estimator, and draws
 DIR/estimator.png (by default in runs/explain/<name>). With --json it prints one JSON object, and draws only if --out is
-given. `twins` is ignored, so that a setting without a recipe can be explained too.
+given. `twins` is ignored, so that a setting without a recipe can be explained too. Where images are decoded during
+training, the text also says how many CPU cores that takes.
 """
 
 import contextlib
@@ -40,12 +41,12 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator would be slower, and may be busy training
     # Imported late: a wrong command line and --help are answered without jax.
     from experiments.data import registry
-    from experiments.results import explanation, ranges
+    from experiments.results import decoding, explanation, ranges
     from experiments.setup import settings
 
     config.twins = ''
     resolved = settings.resolve(config)
-    registry.dataset(config.dataset)  # refuses a name that does not exist
+    dataset = registry.dataset(config.dataset)  # refuses a name that does not exist
     has_kappa = resolved.transfer.transfer_class == 'identity' and resolved.optimizer.decays
     initial = ranges.initial(resolved) if has_kappa else {}
     kappas = resolved.kappas(initial) if has_kappa else None
@@ -55,6 +56,7 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     if as_json:
         return json.dumps(explanation.record(resolved, kappas), indent=2, allow_nan=False)
     said = {'Setting': explanation.setting(resolved), **explanation.words(resolved, kappas)}
+    said['Input'] = decoding.in_words() if dataset.decodes else ''
     said['Warning'] = '\n'.join(resolved.warnings(initial))
     kept = [flag for flag in flags if not flag.startswith('--out=')]
     check, by_itself = [f'--config.twins={explanation.twins_to_check(resolved)}'], explanation.as_config(resolved)

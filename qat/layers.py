@@ -7,12 +7,21 @@ are quantized in float32 and only then cast to the compute dtype.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from qat.convolution import conv_general_dilated
 from qat.estimators import Estimator, fake_quantize
 from qat.ranges import RangeRule, he_uniform
+
+
+class Conv(nn.Conv):
+    """`nn.Conv` as a CPU computes it fast. Its he_uniform initial kernel fills [-R, R] of the range of that name."""
+
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_uniform()
+    conv_general_dilated_cls: Callable[[], Callable] = lambda: conv_general_dilated
 
 
 class _QuantizedKernel(nn.Module):
@@ -48,10 +57,8 @@ class _QuantizedKernel(nn.Module):
         return self.range_rule(kernel)
 
 
-class QuantConv(_QuantizedKernel, nn.Conv):
-    """`nn.Conv` with a quantized kernel. Its he_uniform initial kernel fills [-R, R] of that range."""
-
-    kernel_init: nn.initializers.Initializer = nn.initializers.he_uniform()
+class QuantConv(_QuantizedKernel, Conv):
+    """`Conv` with a quantized kernel."""
 
 
 class QuantDense(_QuantizedKernel, nn.Dense):

@@ -15,9 +15,9 @@ docs/performance.md: the command replaces the table between two of its lines, `<
 import argparse
 import pathlib
 import shlex
-import sys
 
-from experiments.errors import UserError, tell
+from experiments.command import run, told
+from experiments.errors import UserError
 from experiments.setup.arguments import Parser, count
 from scripts.benchmarks import commands, growth, images, memory, steps, whole
 from scripts.measuring import pages
@@ -41,7 +41,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--only', nargs='+', metavar='NAME', help=f'of {", ".join(BENCHMARKS)}')
     parser.add_argument('--rounds', type=count, default=15, help='samples a row; their median counts')
     parser.add_argument('--steps', type=count, default=10, help='training steps a sample')
-    parser.add_argument('--data_dir', type=pathlib.Path, help='prepared ImageNet; without, a tiny one is made')
+    parser.add_argument('--data_dir', type=pathlib.Path, help='also measure images on the ImageNet there')
     parser.add_argument('--json', type=pathlib.Path, help='also write the figures there')
     parser.add_argument('--page', type=pathlib.Path, help='also write the table of the file of --json into this page')
     arguments = parser.parse_args(argv)
@@ -68,13 +68,11 @@ def begin(arguments: argparse.Namespace, argv: list[str]) -> Record:
     return record
 
 
+@told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
-    try:
-        arguments = parse(argv)
-        record = begin(arguments, argv)
-    except UserError as error:
-        return tell(error)
+    arguments = parse(argv)
+    record = begin(arguments, argv)
     session = Session(record, arguments.rounds, arguments.steps, data=arguments.data_dir)
     for name in arguments.names:
         print(f'{name} ...', flush=True)
@@ -86,4 +84,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run(main)

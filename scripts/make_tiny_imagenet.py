@@ -15,6 +15,7 @@ import io
 import pathlib
 import shlex
 import tarfile
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -59,10 +60,14 @@ def encode(name: str, tint: int, split: int, index: int) -> bytes:
     image = photograph.resize(size.tolist(), box=(*corner, *(corner + extent)))
     colour = ImageColor.getrgb(f'hsl({360 * tint // CLASSES}, 80%, 50%)')
     image = Image.blend(image, Image.new('RGB', image.size, colour), 0.6)
-    mode = 'CMYK' if name == CMYK else 'L' if index % 17 == 2 else 'RGB'
-    file = io.BytesIO()
-    image.convert(mode).save(file, 'PNG' if name == PNG else 'JPEG')
-    return file.getvalue()
+    return file(name, image.convert('L') if index % 17 == 2 else image)
+
+
+def file(name: str, image: Image.Image, **options) -> bytes:
+    """Returns the file of an image: a JPEG, but for the two names that tfds re-encodes; Pillow takes the options."""
+    content = io.BytesIO()
+    image.convert('CMYK' if name == CMYK else image.mode).save(content, 'PNG' if name == PNG else 'JPEG', **options)
+    return content.getvalue()
 
 
 def tar(files: dict[str, bytes]) -> bytes:
@@ -76,8 +81,8 @@ def tar(files: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
-def make_archives(train: int, validation: int) -> dict[str, bytes]:
-    """Returns the two archives by file name, with so many training and validation images."""
+def make_archives(train: int, validation: int, encode: Callable = encode) -> dict[str, bytes]:
+    """Returns the two archives by file name, with so many training and validation images, made by `encode`."""
     synsets, labels = read_labels()
     odd = {name.split('_')[0]: name for name in (PNG, CMYK)}
     ranks = {synset: rank for rank, synset in enumerate(dict.fromkeys([*odd, *labels, *synsets]))}

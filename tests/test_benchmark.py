@@ -1,15 +1,21 @@
 """The benchmark counts what the hand counts, times in turn, and writes what it says it writes."""
 
+import io
+import itertools
 import json
 import pathlib
 import re
+import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from PIL import Image
 
+from experiments.results import decoding
 from scripts import benchmark
-from scripts.benchmarks import memory
+from scripts.benchmarks import images, memory
 from scripts.measuring import names, pages, session, tracing
 from scripts.measuring.figures import Figure, Record
 from scripts.measuring.session import Session
@@ -68,6 +74,33 @@ def test_programs_run_in_turn_and_the_first_round_is_left_out(monkeypatch):
     monkeypatch.setattr(session.time, 'perf_counter', lambda: next(clock))
     assert session.ratios(lambda: ran.append('A'), lambda: ran.append('B'), 2) == [1.5, 0.5]
     assert ''.join(ran) == 'ABABAB'
+
+
+def test_photographs_have_the_size_and_the_bytes_of_imagenets():
+    files = [images.usual('name.JPEG', 0, 0, index) for index in range(4)]
+    opened = [Image.open(io.BytesIO(file)) for file in files]
+    assert {(image.format, image.mode, image.size) for image in opened} == {('JPEG', 'RGB', (500, 375))}
+    assert 90_000 < np.mean([len(file) for file in files]) < 130_000 and len(set(files)) == 4
+    assert images.usual('name.JPEG', 0, 0, 3) == files[3] != images.usual('name.JPEG', 0, 1, 3)
+
+
+def test_rates_of_images_are_those_that_explain_reads(monkeypatch, tmp_path):
+    def batches(*_):
+        return itertools.repeat({'image': np.zeros((8, 2, 2, 3)), 'label': np.zeros(8)})
+
+    clocks = {'perf_counter': itertools.count(), 'process_time': itertools.count(step=2)}  # a second, two of cores
+    for clock, ticks in clocks.items():
+        monkeypatch.setattr(images.time, clock, ticks.__next__)
+    of_imagenet = types.SimpleNamespace(train=batches, steps_in_data=4, image_shape=(224, 224, 3))
+    monkeypatch.setattr(images, 'ours', lambda *_: of_imagenet)
+    monkeypatch.setattr(images, 'recipe', batches)
+    monkeypatch.setattr(images, 'description', lambda _: {'width': 500.0, 'height': 375.0, 'bytes': 1e5})
+    record = begun(tmp_path / 'figures.json')
+    images.compare(Session(record, rounds=2, steps=1), 'images', '', batch=8, measured=3)
+    found = {each['name']: each['samples'] for each in record.added}
+    rates = {'images-rate': [24.0, 24.0], 'images-core-rate': [12.0, 12.0]}
+    assert found == {'images': [1.0, 1.0], 'images-core': [1.0, 1.0], **rates}
+    assert 'a core decodes about 12 images a second' in decoding.in_words(tmp_path / 'figures.json')
 
 
 def test_a_profile_finds_the_categories():

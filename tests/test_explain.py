@@ -15,7 +15,8 @@ from configs import common
 from experiments import explain, train
 from experiments.data import imagenet, registry
 from experiments.data.classification import Classification
-from experiments.results import ranges
+from experiments.errors import UserError
+from experiments.results import decoding, ranges
 from experiments.setup import command_line, settings
 from qat.lockstep import twins
 from qat.models.convnet import ConvNet
@@ -305,6 +306,33 @@ def test_a_slope_too_steep_for_float32(told, asked, capsys):
     assert (found['reasons'], found['alpha'], found['covered']) == ([reason], None, False)
     assert train.main([*steep, '--workdir=/nowhere/at/all']) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_only_images_that_are_decoded_need_cores(told, monkeypatch):
+    monkeypatch.setattr(decoding, 'in_words', lambda: 'so many cores')
+    assert 'Input so many cores' in told(RESNET, '--config.data_dir=/nowhere')[0]
+    assert 'so many cores' not in told(DIGITS)[0]
+
+
+def test_cores_follow_from_the_rate_of_one(tmp_path):
+    file = tmp_path / 'benchmark.json'
+    details = {'image_size': 224, 'jpegs': {'width': 500.0, 'height': 375.0, 'bytes': 110_000.0}}
+    figures = [{'name': 'images', 'value': 2.0}, {'name': 'images-core-rate', 'value': 494.0, 'details': details}]
+    file.write_text(json.dumps({'machine': {'platform': 'Linux x86_64'}, 'figures': figures}))
+    said = decoding.in_words(file)
+    assert 'about 490 images a second (JPEGs of 500x375 to crops of 224x224, Linux x86_64' in said
+    assert '1,000 a second takes about 2.0 cores' in said and 'not measured, 5.0 a chip' in said
+
+
+def test_a_rate_that_nobody_measured_is_not_made_up(tmp_path):
+    file = tmp_path / 'benchmark.json'
+    said = decoding.in_words(file)
+    assert 'has not been measured' in said and 'scripts.benchmark --only images' in said
+    file.write_text('{"figures": [{"name": "images"}]}')
+    assert decoding.in_words(file) == said
+    file.write_text('[]')
+    with pytest.raises(UserError, match='cannot read'):
+        decoding.in_words(file)
 
 
 @pytest.fixture

@@ -25,10 +25,12 @@ class Dataset:
     Attributes:
       load: a function of the config and this process's share that returns the batches.
       task: a function of the config and `model_of` that returns the task without reading the data.
+      decodes: whether the CPU decodes the images of every batch while a run trains.
     """
 
     load: Callable[[object, Share], Batches]
     task: Callable[[object, ModelOf], Classification]
+    decodes: bool = False
 
 
 def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10) -> Dataset:
@@ -73,7 +75,9 @@ DATASETS = {
         _of_tfds('http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz'), (28, 28, 1)
     ),
     'synthetic': _in_memory(arrays.synthetic, (28, 28, 1)),
-    'imagenet2012': Dataset(imagenet.ImageNet, lambda config, model_of: imagenet.task(model_of, config.image_size)),
+    'imagenet2012': Dataset(
+        imagenet.ImageNet, lambda config, model_of: imagenet.task(model_of, config.image_size), decodes=True
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import fnmatch
-import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -18,9 +17,11 @@ from experiments.errors import UserError, blame
 from experiments.setup import users
 from qat import calls, estimators, optimizers, weights
 from qat.calls import Interval
+from qat.layers import Conv
 from qat.lockstep.twins import Twin, twins
 from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50
+from qat.pooling import avg_pool
 from qat.ranges import RANGE_RULES
 from qat.theory import small_parameters
 from qat.theory.recipe import is_ste, obstacles
@@ -29,8 +30,6 @@ from qat.theory.weight_map import WeightMap, alpha_if_covered
 CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
-# He-uniform initial weights fill the range of that name.
-_CONV = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())
 MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}  # what they are given: `Settings.model`
 
 _NAME = re.compile(r'\w[\w.-]{0,99}')
@@ -77,8 +76,9 @@ class Settings:
           axis_name: of the devices that share a batch, under `jax.pmap`.
         """
         offered = {
-            'conv': _CONV,
+            'conv': Conv,
             'dense': nn.Dense,
+            'avg_pool': avg_pool,
             'classes': classes,
             'dtype': DTYPES[self.config.compute_dtype],
             'axis_name': axis_name if self.config.sync_batch_norm else None,

@@ -14,12 +14,14 @@ class ConvNet(nn.Module):
 
     Attributes:
       conv, dense: constructors of the layers: `nn.Conv` and `nn.Dense`, or others of their signatures.
+      avg_pool: `nn.avg_pool`, or another of its signature.
       classes: number of logits.
       dtype: of the computation; parameters and logits are float32.
     """
 
     conv: Callable[..., nn.Module] = nn.Conv
     dense: Callable[..., nn.Module] = nn.Dense
+    avg_pool: Callable[..., jax.Array] = nn.avg_pool
     classes: int = 10
     dtype: jnp.dtype = jnp.float32
 
@@ -31,7 +33,7 @@ class ConvNet(nn.Module):
         x = images.astype(self.dtype)
         for name, features in (('conv1', 32), ('conv2', 64)):
             x = nn.relu(self.conv(features, (3, 3), padding='SAME', dtype=self.dtype, name=name)(x))
-            x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+            x = self.avg_pool(x, (2, 2), strides=(2, 2))
         x = x.reshape(len(x), -1)
         x = nn.relu(self.dense(256, dtype=self.dtype, name='Dense_0')(x))
         return self.dense(self.classes, dtype=self.dtype, name='Dense_1')(x).astype(jnp.float32)

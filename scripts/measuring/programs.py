@@ -85,7 +85,7 @@ untracked = functools.partial(training, tracking=False)
 
 
 def plain(workload: Workload) -> Training:
-    """The same Flax model with `nn.Conv` and the same optimizer: a bare jitted step, and nothing quantized."""
+    """The same Flax model and the same optimizer: a bare jitted step, and nothing quantized."""
     task, optimizer = workload.task(axis_name=None), optax.sgd(_LEARNING_RATE, momentum=_MOMENTUM)
 
     def init(key):

@@ -17,13 +17,14 @@ from experiments.data.classification import Classification, as_they_are
 from experiments.data.normalization import normalize
 from experiments.training.programs import AXIS, Programs
 from qat import optimizers, weights
+from qat.layers import Conv
 from qat.lockstep.lockstep import Lockstep
 from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50
+from qat.pooling import avg_pool
 
 ESTIMATOR, BITS, SGD = 'dsq(k=6.5)', 2, 'sgd(momentum=0.9)'
 PAIR, TWINS = ('ste',), ('ste', 'naive_ste', 'jitter', 'self')  # self too is computed
-_CONV = functools.partial(nn.Conv, kernel_init=nn.initializers.he_uniform())  # fills the range of that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +70,10 @@ class Workload:
 
     def task(self, axis_name: str | None = AXIS) -> Classification:
         """The task; the axis is that of the devices that share a batch, None without pmap."""
-        options = {'conv': _CONV, 'classes': self.classes, 'dtype': self.dtype}
-        if self.model is not ConvNet:  # which has no batch norm
+        options = {'conv': Conv, 'classes': self.classes, 'dtype': self.dtype}
+        if self.model is ConvNet:
+            options['avg_pool'] = avg_pool
+        else:
             options['axis_name'] = axis_name
         return Classification(
             self.model(**options), self.image_shape, normalize if self.image_dtype is np.uint8 else as_they_are
