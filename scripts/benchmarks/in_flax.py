@@ -62,4 +62,4 @@ def bare(workload: Workload) -> tuple[Callable, Callable]:
 def training(workload: Workload) -> Training:
     """The bare step, jitted, on the workload's batch."""
     init, step = bare(workload)
-    return Training(jax.jit(step, donate_argnums=0), init, (jax.device_put(workload.batch()),))
+    return Training(jax.jit(step, donate_argnums=0), jax.jit(init), (jax.device_put(workload.batch()),))

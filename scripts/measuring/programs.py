@@ -24,7 +24,7 @@ class Training:
 
     Args:
       step: (state, *rest) -> state, under jit or pmap.
-      init: key -> state.
+      init: key -> state, compiled too.
       rest: what the step takes besides.
       placed: puts the first state where the step leaves it.
 
@@ -34,7 +34,7 @@ class Training:
     """
 
     def __init__(self, step, init: Callable, rest: tuple, placed: Callable = lambda state: state):
-        self._step, self._init, self._rest, self._placed = step, jax.jit(init), rest, placed
+        self._step, self._init, self._rest, self._placed = step, init, rest, placed
         self._state = None
         self.compiled: Compiled | None = None
         self.compile_seconds: float | None = None
@@ -98,7 +98,7 @@ def plain(workload: Workload) -> Training:
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), model_state, opt_state
 
-    return Training(jax.jit(step, donate_argnums=0), init, (jax.device_put(workload.batch()),))
+    return Training(jax.jit(step, donate_argnums=0), jax.jit(init), (jax.device_put(workload.batch()),))
 
 
 def under_jit(workload: Workload) -> Training:
@@ -122,7 +122,7 @@ def scanned(workload: Workload, steps: int) -> Training:
     def steps_of(state, batches):
         return jax.lax.scan(lambda state, batch: (step(state, batch), None), state, batches)[0]
 
-    return Training(jax.jit(steps_of, donate_argnums=0), init, (_stacked(workload, steps),))
+    return Training(jax.jit(steps_of, donate_argnums=0), jax.jit(init), (_stacked(workload, steps),))
 
 
 def vmapped(workload: Workload, seeds: int) -> Training:
@@ -132,7 +132,7 @@ def vmapped(workload: Workload, seeds: int) -> Training:
     def inits(key):
         return jax.vmap(init)(jax.random.split(key, seeds))
 
-    return Training(jax.jit(jax.vmap(step), donate_argnums=0), inits, (_stacked(workload, seeds),))
+    return Training(jax.jit(jax.vmap(step), donate_argnums=0), jax.jit(inits), (_stacked(workload, seeds),))
 
 
 def tracking(workload: Workload) -> Training:
