@@ -41,11 +41,18 @@ class Training:
 
     def compile(self, options: dict | None = None) -> 'Training':
         """Compiles the step ahead, with these options of the compiler; returns itself."""
-        lowered = self._step.lower(jax.eval_shape(self._init, jax.random.key(0)), *self._rest)
+        lowered = self._lowered()
         start = time.perf_counter()
         self.compiled = lowered.compile(compiler_options=options)
         self.compile_seconds = time.perf_counter() - start
         return self
+
+    def operations(self) -> float:
+        """Of a step, as XLA counts them before it optimizes."""
+        return self._lowered().cost_analysis()['flops']
+
+    def _lowered(self):
+        return self._step.lower(jax.eval_shape(self._init, jax.random.key(0)), *self._rest)
 
     def __call__(self, times: int) -> None:
         """Calls the step so often, and waits."""
