@@ -6,6 +6,7 @@ Imports nothing heavy: what it sets must be set before jax and matplotlib are im
 import contextlib
 import errno
 import functools
+import gc
 import io
 import os
 import signal
@@ -60,6 +61,7 @@ def run(main: Callable[[list[str]], int], *, is_answer: bool = False) -> None:
             code = tell(UserError(message))
         else:
             print(f'warning: {message}', file=sys.stderr)
+    gc.freeze()  # what is left goes with the process: nobody need look through it for cycles
     sys.exit(code)
 
 

@@ -105,7 +105,7 @@ def _backward(convolution: Callable, parts: int, saved: tuple, gradient: jax.Arr
         jax.linear_transpose(functools.partial(convolution, some), kernel)(cotangent)[0]
         for some, cotangent in zip(jnp.array_split(images, parts), jnp.array_split(gradient, parts))
     ]
-    return *of_images(gradient), sum(of_kernel)
+    return *of_images(gradient), sum(part.astype(jnp.float32) for part in of_kernel).astype(kernel.dtype)
 
 
 _in_parts.defvjp(_forward, _backward)

@@ -2,14 +2,15 @@
 
   python -m scripts.benchmark [--only NAME ...] [--rounds N] [--steps N] [--data_dir DIR] [--json FILE] [--page FILE]
 
-A name stands for all that begin with it: memory, convnet, resnet, growth, profile, mnist, command, images.
-Ratios of times are measured alternately in one process (A B A B ...) and their median counts, because absolute times
-on a shared machine mean nothing. The JSON file holds `machine` (devices, versions), `command` and `figures`, a row
-each: `name`, `what`, `value` (the median), `samples`, `unit`, `limit`, `bound` (at most | at least), `kept`, `details`,
-what it was computed from, `command`, and `load`, the machine's before; `limit`, `bound` and `kept` are null where a
-figure is only reported. Figures of other names that were measured on the same machine stay in the file. The page is
-docs/performance.md: the command replaces the table between two of its lines, `<!-- table -->` and
-`<!-- end of table -->`, and nothing else.
+A name stands for all that begin with it: memory, convolutions, roofline, convnet, resnet, digits, growth, profile,
+mnist, command, peers, images.
+Ratios of times are measured alternately in one process (A B A B ...; Keras, of peers, has its own) and their median
+counts, because absolute times on a shared machine mean nothing. The JSON file holds `machine` (devices, versions),
+`command` and `figures`, a row each: `name`, `what`, `value` (the median), `samples`, `unit`, `limit`, `bound` (at most
+| at least), `kept`, `details`, what it was computed from, `command`, and `load`, the machine's before; `limit`, `bound`
+and `kept` are null where a figure is only reported. Figures of other names that were measured on the same machine stay
+in the file. The page is docs/performance.md: the command replaces the table between two of its lines,
+`<!-- table -->` and `<!-- end of table -->`, and nothing else.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import shlex
 from experiments.command import run, told
 from experiments.errors import UserError
 from experiments.setup.arguments import Parser, count
-from scripts.benchmarks import commands, growth, images, memory, steps, whole
+from scripts.benchmarks import commands, convolutions, growth, images, memory, peers, roofline, steps, whole
 from scripts.measuring import pages
 from scripts.measuring.figures import Record
 from scripts.measuring.machine import machine
@@ -27,7 +28,7 @@ from scripts.measuring.names import chosen
 from scripts.measuring.session import Session
 
 # TensorFlow's threads last.
-_MODULES = (memory, steps, growth, whole, commands, images)
+_MODULES = (memory, convolutions, roofline, steps, growth, whole, commands, peers, images)
 BENCHMARKS = {name: measure for module in _MODULES for name, measure in module.BENCHMARKS.items()}
 
 

@@ -31,6 +31,7 @@ ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments'}
 ONLY_IMPORTER = {
     'tensorflow': 'experiments/data/prepared.py',
     'tensorflow_datasets': 'experiments/data/prepared.py',
+    'keras': 'scripts/benchmarks/in_keras.py',
     'orbax': 'experiments/workdir/checkpoints.py',
     'tensorboardX': 'experiments/workdir/events.py',
     'pickle': None,

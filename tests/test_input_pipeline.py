@@ -6,6 +6,7 @@ import struct
 import ml_collections
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from configs import common
 from experiments.data import registry
@@ -51,6 +52,13 @@ def test_digits():
     assert images.min() >= 0 and images.max() == 1
     assert set(np.unique(images * 16)) <= set(range(17))
     assert epoch(batches, 0) == epoch(batches, 5)  # a fixed permutation
+
+
+def test_digits_are_those_that_scikit_learn_reads():
+    theirs, found = load_digits(), registry.load(config()).arrays
+    order = np.random.default_rng(0).permutation(len(theirs.target))
+    assert np.array_equal(np.concatenate([*found.images.values()])[..., 0] * 16, theirs.images[order])
+    assert np.array_equal(np.concatenate([*found.labels.values()]), theirs.target[order])
 
 
 @pytest.mark.parametrize('name', sorted(registry.DATASETS.keys() - FETCHED))

@@ -1,5 +1,6 @@
 """What a person sees: figures and pages, whatever the names in them are."""
 
+import io
 import pathlib
 import time
 
@@ -38,6 +39,13 @@ def weights(layers: tuple[str, ...]) -> dict[str, np.ndarray]:
 def test_kappa_is_explained_where_it_matters():
     assert 'peak learning rate / ((1 - b) D)' in theory(resolved('--config.optimizer=adam'))['kappa']
     assert 'kappa' not in theory(resolved()) and 'kappa' not in theory(resolved('--config.optimizer=signsgd'))
+
+
+def test_a_figure_that_is_drawn_once_has_the_bytes_of_one_that_matplotlib_saves():
+    one, other = (figures.layers(read_rows(RUN), [*NAMES]) for _ in range(2))
+    expected = io.BytesIO()
+    other.savefig(expected, format='png', metadata={'Software': None})
+    assert figures.png(one) == expected.getvalue()
 
 
 def test_what_the_recipe_does_not_use_is_not_told():

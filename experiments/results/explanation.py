@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
 from experiments import terminal
@@ -157,7 +158,7 @@ def _covered_in_words(estimator: Estimator, alpha: float | None) -> str:
 
 def _map_in_words(estimator: Estimator) -> str:
     offsets = np.linspace(-0.5, 0.5, 1001, dtype=np.float32)
-    shift = float(np.abs(WeightMap(estimator).on_offsets(offsets) - offsets).max())
+    shift = float(np.abs(np.asarray(jax.jit(WeightMap(estimator).on_offsets)(offsets)) - offsets).max())
     outside = '; outside the range sgn(w) (R^2 + w^2) / (2R)' if estimator.clip.passes else ''
     if shift < TOLERANCE:
         return f'the identity{outside}'

@@ -7,10 +7,10 @@ import io
 from collections.abc import Iterable, Mapping
 
 import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
@@ -65,7 +65,7 @@ def png(figure: Figure) -> bytes:
     for text in figure.findobj(Text):  # names that people give may hold a $
         text.set_parse_math(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', metadata={'Software': None})
+    FigureCanvasAgg(figure).print_png(buffer, metadata={'Software': None})  # savefig would draw it twice
     return buffer.getvalue()
 
 
@@ -157,7 +157,7 @@ def scatter(weights: Mapping[str, np.ndarray], settings: Settings, twins: list[s
     panels = [(twin, 'raw', 'w / R', pooled['reference']) for twin in _telling(settings, twins)]
     recipe = next((twin for twin, *_ in panels if settings.twins[twin].recipe.remaps_initialization), None)
     if recipe is not None:
-        mapped = np.asarray(jax.jit(_weight_map(settings))(pooled['reference'], jnp.float32(1)))
+        mapped = np.asarray(jax.jit(_weight_map(settings))(pooled['reference'], np.float32(1)))
         panels.insert(1, (recipe, 'through M', 'M(w) / R', mapped))
     figure = empty(3.9 * len(panels), 4.1)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True).ravel()
@@ -189,9 +189,10 @@ def estimator(settings: Settings) -> Figure:
     left, middle, right = figure.subplots(1, 3)
     x = np.linspace(-1, 1, 1600, endpoint=False, dtype=np.float32)
     r = (x + 0.5) % 1 - 0.5
+    slope_at = jax.jit(settings.estimator)
     for progress in (0.0, 0.5, 1.0) if settings.estimator.needs('progress') else (0.0,):
         for sign in (1.0, -1.0) if settings.estimator.needs('gradient') else (1.0,):
-            slope = settings.estimator(jnp.asarray(r), jnp.full(r.shape, sign), jnp.float32(progress))
+            slope = slope_at(r, np.full_like(r, sign), np.float32(progress))
             told = (('progress', f'{progress:g}'), ('gradient', f'{sign:+g}'))
             label = ', '.join(f'{name} {value}' for name, value in told if settings.estimator.needs(name))
             left.plot(x, np.asarray(slope), lw=1.8, label=label or 's')
@@ -199,7 +200,7 @@ def estimator(settings: Settings) -> Figure:
     styled(left, shortened(f'slope s of {settings.estimator}'), 'weight, in steps D from a threshold', 's')
     weight_map = _weight_map(settings)
     if weight_map is not None:
-        inside = weight_map.on_offsets(jnp.asarray(r))
+        inside = jax.jit(weight_map.on_offsets)(r)
         label = f'M, \N{GREEK SMALL LETTER ALPHA} = {weight_map.alpha:.4g}'
         middle.plot(x, np.round(x - r) + np.asarray(inside), color=colour('ste'), lw=1.8, label=label)
     else:
@@ -207,7 +208,7 @@ def estimator(settings: Settings) -> Figure:
     middle.plot([-1, 1], [-1, 1], color='#bbbbbb', lw=0.8, label='unchanged')
     styled(middle, 'M over two cells', 'w, in steps D from a threshold', 'M(w), in steps D')
     quantizer, reach = settings.estimator.quantizer, np.linspace(-1.25, 1.25, 4001, dtype=np.float32)
-    right.plot(reach, np.asarray(quantizer.quantize(reach, jnp.float32(1))), color='#222222', lw=1.8, label='q')
+    right.plot(reach, np.asarray(jax.jit(quantizer.quantize)(reach, np.float32(1))), color='#222222', lw=1.8, label='q')
     right.plot([-1.25, 1.25], [-1.25, 1.25], color='#bbbbbb', lw=0.8, label='unchanged')
     styled(right, f'all {quantizer.intervals + 1} levels of {quantizer.bits} bits', 'w / R', 'q(w) / R')
     for axis in (left, middle, right):

@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -115,5 +114,7 @@ def _standard_error(values: np.ndarray) -> tuple[float, int]:
 
 def _around(value: float, error: float, freedom: int, n: int) -> Estimate:
     """Returns the estimate with its t interval; without degrees of freedom its ends are infinite."""
+    from scipy.special import stdtrit  # late: a run of one seed needs no interval
+
     half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error if freedom else math.inf
     return Estimate(value, value - half, value + half, n)

@@ -1,5 +1,6 @@
 """The recipe as programs to copy into another program: M and R in numpy, the rest in JAX with optax and in PyTorch."""
 
+import jax
 import numpy as np
 
 from experiments.results import explanation
@@ -16,7 +17,7 @@ def weight_map(settings: Settings) -> str | None:
     if found is None or not found.remaps_initialization:
         return None
     offsets = np.linspace(-0.5, 0.5, _OFFSETS, dtype=np.float32)
-    mapped = np.asarray(WeightMap(settings.estimator).on_offsets(offsets))
+    mapped = np.asarray(jax.jit(WeightMap(settings.estimator).on_offsets)(offsets))
     return 'w,M(w)\n' + ''.join(f'{before:.9g},{after:.9g}\n' for before, after in zip(offsets, mapped))
 
 

@@ -1,5 +1,6 @@
 """The compiled programs of a lockstep, on this machine's devices: the only pmap."""
 
+import concurrent.futures
 import functools
 
 import jax
@@ -42,13 +43,29 @@ class Programs:
 
         among = devices if jax.process_count() == 1 else None  # None: those of all processes
         pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=among, out_axes=None)
-        self.init = jax.jit(init)
+        # It runs once, and its random numbers are long to compile.
+        self.init = jax.jit(init, compiler_options={'xla_backend_optimization_level': 1})
         self.step = pmap(step, in_axes=(None, None, 0), donate_argnums=0)
         self.evaluate = pmap(evaluate, in_axes=(None, 0))
         self.measure = jax.jit(lockstep.measure)
         self.finite = jax.jit(finite)
         # Where the step leaves the state; a state that starts elsewhere would be compiled for twice.
         self._replicated = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+
+    def compile(self, state: State, moment: Moment, batch: Batch, of_validation: Batch) -> None:
+        """Compiles all but `init`, side by side: their first calls need not wait for it.
+
+        Args:
+          state: placed.
+          moment: of any step.
+          batch, of_validation: of the shapes to come, sharded.
+        """
+        longest_first = (self.step, moment, batch), (self.measure,), (self.evaluate, of_validation), (self.finite,)
+        # Several processes compile in one order: on some backends they exchange what they find.
+        with concurrent.futures.ThreadPoolExecutor(None if jax.process_count() == 1 else 1) as pool:
+            compiling = [pool.submit(program.lower(state, *others).compile) for program, *others in longest_first]
+        for program in compiling:
+            program.result()
 
     def placed(self, state: State) -> State:
         """A state on the devices, a copy on each."""

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
+import threading
 from collections.abc import Callable
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from experiments import terminal
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.results import finished, limit, report, summary
+from experiments.results import finished, limit, summary
 from experiments.setup.identity import identity
 from experiments.setup.settings import Settings
 from experiments.terminal import is_primary, say, warn
@@ -54,6 +55,8 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
     rungs = [(rung, identity(rung.settings)) for rung in ladder.rungs(settings)]  # now: a file may be edited meanwhile
     for rung, _ in rungs:
         places.check_workdir(workdir / rung.folder, workdir)
+    if draw and is_primary():
+        threading.Thread(target=_report).start()  # loaded beside the compiler, which leaves a core to others
     with stopping() as stop, blame_disk(workdir), advice.where_memory_ends(settings):
         for number, (rung, own) in enumerate(rungs, 1):
             place, label = workdir / rung.folder, f'ladder {number}/{len(rungs)}' if rung.folder else ''
@@ -183,4 +186,11 @@ def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, li
     for answer in (result['verdict'], result['limit']['answer']):
         say(f'\n{terminal.wrapped(answer)}')
     if draw:
-        say(f'\nReport: {report.write(workdir, settings)}')
+        say(f'\nReport: {_report().write(workdir, settings)}')
+
+
+def _report():
+    """Returns the module of the report; it loads matplotlib, which the answers need not wait for."""
+    from experiments.results import report
+
+    return report

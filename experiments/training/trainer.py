@@ -1,10 +1,11 @@
 """The only training loop: feeds batches, evaluates, records, checkpoints, ends."""
 
 import functools
+import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -68,18 +69,16 @@ class Trainer:
         Raises:
           UserError: `init_from` names weights of another architecture, or a layer has channels without a range.
         """
-        init = functools.partial(self.programs.init, jax.random.key(self.settings.config.seed))
-        if self.settings.config.init_from:
-            init = functools.partial(init, given=self._given(init))
-        state = init()
+        key = jax.random.key(self.settings.config.seed)
+        state = self.programs.init(key, self._given(key) if self.settings.config.init_from else None)
         with blame(f'range={self.settings.config.range}'):
             checks.ranges(state.ranges)
         return self.programs.placed(state)
 
-    def _given(self, init: Callable[[], State]) -> tuple:
-        """The parameters and the model's state that `init_from` names, of the architecture that `init` has."""
+    def _given(self, key: jax.Array) -> tuple:
+        """The parameters and the model's state that `init_from` names, of the architecture that this run has."""
         given = read_weights(self.settings.config.init_from)
-        reference = jax.eval_shape(init).runs[REFERENCE]
+        reference = jax.eval_shape(self.programs.init, key).runs[REFERENCE]
         expected = reference.params, reference.model_state
         if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
             raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
@@ -95,7 +94,7 @@ class Trainer:
         every, first, bad = self.settings.config.checkpoint_every_steps, begin.step, ''
         with progress_bar(self.steps, first, label) as bar:
             bar.set_postfix_str('compiling')
-            batches = self.batches_from(first)
+            batches = self._compiled(state, first)
             for step in range(first, self.steps + 1):
                 stop.rescue = functools.partial(checkpoints.save_now, state, log.rows)
                 row, end = {}, step == self.steps
@@ -124,6 +123,17 @@ class Trainer:
         batch = next(iter(self.batches.validation()))  # at once there, other than the training batch of a step
         largest = self.batches.task(self.settings.model).largest_input(batch)
         return advice.on_not_finite(self.settings, step, largest)
+
+    def _compiled(self, state: State, first: int) -> Iterator[Batch]:
+        """The training batches from a step on, with all programs compiled for them."""
+        batches = self.batches_from(first)
+        if first == self.steps:  # nothing is left to train
+            return batches
+        batch, of_validation = next(batches), next(iter(self.batches.validation()))
+        start = time.perf_counter()
+        self.programs.compile(state, self._moment(first), batch, self.programs.sharded(of_validation))
+        self._compile_seconds = time.perf_counter() - start
+        return itertools.chain([batch], batches)
 
     def batches_from(self, step: int) -> Iterator[Batch]:
         """Batches from this step on, sharded, a few of them on the devices before they are needed."""

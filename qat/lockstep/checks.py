@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qat.lockstep.state import State
 from qat.optimizers import Optimizer
@@ -32,7 +33,8 @@ def ranges(found: Mapping[str, jax.Array]) -> None:
     for layer, R in found.items():
         if isinstance(R, jax.core.Tracer):
             continue
-        bad = ~((R > 0) & jnp.isfinite(R))
+        R = np.asarray(R)  # each operation outside of a program would be compiled for itself
+        bad = ~((R > 0) & np.isfinite(R))
         if bad.any():
             which, instead = '', 'he_uniform is no matter of the weights'
             if bad.size > 1:

@@ -46,7 +46,7 @@ def alpha(estimator: Estimator) -> float:
         F = quadrature(estimator).F
         return float(1 / (F[-1] - F[0]))
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        ends = np.asarray(antiderivative(estimator).value(jnp.asarray([-0.5, 0.5], jnp.float64)))
+        ends = np.asarray(jax.jit(antiderivative(estimator).value)(np.array([-0.5, 0.5])))
     return float(1 / (ends[1] - ends[0]))
 
 

@@ -7,7 +7,7 @@ from scripts.measuring import programs
 from scripts.measuring.programs import alone, plain, training, untracked
 from scripts.measuring.session import Session
 from scripts.measuring.tracing import profile
-from scripts.measuring.workloads import CONVNET, ESTIMATOR, RESNET, TWINS, Workload
+from scripts.measuring.workloads import CONVNET, DIGITS, ESTIMATOR, RESNET, TWINS, Workload
 
 _SEEDS = 16  # pairs in one program
 
@@ -67,6 +67,8 @@ _OF_BOTH_MODELS = {
 _OF_THE_CONVNET = {
     'tracking-alone': ('all tracking by itself / paired step without', programs.tracking, untracked, 0.10, 1),
     'twins': ('four twins in lockstep / five separate runs', _of_all_twins, separately, 0.90, 1),
+}
+_OF_SMALL_MODELS = {
     'seeds': (f'pairs of {_SEEDS} seeds one after the other / in one program', one_seed_after_another, _seeds, None, 1),
 }
 _OF_MORE_TWINS = {
@@ -83,7 +85,8 @@ BENCHMARKS = {
     **{
         f'{model}-{name}': functools.partial(compare, f'{model}-{name}', workload, *arguments)
         for model, workload, compared in (
-            ('convnet', CONVNET, {**_OF_BOTH_MODELS, **_OF_THE_CONVNET}),
+            ('convnet', CONVNET, {**_OF_BOTH_MODELS, **_OF_THE_CONVNET, **_OF_SMALL_MODELS}),
+            ('digits', DIGITS, _OF_SMALL_MODELS),
             ('resnet', RESNET, _OF_BOTH_MODELS),
             ('growth', CONVNET, _OF_MORE_TWINS),
         )

@@ -16,7 +16,7 @@ from qat.lockstep.state import Moment
 from scripts.measuring.workloads import PAIR, Workload
 
 _MOMENT = Moment(np.float32(1e-3), np.float32(0), np.bool_(False))  # on the host, as the trainer's
-_LEARNING_RATE, _MOMENTUM = 1e-3, 0.9  # of the bare step; those of `_MOMENT` and `workloads.SGD`
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9  # of a bare step; those of `_MOMENT` and `workloads.SGD`
 
 
 class Training:
@@ -24,7 +24,7 @@ class Training:
 
     Args:
       step: (state, *rest) -> state, under jit or pmap.
-      init: key -> state.
+      init: key -> state, compiled too.
       rest: what the step takes besides.
       placed: puts the first state where the step leaves it.
 
@@ -34,18 +34,25 @@ class Training:
     """
 
     def __init__(self, step, init: Callable, rest: tuple, placed: Callable = lambda state: state):
-        self._step, self._init, self._rest, self._placed = step, jax.jit(init), rest, placed
+        self._step, self._init, self._rest, self._placed = step, init, rest, placed
         self._state = None
         self.compiled: Compiled | None = None
         self.compile_seconds: float | None = None
 
     def compile(self, options: dict | None = None) -> 'Training':
         """Compiles the step ahead, with these options of the compiler; returns itself."""
-        lowered = self._step.lower(jax.eval_shape(self._init, jax.random.key(0)), *self._rest)
+        lowered = self._lowered()
         start = time.perf_counter()
         self.compiled = lowered.compile(compiler_options=options)
         self.compile_seconds = time.perf_counter() - start
         return self
+
+    def operations(self) -> float:
+        """Of a step, as XLA counts them before it optimizes."""
+        return self._lowered().cost_analysis()['flops']
+
+    def _lowered(self):
+        return self._step.lower(jax.eval_shape(self._init, jax.random.key(0)), *self._rest)
 
     def __call__(self, times: int) -> None:
         """Calls the step so often, and waits."""
@@ -86,7 +93,7 @@ untracked = functools.partial(training, tracking=False)
 
 def plain(workload: Workload) -> Training:
     """The same Flax model and the same optimizer: a bare jitted step, and nothing quantized."""
-    task, optimizer = workload.task(axis_name=None), optax.sgd(_LEARNING_RATE, momentum=_MOMENTUM)
+    task, optimizer = workload.task(axis_name=None), optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
 
     def init(key):
         params, model_state = task.init(key)
@@ -98,7 +105,7 @@ def plain(workload: Workload) -> Training:
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), model_state, opt_state
 
-    return Training(jax.jit(step, donate_argnums=0), init, (jax.device_put(workload.batch()),))
+    return Training(jax.jit(step, donate_argnums=0), jax.jit(init), (jax.device_put(workload.batch()),))
 
 
 def under_jit(workload: Workload) -> Training:
@@ -122,7 +129,7 @@ def scanned(workload: Workload, steps: int) -> Training:
     def steps_of(state, batches):
         return jax.lax.scan(lambda state, batch: (step(state, batch), None), state, batches)[0]
 
-    return Training(jax.jit(steps_of, donate_argnums=0), init, (_stacked(workload, steps),))
+    return Training(jax.jit(steps_of, donate_argnums=0), jax.jit(init), (_stacked(workload, steps),))
 
 
 def vmapped(workload: Workload, seeds: int) -> Training:
@@ -132,7 +139,7 @@ def vmapped(workload: Workload, seeds: int) -> Training:
     def inits(key):
         return jax.vmap(init)(jax.random.split(key, seeds))
 
-    return Training(jax.jit(jax.vmap(step), donate_argnums=0), inits, (_stacked(workload, seeds),))
+    return Training(jax.jit(jax.vmap(step), donate_argnums=0), jax.jit(inits), (_stacked(workload, seeds),))
 
 
 def tracking(workload: Workload) -> Training:

@@ -19,11 +19,11 @@ def _begun(workdir: pathlib.Path) -> bool:
     return (workdir / 'checkpoints').exists()
 
 
-def _evaluating(workdir: pathlib.Path) -> bool:
+def _compiling(workdir: pathlib.Path) -> bool:
     return (workdir / 'metrics.jsonl').exists() and not (workdir / 'metrics.jsonl').stat().st_size
 
 
-def _compiling(workdir: pathlib.Path) -> bool:
+def _stepping(workdir: pathlib.Path) -> bool:
     return (workdir / 'metrics.jsonl').exists() and (workdir / 'metrics.jsonl').stat().st_size > 0
 
 
@@ -39,8 +39,8 @@ def _reporting(workdir: pathlib.Path) -> bool:
 MOMENTS: dict[str, tuple[Callable[[pathlib.Path], bool], float]] = {
     'at a random time': (_begun, 5),
     'while a checkpoint is written': (_saving, 0),
-    'in the first evaluation': (_evaluating, 1),
-    'while the step is compiled': (_compiling, 1),
+    'while the programs are compiled': (_compiling, 2),
+    'in the first steps': (_stepping, 1),
     'while the report is written': (_reporting, 1),
 }
 FAST = [('while a checkpoint is written', 1, 0)]
