@@ -90,8 +90,8 @@ def test_layers_come_out_as_they_went_in(shapes):
 
 
 def test_the_state_is_overwritten_where_it_lies():
-    state = start(np.zeros(200_000, int))
+    state = start(np.zeros(1_000_000, int))
     step = jax.jit(visited, donate_argnums=0)
     memory = step.lower(state, [history.code for history in state[0]], 1).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= memory.output_size_in_bytes - 1024
-    assert memory.temp_size_in_bytes < 8 * 200_000  # less than a copy of two fields
+    assert memory.temp_size_in_bytes < 4 * 1_000_000  # less than a copy of one field
