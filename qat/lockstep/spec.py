@@ -25,7 +25,7 @@ class Spec:
       twins: names, see `qat.lockstep.twins`.
       kernel_learning_rate_factor: on the learning rate of the quantized weights of every run.
       start: (w, R) -> w, what the quantized weights of every run go through first; None: nothing.
-      track_change_points: whether to remember what the codes went through, 20 bytes a weight and run.
+      track_change_points: whether to remember what the codes went through, 19 bytes a weight and run.
     """
 
     optimizer: object
