@@ -4,9 +4,10 @@ Quantized weights change their codes at *change points*. Storing them all does n
 every run keeps, per weight, a polynomial hash (modulo 2^32) of its sequence of codes, the number of
 its change points, and the same for the sequence after removing oscillations with a stack. A pair
 keeps the sum over steps of |N_reference - N_twin|, N the change points so far, which for equal
-sequences is the sum over change points of their distance in time.
+sequences is the sum over change points of their distance in time. Nothing of this needs touching
+on a step on which a weight's codes do not change.
 
-Bytes per quantized weight: 20 a run, 4 a pair, and 4 a pair for the twin's start. Codes are
+Bytes per quantized weight: 19 a run, 4 a pair, and 4 a pair for the twin's start. Codes are
 integers and compared as such. Definitions: arXiv 2405.05171, section 5 and appendix.
 """
 
@@ -19,7 +20,6 @@ from flax import struct
 
 _BASE = 0x9E3779B1  # odd, so that a hash can be undone
 _BASE_INVERSE = pow(_BASE, -1, 2**32)
-_UNCHANGED, _PUSHED, _POPPED = range(3)  # events
 _CHUNK = 2**15  # 16-bit numbers of which as many are summed in 32 bits
 
 
@@ -28,17 +28,20 @@ class History:
     """What one run remembers of its codes; every field is shaped like the weights.
 
     Attributes:
+      code: the current one, the top of the stack, uint8.
+      second: the entry below it, uint8.
+      third: the entry below that, uint8.
       hash: of the sequence of codes, uint32.
       changes: the number of change points N, int32.
-      window: the top three entries of the stack, a byte each, the current code lowest, and above them the
-        event of the last step (unchanged, pushed or popped), uint32.
       stack_hash: of the compressed sequence, uint32.
       stack_length: of the compressed sequence, int32.
     """
 
+    code: jax.Array
+    second: jax.Array
+    third: jax.Array
     hash: jax.Array
     changes: jax.Array
-    window: jax.Array
     stack_hash: jax.Array
     stack_length: jax.Array
 
@@ -49,52 +52,39 @@ class History:
 
 
 def begin(codes: jax.Array) -> History:
-    """The history of a run that starts with these int32 codes (0..255)."""
-    code = codes.astype(jnp.uint32)
-    zero = jnp.zeros_like(codes)
-    return History(hash=code + 1, changes=zero, window=code, stack_hash=code + 1, stack_length=zero + 1)
+    """The history of a run that starts with these codes, integers in 0..255."""
+    code, nothing, zero = codes.astype(jnp.uint8), jnp.zeros_like(codes, jnp.uint8), jnp.zeros_like(codes, jnp.int32)
+    first = code.astype(jnp.uint32) + 1
+    return History(code, nothing, nothing, hash=first, changes=zero, stack_hash=first, stack_length=zero + 1)
 
 
 def advance(history: History, codes: jax.Array) -> History:
-    """The history one step later, from the codes there: int32 in 0..255, shaped like its fields.
+    """The history one step later, from the codes there: integers in 0..255, shaped like its fields.
 
-    All other fields follow from the new window: XLA's CPU backend makes a pass over memory of every
-    field, and so computes and compares the codes in one of them only.
+    A new code that equals the second entry from the top of the stack, while the top equals the
+    third, pops the top (an oscillation a b a b collapses to a b); any other new code is pushed. The
+    stack never holds x y x y, so no two pops follow each other and the top three are enough: what
+    becomes third in a pop is unknown, and with another code than the top's it allows no second pop.
     """
-    window = _advance_window(history, codes)
-    code, popped_code, event = (window >> shift & 0xFF for shift in (0, 8, 24))
-    changed, popped = event != _UNCHANGED, event == _POPPED
-    pushed_hash = history.stack_hash * jnp.uint32(_BASE) + code + 1
-    popped_hash = (history.stack_hash - popped_code - 1) * jnp.uint32(_BASE_INVERSE)
+    code, top = codes.astype(jnp.uint8), history.code
+    changed = code != top
+    popped = changed & (history.stack_length >= 3) & (code == history.second) & (top == history.third)
+    popped_hash = (history.stack_hash - top - 1) * jnp.uint32(_BASE_INVERSE)
+    stack_hash = jnp.where(popped, popped_hash, _pushed(history.stack_hash, code))
     return History(
-        hash=jnp.where(changed, history.hash * jnp.uint32(_BASE) + code + 1, history.hash),
+        code=code,
+        second=jnp.where(changed, top, history.second),
+        third=jnp.where(popped, top, jnp.where(changed, history.second, history.third)),
+        hash=jnp.where(changed, _pushed(history.hash, code), history.hash),
         changes=history.changes + changed,
-        window=window,
-        stack_hash=jnp.where(popped, popped_hash, jnp.where(changed, pushed_hash, history.stack_hash)),
+        stack_hash=jnp.where(changed, stack_hash, history.stack_hash),
         stack_length=history.stack_length + jnp.where(popped, -1, changed),
     )
 
 
-def _advance_window(history: History, codes: jax.Array) -> jax.Array:
-    """The window one step later.
-
-    A new code that equals the second entry from the top of the stack, while the top equals the
-    third, pops the top (an oscillation a b a b collapses to a b); any other new code is pushed. The
-    stack never holds x y x y, so no two pops follow each other and a window of three is enough: what
-    becomes third in a pop is unknown, and with another code than the top's it allows no second pop.
-    """
-    code = codes.astype(jnp.uint32)
-    top, second, third = (history.window >> shift & 0xFF for shift in (0, 8, 16))
-    changed = code != top
-    pop = changed & (history.stack_length >= 3) & (code == second) & (top == third)
-
-    unchanged, pushed = _pack(_UNCHANGED, top, second, third), _pack(_PUSHED, code, top, second)
-    return jnp.where(pop, _pack(_POPPED, code, top, top), jnp.where(changed, pushed, unchanged))
-
-
-def _pack(event: int, top: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array:
-    """The window of an event and three entries of the stack."""
-    return top | second << 8 | third << 16 | jnp.uint32(event << 24)
+def _pushed(hash_: jax.Array, code: jax.Array) -> jax.Array:
+    """The hash of a sequence with one more code."""
+    return hash_ * jnp.uint32(_BASE) + code + 1
 
 
 @struct.dataclass
@@ -124,9 +114,12 @@ def advance_path(path: Path, before: jax.Array, after: jax.Array, R: jax.Array) 
     return path.replace(length=length, compensation=(length - path.length) - term)
 
 
-def advance_lag(lag: jax.Array, reference: History, twin: History) -> jax.Array:
-    """Adds |N_reference - N_twin| to the accumulator of change-point error, uint32 and shaped like the weights."""
-    return lag + jnp.abs(reference.changes - twin.changes).astype(jnp.uint32)
+def advance_lag(lag: jax.Array, reference: History, twin: History, steps: jax.Array | int = 1) -> jax.Array:
+    """Adds |N_reference - N_twin| to the accumulator of change-point error, for so many steps at which they are these.
+
+    `lag` is uint32, modulo 2^32, and shaped like the weights; `steps` broadcasts against them.
+    """
+    return lag + jnp.abs(reference.changes - twin.changes).astype(jnp.uint32) * jnp.asarray(steps, jnp.uint32)
 
 
 def measure_weights(mapped_reference, reference_codes, twin, twin_codes, path: Path, R) -> dict[str, jax.Array]:
@@ -167,10 +160,10 @@ def measure_movement(start_codes, codes, path: Path, step_size) -> dict[str, jax
 def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict[str, jax.Array]:
     """Counts over one layer's weights for everything that depends on change points; see `summarize`.
 
-    `lag` is shaped like the weights, uint32, as `advance_lag` leaves it.
+    `lag` is shaped like the weights, uint32, as `advance_lag` leaves it after the last step.
     """
     moved = (reference.changes > 0) | (twin.changes > 0)
-    agreeing = (reference.window & 0xFF) == (twin.window & 0xFF)
+    agreeing = reference.code == twin.code
     identical = (reference.hash == twin.hash) & (reference.changes == twin.changes)
     compressed = (reference.stack_hash == twin.stack_hash) & (reference.stack_length == twin.stack_length)
     return {

@@ -163,7 +163,7 @@ class Lockstep:
         plan = self.plan(before.runs[REFERENCE].params)
         followed = self._followed(plan, before.runs), self._followed(plan, after)
         with jax.named_scope('tracking'):
-            return self._tracker(plan).advance(before.tracking, *followed, before.ranges)
+            return self._tracker(plan).advance(before.tracking, *followed, before.ranges, before.step + 1)
 
     def quantized(self, name: str, state: State, progress: jax.Array | float = 0.0):
         """The parameters of a run as its model reads them, the quantized ones rounded."""
@@ -186,7 +186,8 @@ class Lockstep:
     def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By computed twin and layer: the sums that `qat.trajectory.summarize` turns into metrics."""
         plan = self.plan(state.runs[REFERENCE].params)
-        return self._tracker(plan).measure(state.tracking, self._followed(plan, state.runs), state.ranges)
+        followed = self._followed(plan, state.runs)
+        return self._tracker(plan).measure(state.tracking, followed, state.ranges, state.step)
 
     def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
         """By listed twin: the metrics of its trajectory so far, on the host; None for what does not exist."""

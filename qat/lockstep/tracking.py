@@ -5,6 +5,8 @@ broadcast against them.
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Mapping
 
 import jax
@@ -12,23 +14,26 @@ import jax.numpy as jnp
 from flax import struct
 
 from qat import trajectory
+from qat.lockstep import blocks
 from qat.quantizers import UniformQuantizer
 from qat.weights import Weights
 
 
 @struct.dataclass
 class Tracking:
-    """What is remembered of the trajectories.
+    """What is remembered of the trajectories. Where change points are not tracked, there are only paths.
 
     Attributes:
-      histories: by run and layer; empty where change points are not tracked.
+      histories: by run, of the weights of all layers, packed as in `blocks`.
       paths: by twin and layer.
-      lags: by twin and layer, uint32 shaped like the weight; empty like the histories.
+      lags: by twin, uint32, packed like the histories.
+      since: (blocks,) int32, the first step that the lags of a block do not count yet: the last that changed it.
     """
 
-    histories: dict[str, dict[str, trajectory.History]]
+    histories: dict[str, trajectory.History]
     paths: dict[str, dict[str, trajectory.Path]]
-    lags: dict[str, dict[str, jax.Array]]
+    lags: dict[str, jax.Array]
+    since: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +57,20 @@ class Tracker:
         paths = {twin: jax.tree.map(trajectory.begin_path, weights[twin]) for twin in self.maps}
         if not self.change_points:
             return Tracking({}, paths, {})
-        histories = {
-            run: jax.tree.map(trajectory.begin, self._codes(of_run, ranges)) for run, of_run in weights.items()
-        }
-        lags = {twin: jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.uint32), weights[twin]) for twin in self.maps}
-        return Tracking(histories, paths, lags)
+        codes = {run: self._packed_codes(of_run, ranges) for run, of_run in weights.items()}
+        histories = {run: trajectory.begin(code) for run, code in codes.items()}
+        lags = {twin: jnp.zeros(codes[twin].shape, jnp.uint32) for twin in self.maps}
+        return Tracking(histories, paths, lags, jnp.zeros(len(codes[self.reference]), jnp.int32))
 
     def advance(
-        self, tracking: Tracking, before: dict[str, Weights], after: dict[str, Weights], ranges: Weights
+        self,
+        tracking: Tracking,
+        before: dict[str, Weights],
+        after: dict[str, Weights],
+        ranges: Weights,
+        step: jax.Array,
     ) -> Tracking:
-        """One update later."""
+        """One update later, the one that makes it `step` of them."""
         paths = {
             twin: {
                 layer: trajectory.advance_path(path, before[twin][layer], after[twin][layer], ranges[layer])
@@ -69,40 +78,56 @@ class Tracker:
             }
             for twin, layers in tracking.paths.items()
         }
-        codes = {run: self._codes(after[run], ranges) for run in tracking.histories}
-        histories = {
-            run: {layer: trajectory.advance(history, codes[run][layer]) for layer, history in layers.items()}
-            for run, layers in tracking.histories.items()
+        if not self.change_points:
+            return tracking.replace(paths=paths)
+        codes = {run: self._packed_codes(after[run], ranges) for run in tracking.histories}
+        differing = (blocks.differing(codes[run], history.code) for run, history in tracking.histories.items())
+        changed = functools.reduce(operator.or_, differing)
+        state = tracking.histories, tracking.lags, tracking.since
+        histories, lags, since = blocks.update(changed, self._advance_blocks, state, codes, step)
+        return Tracking(histories, paths, lags, since)
+
+    def _advance_blocks(self, state, codes, step) -> tuple:
+        """Histories, lags and `since` of any number of blocks, one update later."""
+        histories, lags, since = state
+        lags = self._lags(histories, lags, step - since)
+        histories = {run: trajectory.advance(history, codes[run]) for run, history in histories.items()}
+        return histories, lags, jnp.full_like(since, step)
+
+    def _lags(self, histories, lags, steps: jax.Array) -> dict[str, jax.Array]:
+        """The lags of blocks after so many more steps without a change, (blocks,)."""
+        reference = histories[self.reference]
+        return {
+            twin: trajectory.advance_lag(lag, reference, histories[twin], steps[:, None]) for twin, lag in lags.items()
         }
-        lags = {
-            twin: {
-                layer: trajectory.advance_lag(lag, histories[self.reference][layer], histories[twin][layer])
-                for layer, lag in layers.items()
-            }
-            for twin, layers in tracking.lags.items()
-        }
-        return Tracking(histories, paths, lags)
 
     def measure(
-        self, tracking: Tracking, weights: dict[str, Weights], ranges: Weights
+        self, tracking: Tracking, weights: dict[str, Weights], ranges: Weights, step: jax.Array
     ) -> dict[str, dict[str, dict[str, jax.Array]]]:
-        """By twin and layer: the sums that `trajectory.summarize` turns into metrics."""
-        return {
-            twin: {layer: self._measure_layer(tracking, weights, ranges, twin, layer) for layer in ranges}
-            for twin in self.maps
+        """By twin and layer, after so many steps: the sums that `trajectory.summarize` turns into metrics."""
+        sums = {
+            twin: {layer: self._measure_layer(path, weights, ranges, twin, layer) for layer, path in layers.items()}
+            for twin, layers in tracking.paths.items()
         }
+        if self.change_points:
+            lags = self._lags(tracking.histories, tracking.lags, step + 1 - tracking.since)
+            shapes = {layer: weights[self.reference][layer].shape for layer in self.quantizers}
+            for layer, (histories, lag) in blocks.unpack((tracking.histories, lags), shapes).items():
+                for twin in self.maps:
+                    pair = histories[self.reference], histories[twin]
+                    sums[twin][layer] |= trajectory.measure_histories(*pair, lag[twin])
+        return sums
 
-    def _measure_layer(self, tracking, weights, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
-        quantizer, R, path = self.quantizers[layer], ranges[layer], tracking.paths[twin][layer]
+    def _measure_layer(self, path, weights, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
+        quantizer, R = self.quantizers[layer], ranges[layer]
         weights = {run: weights[run][layer] for run in (self.reference, twin)}
         codes = {run: quantizer.codes(weight, R) for run, weight in weights.items()}
         mapped = self.maps[twin][layer](weights[self.reference], R)
         sums = trajectory.measure_weights(mapped, codes[self.reference], weights[twin], codes[twin], path, R)
-        sums |= trajectory.measure_movement(quantizer.codes(path.start, R), codes[twin], path, quantizer.step_size(1.0))
-        if self.change_points:
-            histories = tracking.histories[self.reference][layer], tracking.histories[twin][layer]
-            sums |= trajectory.measure_histories(*histories, tracking.lags[twin][layer])
-        return sums
+        start_codes = quantizer.codes(path.start, R)
+        return sums | trajectory.measure_movement(start_codes, codes[twin], path, quantizer.step_size(1.0))
 
-    def _codes(self, weights: Weights, ranges: Weights) -> Weights:
-        return {layer: self.quantizers[layer].codes(weight, ranges[layer]) for layer, weight in weights.items()}
+    def _packed_codes(self, weights: Weights, ranges: Weights) -> jax.Array:
+        """The codes of one run's weights, uint8."""
+        codes = (quantizer.codes(weights[layer], ranges[layer]) for layer, quantizer in self.quantizers.items())
+        return blocks.pack(code.astype(jnp.uint8) for code in codes)
