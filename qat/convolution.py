@@ -46,8 +46,8 @@ def conv_general_dilated(
         return convolution(images, kernel)
     sides, outputs = kernel.shape[:-2], jax.eval_shape(convolution, images, kernel)
     one_pixel = math.prod(sides) == 1
-    overlooked = any(min(pair) < side for *pair, side in zip(images.shape[1:-1], outputs.shape[1:-1], sides))
-    if (one_pixel or overlooked) and _has_plain_windows(options):
+    small = any(min(pair) < side for *pair, side in zip(images.shape[1:-1], outputs.shape[1:-1], sides))
+    if (one_pixel or small) and _has_plain_windows(options):
         return by_patches(images, kernel, window_strides, padding)
     parts = -(-(images.nbytes + outputs.size * outputs.dtype.itemsize) // _CACHE_BYTES)
     return _in_parts(convolution, min(parts, len(images)), images, kernel) if parts > 1 else convolution(images, kernel)

@@ -17,6 +17,7 @@ _WIDEST = 1024  # a block takes about as long to compute as to go to
 _PARTS = 8  # of a block; its width is a multiple
 _SPAN = 32  # blocks that are visited together where many change: more than one core has work
 _MANY = 1 / 4  # of the blocks
+_FEW = 512  # blocks that a core's cache holds: to advance all of them is faster than to look which have changed
 
 
 def pack(layers: Iterable[jax.Array]) -> jax.Array:
@@ -50,7 +51,8 @@ def differing(one: jax.Array, other: jax.Array) -> jax.Array:
 def update(changed: jax.Array, advance: Callable, state, given, shared):
     """`advance(state, given, shared)`, at the price of the blocks that change.
 
-    A CPU visits these. An accelerator, which would wait for every visit, advances all: it has the bandwidth.
+    A CPU visits these where there are many blocks. An accelerator, which would wait for every visit, advances all: it
+    has the bandwidth.
 
     Args:
       changed: (blocks,) bool, false where a block is left as it is.
@@ -63,6 +65,9 @@ def update(changed: jax.Array, advance: Callable, state, given, shared):
     Returns:
       The new state, in the memory of the old one where that is donated.
     """
+
+    if len(changed) <= _FEW:
+        return advance(state, given, shared)
 
     def visited(changed, state, given, shared):
         return _visited(changed, functools.partial(_visit, advance, given, shared), state)

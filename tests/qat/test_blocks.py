@@ -11,6 +11,11 @@ from qat.lockstep import blocks
 SHARES = {'none': 0, 'one': None, 'few': 1e-4, 'some': 1e-3, 'many': 0.5, 'all': 1}
 
 
+@pytest.fixture(autouse=True)
+def visits_however_few(monkeypatch):
+    monkeypatch.setattr(blocks, '_FEW', 0)
+
+
 def advance(state, codes, step):
     (reference, twin), lag, since = state
     lag = trajectory.advance_lag(lag, reference, twin, (step - since)[:, None])
