@@ -39,7 +39,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.learning_rate = 0.01  # at its peak: linear warm-up, then cosine to 0 over the steps of the run
     config.learning_rate_images = -1  # learning_rate is for a batch of so many and scales with batch_size; -1: as it is
     config.kernel_learning_rate_factor = 1.0  # on the learning rate of the quantized kernels; convert sets it to alpha
-    config.weight_decay = 0.0  # coupled for sgd, signsgd, adam, rmsprop; decoupled for adamw, lion, muon
+    config.weight_decay = 0.0  # coupled for sgd, signsgd, adam, rmsprop; decoupled for sgdw, adamw, lion, muon
+    config.clip_norm = 0.0  # what the global norm of the gradients is clipped to, before weight decay; 0: not clipped
+    config.pull_back = ''  # an estimator: decay and clip_norm are of its weights, as the recipe of explain asks of STE
     config.warmup_fraction = 0.02  # of the steps
 
     # Length.
@@ -55,7 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.ladder = 1  # rungs
     config.ladder_seeds = 5  # runs at each
 
-    # What the reference is compared with: ste, naive_ste, map_ste, jitter, self.
+    # What the reference is compared with: ste, naive_ste, map_ste, jitter, reshuffle, self.
     config.twins = 'ste,naive_ste,jitter,self'
     config.track_change_points = True  # 20 bytes a quantized weight and run
 

@@ -1,7 +1,8 @@
 """Optimizers by name, and the transfer class that decides which recipe an STE twin needs.
 
 The class depends on optimizer, arguments, weight decay and placement together (arXiv 2405.05171,
-theorems 1 and 2, and what follows from their proofs):
+theorems 1 and 2, and what follows from their proofs; what reads the weights, such as weight decay, can be pulled back,
+see `qat.theory.pull_back`):
 
   map       M on the initial weights, alpha on the learning rate of the quantized kernels;
   identity  nothing changes: coordinates are normalised, so a slope cancels;
@@ -38,6 +39,16 @@ _DOMAINS = {  # of every argument that is a number; ends below what float32 and 
 
 def _sgd(learning_rate, decay, *, momentum=0.0, nesterov=False):
     return optax.sgd(learning_rate, momentum or None, nesterov)
+
+
+def _sgdw(learning_rate, decay, *, momentum=0.0, nesterov=False):
+    # arXiv 1711.05101, algorithm 1: the decay does not go through the momentum.
+    return optax.chain(_sgd(learning_rate, 0.0, momentum=momentum, nesterov=nesterov), _shrink(learning_rate * decay))
+
+
+def _shrink(share):
+    """Subtracts a share of the weights."""
+    return optax.add_decayed_weights(-share)
 
 
 def _signsgd(learning_rate, decay):
@@ -135,6 +146,7 @@ class _Family:
 _ADAM_MOMENTS = {'mu': 1, 'nu': 2}
 FAMILIES = {
     'sgd': _Family(_sgd, 'map', 'coupled', moments={'trace': 1}),
+    'sgdw': _Family(_sgdw, 'map', 'decoupled', moments={'trace': 1}),
     'signsgd': _Family(_signsgd, 'identity', 'coupled'),
     'adam': _Family(_adam, 'identity', 'coupled', ('b1', 'b2'), _ADAM_MOMENTS),
     'adamw': _Family(_adamw, 'identity', 'decoupled', ('b1', 'b2'), _ADAM_MOMENTS),
@@ -145,6 +157,9 @@ FAMILIES = {
 }
 
 
+WEIGHTS, DECAY, NORM = 'weights', 'decay', 'norm'  # what can be pulled back
+
+
 @dataclasses.dataclass(frozen=True)
 class Transfer:
     """How a slope passes through an optimizer.
@@ -153,11 +168,25 @@ class Transfer:
       transfer_class: 'map', 'identity' or 'none'.
       reason: why it is that one.
       scale_free: whether one factor on all gradients of a weight changes nothing, so that a constant slope is STE.
+      pulled_back: what the STE twin of the recipe computes from the reference's weights, see `qat.theory.pull_back`:
+        WEIGHTS: what its optimizer reads; DECAY: what is added to its gradients; NORM: what they are clipped by.
     """
 
     transfer_class: str
     reason: str
     scale_free: bool = False
+    pulled_back: tuple[str, ...] = ()
+
+
+def with_clipping(transfer: Transfer, placement: str) -> Transfer:
+    """The transfer where gradients are clipped by their global norm before the optimizer gets them.
+
+    SGD's steps follow the norm, and the twin takes that of s(w) g. Where a slope cancels, so does the factor of
+    clipping, as far as it is constant within the optimizer's memory. Under placement 'update' the gradients are STE's.
+    """
+    if placement == 'update' or transfer.transfer_class != 'map':
+        return transfer
+    return dataclasses.replace(transfer, pulled_back=(*transfer.pulled_back, NORM))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,19 +221,20 @@ class Optimizer:
         """
         check_placement(placement)
         family, arguments = FAMILIES[self.name], dict(self.parameters)
-        if self.weight_decay and (placement == 'update' or family.decay == 'coupled'):
-            return Transfer('none', f'{self.name} with weight decay pulls on the weights that M moves')
         if placement == 'update':
-            if arguments.get('multiply_by_parameter_scale'):
-                return Transfer('none', f'{self.name} scales its output by the weights that M moves')
-            return Transfer(
-                'map', f"the output of {self.name} does not depend on the weights, and placement is 'update'"
-            )
+            reads = self.weight_decay or arguments.get('multiply_by_parameter_scale')
+            how = 'reads the weights only where they can be pulled back' if reads else 'does not depend on the weights'
+            reason = f"the output of {self.name} {how}, and placement is 'update'"
+            return Transfer('map', reason, pulled_back=(WEIGHTS,) if reads else ())
         reason = {
             'map': f'the updates of {self.name} are linear in the gradients',
             'identity': f'{self.name} normalises every coordinate of the gradient, so the slope cancels',
             'none': f'{self.name} mixes the gradients of different weights',
         }[family.transfer_class]
+        # Coupled decay meets the slope where gradients do; decoupled decay only where weights are moved by M.
+        meets = {'coupled': ('map', 'identity'), 'decoupled': ('map',), 'unsupported': ()}[family.decay]
+        if self.weight_decay and family.transfer_class in meets:
+            return Transfer(family.transfer_class, f'{reason}; weight decay is pulled back', pulled_back=(DECAY,))
         return Transfer(family.transfer_class, reason, family.scale_free)
 
     @property

@@ -2,11 +2,13 @@
 
 Fed with gradients g_t and with s * g_t, s > 0 constant in time and another for every coordinate, one of class
   identity  gives the same output: it normalises every coordinate, and a slope cancels;
-  map       gives s times the output: it is linear in the gradients of each coordinate, and does not read the weights;
+  map       gives s times the output: it is linear in the gradients of each coordinate;
   none      does neither.
+Where it reads the weights, as weight decay does, the outputs are also compared with those for gradients g_t and weights
+w / s: what is true of these is true of the optimizer once its decay is pulled back, see `qat.theory.pull_back`.
 Gradients and weights have another size at every coordinate, over many powers of ten: clipping acts on large gradients
 only, and weight decay inside a sign is seen only where it is about as large as the gradient. Placement `update` asks
-less: an output that does not depend on the weights. Derived from the proofs of arXiv 2405.05171; see `qat.optimizers`
+for nothing: weights that are read are pulled back. Derived from the proofs of arXiv 2405.05171; see `qat.optimizers`
 for the classes.
 """
 
@@ -19,7 +21,7 @@ import numpy as np
 import optax
 
 from qat import weights
-from qat.optimizers import Transfer, check_placement
+from qat.optimizers import DECAY, WEIGHTS, Transfer, check_placement
 
 _GRADIENTS, _WEIGHTS = (1e-2, 1e6), (1e-1, 1e6)  # smallest and largest sizes, all far above Adam's eps
 _STEPS, _MORE_STEPS = 6, 70  # more for what makes no update at first, as gradient accumulation
@@ -76,23 +78,29 @@ def _transfer(transformation, placement: str, structure, shapes, paths: tuple[st
     if tried.size == 0:
         return Transfer('none', f'probed: it makes no update in {_MORE_STEPS} steps')
     if placement == 'update':
-        if tried.reads_weights:
-            return Transfer('none', 'probed: its output depends on the weights, which M moves')
-        return Transfer('map', "probed: its output does not depend on the weights, and placement is 'update'")
+        how = 'reads weights, which are pulled back' if tried.reads_weights else 'does not depend on the weights'
+        pulled_back = (WEIGHTS,) if tried.reads_weights else ()
+        return Transfer('map', f"probed: its output {how}, and placement is 'update'", pulled_back=pulled_back)
     if tried.identity:
         return Transfer('identity', 'probed: its output does not change with a slope on the gradient')
-    if not tried.map:
-        reason = 'probed: a slope on the gradient neither cancels in its output nor passes through it'
-        return Transfer('none', reason, tried.scale_free)
-    if tried.reads_weights:
-        return Transfer('none', 'probed: linear in the gradients, but it reads the weights, which M moves')
-    return Transfer('map', 'probed: its output is linear in the gradient of each weight')
+    if tried.map and not tried.reads_weights:
+        return Transfer('map', 'probed: its output is linear in the gradient of each weight')
+    if tried.map_of_quotients:
+        reason = 'probed: its output is linear in gradient and weight; weight decay is pulled back'
+        return Transfer('map', reason, pulled_back=(DECAY,))
+    if tried.identity_of_quotients:
+        reason = 'probed: its output does not change with a slope on gradient and weight; weight decay is pulled back'
+        return Transfer('identity', reason, pulled_back=(DECAY,))
+    reason = 'probed: a slope on the gradient neither cancels in its output nor passes through it'
+    return Transfer('none', reason, tried.scale_free)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Tried:
     identity: bool
     map: bool
+    identity_of_quotients: bool  # with weights over the slope
+    map_of_quotients: bool
     scale_free: bool
     reads_weights: bool
     size: float  # of the largest output
@@ -120,12 +128,16 @@ def _try(transformation, structure, shapes, paths, steps: int) -> _Tried:
     outputs = _compiled(transformation, paths)
     plain = outputs(params, gradients)
     sloped = outputs(params, _replace(gradients, paths, scaled))
+    quotients = {layer: leaf / slopes[layer] for layer, leaf in _get(params, paths).items()}
+    of_quotients = outputs(_replace(params, paths, quotients), gradients)
     tripled = outputs(
         params, _replace(gradients, paths, {layer: 3 * leaf for layer, leaf in _get(gradients, paths).items()})
     )
     return _Tried(
         identity=_equal(sloped, plain),
         map=_equal(sloped, {layer: leaf * slopes[layer] for layer, leaf in plain.items()}),
+        identity_of_quotients=_equal(sloped, of_quotients),
+        map_of_quotients=_equal(sloped, {layer: leaf * slopes[layer] for layer, leaf in of_quotients.items()}),
         scale_free=_equal(tripled, plain),
         reads_weights=not _equal(outputs(others, gradients), plain),
         size=float(np.max([np.abs(leaf).max() for leaf in plain.values()])),

@@ -65,7 +65,7 @@ def opened(workdir: pathlib.Path, **changes):
 def continued(run: trainer.Trainer, state, count=CONTINUED):
     """The state so many steps later, on the batches of these steps."""
     first, state = int(state.step), run.programs.placed(state)
-    for step, batch in zip(range(first, first + count), run.batches_from(first)):
+    for step, batch in zip(range(first, first + count), run.drawn_from(first)):
         state = run.advance(state, step, batch)
     return jax.device_get(state)
 
@@ -241,7 +241,12 @@ REFUSED = {  # changes to the config of a run without a checkpoint; --to and ove
     'depends on the gradient': ({'estimator': 'ewgs', 'twins': 'jitter'}, ['ste'], 'ewgs(d=0.2): its slope depends on'),
     'to a slope that changes': ({}, ['ede'], 'ede: its slope changes with time'),
     'muon': ({'optimizer': 'muon', 'twins': 'jitter'}, ['ste'], 'no recipe is known: muon mixes'),
-    'weight decay': ({'weight_decay': 0.1, 'twins': 'self'}, ['ste'], 'no recipe is known: sgd with weight decay'),
+    'decay between two': (
+        {'weight_decay': 0.1, 'twins': 'self'},
+        ['sine'],
+        'decay of dsq(k=6.5) can be pulled back by ste alone',
+    ),
+    'decay of a plain ste': ({'estimator': 'ste', 'weight_decay': 0.1, 'twins': 'self'}, ['sine'], 'decay of ste'),
     'mad': ({'estimator': 'mad'}, ['ste'], 'only one of mad and ste passes gradients outside'),
     'unknown estimator': ({}, ['sinus'], "estimator: unknown estimator 'sinus': did you mean 'sine'"),
     'outside its domain': ({}, ['sine(lam=2.0)'], 'lam must be a number in [0, 1)'),
@@ -250,7 +255,7 @@ REFUSED = {  # changes to the config of a run without a checkpoint; --to and ove
     'unknown key': ({}, ['ste', '--config.num_epoch=4'], "did you mean 'num_epochs'"),
     'unknown flag': ({}, ['ste', '--form=x'], "did you mean '--from'"),
     'stray word': ({}, ['ste', 'dsq'], "'dsq' is not a flag"),
-    'twins that differ': ({}, ['ste', '--config.twins=ste,self'], 'a converted run has no others than jitter, self'),
+    'twins that differ': ({}, ['ste', '--config.twins=ste,self'], 'a converted run has no others than jitter, reshuffle, self'),
 }
 
 

@@ -39,6 +39,7 @@ KEYS = [
     'kappa',
     'learning_rate_factor',
     'remaps_initialization',
+    'pulled_back',
 ]
 
 
@@ -76,13 +77,23 @@ OPTIMIZERS = {
     ('adamw(b2=0.95)', 'gradient', 0.1): ('identity', 0.95, None),
     ('rmsprop', 'gradient', 0): ('identity', 0.9, None),
     ('lion', 'gradient', 0.1): ('identity', 0.99, None),
-    ('sgd(momentum=0.9)', 'gradient', 1e-4): ('none', None, 'weight decay'),
-    ('adam', 'gradient', 1e-4): ('none', None, 'weight decay'),
-    ('rmsprop', 'gradient', 1e-4): ('none', None, 'weight decay'),
-    ('adamw', 'update', 1e-4): ('none', None, 'weight decay'),
-    ('adafactor', 'update', 0): ('none', None, 'scales its output by the weights'),
+    ('sgd(momentum=0.9)', 'gradient', 1e-4): ('map', None, None),
+    ('sgdw', 'gradient', 1e-4): ('map', None, None),
+    ('adam', 'gradient', 1e-4): ('identity', 0.999, None),
+    ('rmsprop', 'gradient', 1e-4): ('identity', 0.9, None),
+    ('adamw', 'update', 1e-4): ('map', None, None),
+    ('adafactor', 'update', 0): ('map', None, None),
     ('adafactor', 'gradient', 0): ('none', None, 'mixes the gradients'),
     ('muon', 'gradient', 0): ('none', None, 'mixes the gradients'),
+}
+
+PULLED_BACK = {  # with the weight decay of the table
+    ('sgd(momentum=0.9)', 'gradient'): 'decay',
+    ('sgdw', 'gradient'): 'decay',
+    ('adam', 'gradient'): 'decay',
+    ('rmsprop', 'gradient'): 'decay',
+    ('adamw', 'update'): 'weights',
+    ('adafactor', 'update'): 'weights',
 }
 
 
@@ -161,6 +172,8 @@ def test_every_estimator_under_every_optimizer(estimator, bits, asked):
             assert (found['learning_rate_factor'], found['remaps_initialization']) == (1.0, False)
         else:
             assert (found['learning_rate_factor'], found['remaps_initialization']) == (found['alpha'], True)
+        pulls = found['learning_rate_factor'] is not None and not exact and (optimizer, placement) in PULLED_BACK
+        assert found['pulled_back'] == ([PULLED_BACK[optimizer, placement]] if pulls and (decay or 'factor' in optimizer) else [])
         if beta2 is None:
             assert found['kappa'] is None
         else:

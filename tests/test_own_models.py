@@ -101,7 +101,7 @@ def test_the_trainer_is_a_user_of_the_library(monkeypatch):
     )
     ours, theirs = run.initial_state(), pair.init(task.init(jax.random.key(config.seed))[0])
     step, rates = jax.jit(pair.step), settings.learning_rates(run.steps)
-    for number, (batch, plain) in enumerate(zip(run.batches_from(0), run.batches.train(0, 15))):
+    for number, (batch, plain) in enumerate(zip(run.drawn_from(0), run.batches.train(0, 15))):
         if number == run.steps:
             break
         ours = run.advance(ours, number, batch)

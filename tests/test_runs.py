@@ -31,7 +31,7 @@ def steps(run: trainer.Trainer, count: int, state=None):
     """Yields the state before the first step and after each."""
     state = run.initial_state() if state is None else state
     yield state
-    for step, batch in enumerate(itertools.islice(run.batches_from(0), count)):
+    for step, batch in enumerate(itertools.islice(run.drawn_from(0), count)):
         state = run.advance(state, step, batch)
         yield state
 

@@ -219,7 +219,9 @@ REFUSED = {
     'too many steps an epoch': ([DIGITS, '--config.steps_per_epoch=16'], 'only 15 batches of 100'),
     'too large a batch': ([DIGITS, '--config.batch_size=1501'], 'fewer training images'),
     'ste under muon': ([DIGITS, '--config.optimizer=muon'], 'no recipe is known: muon mixes'),
-    'ste with decay': ([DIGITS, '--config.weight_decay=1e-4'], 'weight decay'),
+    'pulled back by dsq': ([DIGITS, '--config.pull_back=dsq'], 'only a run of ste pulls back'),
+    'nothing to pull back': ([DIGITS, '--config.estimator=ste', '--config.pull_back=dsq'], 'nothing to pull back'),
+    'clipping': ([DIGITS, '--config.clip_norm=-1'], 'clip_norm must be in'),
     'ste of ewgs': ([DIGITS, '--config.estimator=ewgs'], 'depends on the incoming gradient'),
     'ewgs on updates': (
         [DIGITS, '--config.estimator=ewgs', '--config.twins=jitter', '--config.placement=update'],

@@ -15,6 +15,7 @@ from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
 from qat.lockstep.twins import computed_by
+from qat.optimizers import DECAY, NORM, WEIGHTS
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
 from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
 from qat.theory.recipe import recipe as recipe_for
@@ -37,6 +38,7 @@ _TWINS = {
     'naive_ste': 'the straight-through estimator with nothing adjusted',
     'map_ste': 'the straight-through estimator with the recipe of SGD, whatever the optimizer',
     'jitter': 'the reference with 1.01 times the learning rate, the yardstick: a change nobody cares about',
+    'reshuffle': 'the reference on another order of the same data: what the order alone does',
     'self': 'an exact copy of the reference',
 }
 _WHAT_KAPPA_IS = (
@@ -81,6 +83,7 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
         'kappa': kappas,
         'learning_rate_factor': found.learning_rate_factor if found else None,
         'remaps_initialization': found.remaps_initialization if found else False,
+        'pulled_back': list(found.pulled_back) if found else [],
     }
 
 
@@ -94,6 +97,7 @@ def setting(settings: Settings) -> str:
     """Returns the setting as one line."""
     config = settings.config
     decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
+    decay += f', gradients clipped to norm {config.clip_norm:g}' if config.clip_norm else ''
     return (
         f'{settings.estimator} at {config.bits} bits, {config.model}, {settings.optimizer}, '
         f"learning rate {settings.peak_learning_rate:.4g}{decay}, placement '{config.placement}'"
@@ -177,10 +181,23 @@ def _kappas_in_words(kappas: Mapping[str, float]) -> str:
 
 def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
     ste = 'use ste' + (' that passes gradients outside the range too' if estimator.clip.passes else '')
-    if not found.remaps_initialization:
-        return f'{ste}, change nothing else'
-    factor = found.learning_rate_factor
-    return f'{ste}, multiply the learning rate of the quantized kernels by {factor:.4g}, start from M(w0)'
+    changes = []
+    if found.remaps_initialization:
+        factor = found.learning_rate_factor
+        changes += [f'multiply the learning rate of the quantized kernels by {factor:.4g}', 'start from M(w0)']
+    changes += pulled_back_in_words(found)
+    return f'{ste}, {", ".join(changes) or "change nothing else"}'
+
+
+def pulled_back_in_words(found: Recipe) -> list[str]:
+    """Returns what of a recipe is to be pulled back, a clause each, for quantized weights v."""
+    source = 'w = M^-1(v)' if found.remaps_initialization else 'w = v'
+    clauses = {
+        WEIGHTS: f'give the optimizer {source} to read instead of v',
+        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (outside of the range on w/alpha)',
+        NORM: f'clip by the norm of s(w) g, {source}, instead of g',
+    }
+    return [clauses[what] for what in found.pulled_back]
 
 
 def as_config(settings: Settings) -> list[str]:
@@ -196,7 +213,7 @@ def as_config(settings: Settings) -> list[str]:
     if found.remaps_initialization:
         factor = found.learning_rate_factor * config.kernel_learning_rate_factor
         flags += [f'--config.init_map={config.estimator}', f'--config.kernel_learning_rate_factor={factor:.9g}']
-    return flags
+    return flags + ([f'--config.pull_back={config.estimator}'] if found.pulled_back else [])
 
 
 def train_command(flags: Sequence[str], changes: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ _COLOURS = {
     'naive_ste': '#d55e00',
     'map_ste': '#cc79a7',
     'jitter': '#009e73',
+    'reshuffle': '#e69f00',
     'self': '#999999',
 }
 _OTHER_COLOUR = '#7b5f3d'

@@ -67,8 +67,14 @@ def _unable(rate: float, run: Mapping | None) -> str:
 
 
 def _by_seed(rungs: Mapping, rates: list[float], twin: str) -> list[list[float]]:
-    """(seeds, learning rates) errors of a twin."""
-    return [list(of_seed) for of_seed in zip(*([run['twins'][twin][_ERROR] for run in rungs[rate]] for rate in rates))]
+    """(seeds, learning rates) errors of a twin, each at the end of its run or before that is saturated."""
+    return [list(of_seed) for of_seed in zip(*([_errors(run)[twin] for run in rungs[rate]] for rate in rates))]
+
+
+def _errors(run: Mapping) -> dict[str, float | None]:
+    """By twin; a run of an older version does not say when it was saturated."""
+    at_the_end = {twin: metrics[_ERROR] for twin, metrics in run['twins'].items()}
+    return run.get('compared', {}).get('errors', at_the_end)
 
 
 def reading(in_jitter: Estimate, plain: Estimate) -> str:
@@ -84,7 +90,7 @@ def reading(in_jitter: Estimate, plain: Estimate) -> str:
 def _answer(subject: str, twin: str, found: Mapping, in_jitter: Estimate, plain: Estimate) -> str:
     (first, *_, last), ends = found['learning_rates'], _ends(found['errors'][twin], found['errors']['jitter'])
     power = (
-        f'at the end, in the mean over seeds, the error of {twin} is {ends[0]:.2g} times that of jitter at learning '
+        f'in the mean over seeds, the error of {twin} is {ends[0]:.2g} times that of jitter at learning '
         f'rate {first:g} and {ends[1]:.2g} times at {last:g}; this ratio goes as the learning rate to the power '
         f'{in_jitter.value:.2f} [{in_jitter.low:.2f}, {in_jitter.high:.2f}] (95%, n = {in_jitter.n} seeds), '
         f'the error itself as to the power {plain.value:.2f}'

@@ -151,8 +151,9 @@ def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str =
     train = [Step(f'Train the STE{adjusted} by itself:', command)] if by_itself else []
     said = ' that passes gradients outside the range too' if name.clip.passes else ''
     use = f'In your own program use STE{said} in place of {name}'
+    pulled_back = '; '.join(explanation.pulled_back_in_words(found))
     if not found.remaps_initialization:
-        return [*proviso, Step(f'{use}, and change nothing else.'), *train]
+        return [*proviso, Step(f'{use}, and {pulled_back or "change nothing else"}.'), *train]
     factor = f'{found.learning_rate_factor:.6g}'
     return [
         *proviso,
@@ -167,5 +168,6 @@ def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str =
             take_home.in_jax(settings, factor),
         ),
         Step('In PyTorch instead:', take_home.in_torch(settings, factor)),
+        *([Step(f'And for every quantized weight v {pulled_back}; g is its gradient.')] if pulled_back else []),
         *train,
     ]

@@ -11,7 +11,7 @@ from experiments.workdir.records import correlations
 from qat import trajectory
 from qat.estimators import ste_with_clip_of
 from qat.lockstep.twins import REFERENCE
-from qat.lockstep.verdict import Evidence, verdict
+from qat.lockstep.verdict import Evidence, before_saturation, verdict
 
 PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
@@ -82,10 +82,18 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
         'config': settings.config.name,
         'steps': last['step'],
         'verdict': verdict(evidence),
+        'compared': _compared(evidence.over_time, [row['step'] for row in newer[:-1] if row['step']] + [last['step']]),
         'limit': {'answer': NOT_ASKED},
         REFERENCE: reference,
         'twins': twins,
     }
+
+
+def _compared(over_time: Sequence[Mapping], steps: Sequence[int]) -> dict:
+    """Returns the last evaluation before saturation: its step, and the errors by twin; where there is none, the end."""
+    count = before_saturation(over_time) if 'jitter' in over_time[-1] else len(over_time)
+    errors = {twin: metrics['weight_alignment_error'] for twin, metrics in over_time[count - 1].items()}
+    return {'step': steps[count - 1], 'errors': errors}
 
 
 def _outcomes(row: dict) -> dict:

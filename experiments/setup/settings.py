@@ -24,6 +24,7 @@ from qat.models.resnet import ResNet50
 from qat.pooling import avg_pool
 from qat.ranges import RANGE_RULES
 from qat.theory import small_parameters
+from qat.theory.coverage import check_covered
 from qat.theory.recipe import is_ste, obstacles
 from qat.theory.weight_map import WeightMap, alpha_if_covered
 
@@ -43,6 +44,7 @@ _DOMAINS = {
     'learning_rate': _RATE,
     'kernel_learning_rate_factor': _RATE,
     'weight_decay': Interval(0, math.inf, low_included=True),
+    'clip_norm': Interval(0, 1e30, low_included=True),
     'warmup_fraction': Interval(0, 1, low_included=True, high_included=True),
     'num_epochs': _COUNT,
     'learning_rate_scale': _RATE,
@@ -67,6 +69,7 @@ class Settings:
     twins: dict[str, Twin]
     model_class: Callable[..., nn.Module]
     init_map: WeightMap | None  # M that the initial quantized weights go through
+    pull_back: estimators.Estimator | None  # whose weights decay and clipping are of
 
     def model(self, classes: int, axis_name: str | None = None) -> nn.Module:
         """The model with so many outputs; of what is offered, it is given what it has a field for.
@@ -201,13 +204,18 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         transfer = optimizer.transfer(config.placement)
         if config.placement == 'update' and estimator.needs('gradient'):
             raise ValueError(f"{estimator.name} depends on the incoming gradient, use placement 'gradient'")
+    if config.clip_norm:
+        transfer = optimizers.with_clipping(transfer, config.placement)
+    with blame('pull_back'):
+        pull_back = _pull_back(config, estimator, transfer)
     with blame('twins'):
         made = twins(names_of_twins(config.twins), estimator, transfer)
     resolved = ml_collections.ConfigDict(config)
     resolved.estimator = _as_written(config.estimator, estimator)
     resolved.init_map = _as_written(config.init_map, start) if start else ''
+    resolved.pull_back = _as_written(config.pull_back, pull_back) if pull_back else ''
     resolved.optimizer = str(optimizer)
-    return Settings(resolved, estimator, optimizer, transfer, made, model_class, init_map)
+    return Settings(resolved, estimator, optimizer, transfer, made, model_class, init_map, pull_back)
 
 
 def names_of_twins(text: str) -> list[str]:
@@ -232,6 +240,19 @@ def _check_numbers(config) -> None:
     for key in _COUNT_OR_ALL:
         if config[key] != -1 and config[key] not in _COUNT:
             raise UserError(f'{key} must be -1 or at least 1, got {config[key]!r}')
+
+
+def _pull_back(config, estimator: estimators.Estimator, transfer: optimizers.Transfer) -> estimators.Estimator | None:
+    """The estimator from whose weights an STE takes what its recipe pulls back."""
+    if not config.pull_back:
+        return None
+    if estimator != estimators.ste_with_clip_of(estimator):
+        raise ValueError(f'only a run of ste pulls back, the estimator is {estimator}; leave pull_back out')
+    if not transfer.pulled_back:
+        raise ValueError('there is nothing to pull back: no weight decay or clipping that meets a slope; leave it out')
+    found = _estimator(config.pull_back, config.bits)
+    check_covered(found, transfer.transfer_class)
+    return found
 
 
 def _as_written(text: str, estimator: estimators.Estimator) -> str:

@@ -18,7 +18,7 @@ _OURS = ('configs', 'qat', 'experiments', 'scripts', 'tests')  # of a newer vers
 
 def named(config: Mapping) -> list[str]:
     """Returns the Python files that a config names: those of its estimators and its model."""
-    calls = [config[key].partition(':') for key in ('estimator', 'init_map', 'model') if key in config]
+    calls = [config[key].partition(':') for key in ('estimator', 'init_map', 'pull_back', 'model') if key in config]
     return sorted({file for file, colon, _ in calls if colon})
 
 

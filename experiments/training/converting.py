@@ -25,8 +25,9 @@ from experiments.workdir.records import ORIGIN
 from qat.lockstep.conversion import Conversion
 from qat.lockstep.state import State
 from qat.lockstep.twins import REFERENCE
+from qat.theory.recipe import is_ste
 
-_COPIES = ('jitter', 'self')  # the twins that have the reference's estimator and start
+_COPIES = ('jitter', 'reshuffle', 'self')  # the twins that have the reference's estimator and start
 _MAY_CHANGE = {  # in the middle of a run: neither the state nor the batches depend on it
     *('name', 'data_dir', 'distributed', 'checkpoint_every_steps', 'twins'),
     *('num_epochs', 'epochs_scale', 'max_steps', 'learning_rate', 'learning_rate_scale'),
@@ -53,7 +54,10 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str], run_
     same_run.check_same_part(workdir, written | contents({**source.config, 'init_from': ''}))
     # The state is all there: what init_from and init_map name is not needed any more.
     config = ml_collections.ConfigDict({**source.config, 'estimator': to, 'init_from': '', 'init_map': ''})
+    config.pull_back = ''
     target = resolve(config)
+    with blame('no equivalent run'):
+        config.pull_back = _pulled_back(source, target)
     with blame('no equivalent run'):
         conversion = Conversion(source.estimator, target.estimator, target.optimizer, config.placement)
     factor = conversion.kernel_learning_rate_factor(config.kernel_learning_rate_factor)
@@ -67,6 +71,23 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str], run_
         f'{source.config.estimator} -> {target.config.estimator} at step {state.step}, '
         f'kernel_learning_rate_factor {factor:.6g}. Continue with\n  python -m experiments.train {flags}'
     )
+
+
+def _pulled_back(source: Settings, target: Settings) -> str:
+    """The value of `pull_back` for the equivalent run.
+
+    Raises:
+      ValueError: the target cannot pull back: it is not STE, or not from the estimator that the source stands for.
+    """
+    if not target.transfer.pulled_back:
+        return ''
+    stands_for = source.config.pull_back or source.config.estimator
+    if is_ste(target.estimator, target.transfer):
+        return '' if stands_for == target.config.estimator else stands_for
+    if stands_for != target.config.estimator:
+        what = ' and '.join(target.transfer.pulled_back)
+        raise ValueError(f'{what} of {stands_for} can be pulled back by ste alone, not by {target.estimator}')
+    return ''
 
 
 def _config(workdir: pathlib.Path, out: str, overrides: list[str]) -> ml_collections.ConfigDict:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +16,18 @@ from qat.lockstep.lockstep import Lockstep
 from qat.lockstep.state import Moment, State
 
 AXIS = 'batch'  # of the devices that share a batch
+
+
+class Drawn(NamedTuple):
+    """What a step takes of the data; with a leading axis of devices.
+
+    Attributes:
+      batch: of every run but one.
+      reshuffled: of the twin `reshuffle`, in another order; None where it is not run.
+    """
+
+    batch: Batch
+    reshuffled: Batch | None = None
 
 
 class Programs:
@@ -35,8 +48,8 @@ class Programs:
         def init(key, given=None):
             return lockstep.init(*(task.init(key) if given is None else given))
 
-        def step(state: State, moment: Moment, batch: Batch) -> State:
-            return lockstep.step(state, batch, moment)[0]
+        def step(state: State, moment: Moment, drawn: Drawn) -> State:
+            return lockstep.step(state, drawn.batch, moment, reshuffled=drawn.reshuffled)[0]
 
         def evaluate(state: State, batch: Batch) -> dict:
             return jax.lax.psum(lockstep.evaluate(task.examine, state, batch), AXIS)
@@ -52,15 +65,15 @@ class Programs:
         # Where the step leaves the state; a state that starts elsewhere would be compiled for twice.
         self._replicated = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
 
-    def compile(self, state: State, moment: Moment, batch: Batch, of_validation: Batch) -> None:
+    def compile(self, state: State, moment: Moment, drawn: Drawn, of_validation: Batch) -> None:
         """Compiles all but `init`, side by side: their first calls need not wait for it.
 
         Args:
           state: placed.
           moment: of any step.
-          batch, of_validation: of the shapes to come, sharded.
+          drawn, of_validation: of the shapes to come, sharded.
         """
-        longest_first = (self.step, moment, batch), (self.measure,), (self.evaluate, of_validation), (self.finite,)
+        longest_first = (self.step, moment, drawn), (self.measure,), (self.evaluate, of_validation), (self.finite,)
         # Several processes compile in one order: on some backends they exchange what they find.
         with concurrent.futures.ThreadPoolExecutor(None if jax.process_count() == 1 else 1) as pool:
             compiling = [pool.submit(program.lower(state, *others).compile) for program, *others in longest_first]

@@ -42,6 +42,8 @@ def lockstep(settings: Settings, task: Classification) -> Lockstep:
         axis_name=AXIS,
         kernel_learning_rate_factor=config.kernel_learning_rate_factor,
         start=settings.init_map,
+        clip_norm=config.clip_norm or None,
+        pull_back=settings.pull_back,
         track_change_points=config.track_change_points,
     )
 

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from flax.jax_utils import prefetch_to_device
 
-from experiments.data.batches import Batch, Batches
+from experiments.data.batches import Batches
 from experiments.errors import UserError, blame
 from experiments.results import summary
 from experiments.setup.settings import Settings
 from experiments.terminal import progress_bar, say
 from experiments.training import advice
-from experiments.training.programs import AXIS
+from experiments.training.programs import AXIS, Drawn
 from experiments.training.sharing import programs
 from experiments.training.stopping import Stop
 from experiments.workdir.beginning import Beginning
@@ -94,7 +94,7 @@ class Trainer:
         every, first, bad = self.settings.config.checkpoint_every_steps, begin.step, ''
         with progress_bar(self.steps, first, label) as bar:
             bar.set_postfix_str('compiling')
-            batches = self._compiled(state, first)
+            drawn = self._compiled(state, first)
             for step in range(first, self.steps + 1):
                 stop.rescue = functools.partial(checkpoints.save_now, state, log.rows)
                 row, end = {}, step == self.steps
@@ -112,7 +112,7 @@ class Trainer:
                     checkpoints.save(state, log.rows)
                 if end:
                     break
-                state = self.advance(state, step, next(batches))
+                state = self.advance(state, step, next(drawn))
                 bar.update()
         if bad:  # told below the bar
             say(f'not finite at step {step}: {bad}; {self._advice(step)}, with another --workdir', sys.stderr)
@@ -124,30 +124,33 @@ class Trainer:
         largest = self.batches.task(self.settings.model).largest_input(batch)
         return advice.on_not_finite(self.settings, step, largest)
 
-    def _compiled(self, state: State, first: int) -> Iterator[Batch]:
-        """The training batches from a step on, with all programs compiled for them."""
-        batches = self.batches_from(first)
+    def _compiled(self, state: State, first: int) -> Iterator[Drawn]:
+        """What the steps from one on take of the data, with all programs compiled for it."""
+        drawn = self.drawn_from(first)
         if first == self.steps:  # nothing is left to train
-            return batches
-        batch, of_validation = next(batches), next(iter(self.batches.validation()))
+            return drawn
+        one, of_validation = next(drawn), next(iter(self.batches.validation()))
         start = time.perf_counter()
-        self.programs.compile(state, self._moment(first), batch, self.programs.sharded(of_validation))
+        self.programs.compile(state, self._moment(first), one, self.programs.sharded(of_validation))
         self._compile_seconds = time.perf_counter() - start
-        return itertools.chain([batch], batches)
+        return itertools.chain([one], drawn)
 
-    def batches_from(self, step: int) -> Iterator[Batch]:
-        """Batches from this step on, sharded, a few of them on the devices before they are needed."""
-        host = map(self.programs.sharded, self.batches.train(step, self.steps_per_epoch))
+    def drawn_from(self, step: int) -> Iterator[Drawn]:
+        """What the steps from this one on take of the data, some of it on the devices before it is needed."""
+        sharded, reshuffled = self.programs.sharded, itertools.repeat(None)
+        if any(twin.reshuffled for twin in self.settings.twins.values()):
+            reshuffled = map(sharded, self.batches.reshuffled().train(step, self.steps_per_epoch))
+        host = map(Drawn, map(sharded, self.batches.train(step, self.steps_per_epoch)), reshuffled)
         return prefetch_to_device(host, _BATCHES_AHEAD, self.devices, AXIS)
 
     def _moment(self, step: int) -> Moment:
         first = np.bool_(step % self.record_every == 0)
         return Moment(self._learning_rates[step], np.float32(step / self.steps), first)
 
-    def advance(self, state: State, step: int, batch: Batch) -> State:
+    def advance(self, state: State, step: int, drawn: Drawn) -> State:
         """One update of every run; the time it takes counts as training."""
         start = time.perf_counter()
-        state = self.programs.step(state, self._moment(step), batch)
+        state = self.programs.step(state, self._moment(step), drawn)
         if self._compile_seconds is None:
             jax.block_until_ready(state)
             self._compile_seconds = time.perf_counter() - start

@@ -60,6 +60,16 @@ def one_state(state) -> None:
         )
 
 
+def reshuffled(plan, batch) -> None:
+    """Refuses a twin `reshuffle` that gets no batch of its own.
+
+    Raises:
+      ValueError: with how to give it one.
+    """
+    if batch is None and any(run.reshuffled for run in plan.runs.values()):
+        raise ValueError("the twin 'reshuffle' needs batches in another order: step(state, batch, reshuffled=other)")
+
+
 def returned(found) -> tuple:
     """(loss, model state) as a loss returned them, where the loss is a scalar that has a gradient.
 

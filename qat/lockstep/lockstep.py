@@ -45,7 +45,7 @@ class Lockstep:
       placement: 'gradient': the slope multiplies the gradient; 'update': it multiplies the optimizer's output.
       has_state: whether the model has a state besides its parameters, such as batch norm's statistics.
       axis_name: of the devices that share a batch, where `step` runs under `jax.pmap`; None: one device.
-      kernel_learning_rate_factor, start, track_change_points: see `qat.lockstep.spec.Spec`.
+      kernel_learning_rate_factor, start, clip_norm, pull_back, track_change_points: see `qat.lockstep.spec.Spec`.
 
     Random keys, masks and whatever else the loss wants travel in the batch, so that all runs see the same.
 
@@ -69,6 +69,8 @@ class Lockstep:
         axis_name: str | None = None,
         kernel_learning_rate_factor: float = 1.0,
         start: Callable | None = None,
+        clip_norm: float | None = None,
+        pull_back: Estimator | None = None,
         track_change_points: bool = True,
     ):
         checks.arguments(optimizer, quantized, twins)
@@ -83,6 +85,8 @@ class Lockstep:
             twins=tuple(twins),
             kernel_learning_rate_factor=kernel_learning_rate_factor,
             start=start,
+            clip_norm=clip_norm,
+            pull_back=pull_back,
             track_change_points=track_change_points,
         )
         self._plans: dict[tuple, Plan] = {}
@@ -123,7 +127,8 @@ class Lockstep:
             mapped = {layer: run.maps[layer](weight, ranges[layer]) for layer, weight in start.items()}
             # No two runs share a buffer, so that all may be donated.
             own = jax.tree.map(jnp.copy, (weights.replace(params, plan.paths, mapped), model_state))
-            runs[name] = RunState(*own, self.spec.optimizer.build(0.0).init(own[0]), jnp.float32(0))
+            opt_state = self.spec.optimizer.build(0.0).init(_read(plan, run, own[0], ranges))
+            runs[name] = RunState(*own, opt_state, jnp.float32(0))
         tracking = self._tracker(plan).begin(self._followed(plan, runs), ranges)
         return State(jnp.int32(0), ranges, runs, tracking)
 
@@ -134,21 +139,32 @@ class Lockstep:
         tracking = jax.jit(self._tracker(plan).begin)(self._followed(plan, runs), state.ranges)
         return state.replace(runs=runs, tracking=tracking)
 
-    def step(self, state: State, batch, moment: Moment = Moment()) -> tuple[State, dict[str, jax.Array]]:  # noqa: B008
+    def step(
+        self,
+        state: State,
+        batch,
+        moment: Moment = Moment(),  # noqa: B008
+        *,
+        reshuffled=None,
+    ) -> tuple[State, dict[str, jax.Array]]:
         """One update of every run on a batch (this device's share of it, under `axis_name`).
 
         Args:
           state: of `init` or of the step before.
           batch: whatever the loss takes.
           moment: the learning rate and the progress, where they change with time.
+          reshuffled: the batch of another order of the same data, which the twin `reshuffle` trains on.
 
         Returns:
           The new state, and the loss of the reference and of every twin, scalars by name.
         """
         checks.one_state(state)
         plan = self.plan(state.runs[REFERENCE].params)
+        checks.reshuffled(plan, reshuffled)
         updated = {
-            name: self._update(plan, run, state.runs[name], state.ranges, moment, batch)
+            name: self._update(
+                plan, run, state.runs[name], state.ranges, moment, reshuffled if run.reshuffled else batch
+            )
             for name, run in plan.runs.items()
         }
         # Tracking reads the weights as they are stored: what reads them must not change how they are computed.
@@ -221,12 +237,25 @@ class Lockstep:
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
         (loss, model_state), gradients = self._mean_over_devices(results)
         with jax.named_scope('optimizer'):
+            gradients = self._clipped(plan, run, gradients, before.params, ranges)
             optimizer = self.spec.optimizer.build(run.learning_rate_factor * moment.learning_rate)
-            updates, opt_state = optimizer.update(gradients, before.opt_state, before.params)
+            updates, opt_state = optimizer.update(gradients, before.opt_state, _read(plan, run, before.params, ranges))
             updates = self._adjusted(plan, run, updates, before.params, ranges, moment.progress)
             params = optax.apply_updates(before.params, updates)
         sum_of_losses = jnp.where(moment.first, 0, before.loss) + jnp.asarray(loss, jnp.float32)
         return RunState(params, model_state, opt_state, sum_of_losses), loss
+
+    def _clipped(self, plan: Plan, run: Run, gradients, params, ranges):
+        """The gradients, scaled down where the norm that counts is above `clip_norm`."""
+        if self.spec.clip_norm is None:
+            return gradients
+        own, kernels = weights.get(gradients, plan.paths), weights.get(params, plan.paths)
+        measured = {
+            layer: each.measured(own[layer], kernels[layer], ranges[layer]) for layer, each in run.pull_backs.items()
+        }
+        norm = optax.global_norm(weights.replace(gradients, plan.paths, own | measured))
+        factor = self.spec.clip_norm / jnp.maximum(norm, self.spec.clip_norm)
+        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), gradients)
 
     def _adjusted(self, plan: Plan, run: Run, updates, params, ranges, progress):
         """The optimizer's output, times the slope under placement 'update', times the recipe's factor."""
@@ -271,6 +300,15 @@ class Lockstep:
 
     def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
         return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}
+
+
+def _read(plan: Plan, run: Run, params, ranges):
+    """What the optimizer of a run reads in the place of its parameters."""
+    if not run.pull_backs:
+        return params
+    read = weights.get(params, plan.paths)
+    read |= {layer: each.read(read[layer], ranges[layer]) for layer, each in run.pull_backs.items()}
+    return weights.replace(params, plan.paths, read)
 
 
 def _summarized(plan: Plan, measured: Mapping) -> dict[str, dict[str, float | int | None]]:

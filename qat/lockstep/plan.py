@@ -11,7 +11,8 @@ from qat.estimators import Estimator, ste_with_clip_of
 from qat.lockstep import twins
 from qat.lockstep.spec import Spec
 from qat.lockstep.twins import REFERENCE, Twin
-from qat.optimizers import Transfer
+from qat.optimizers import Transfer, with_clipping
+from qat.theory.pull_back import PullBack
 from qat.theory.weight_map import WeightMap
 
 
@@ -25,6 +26,8 @@ class Run:
       weight_factors: on the updates of the quantized weights.
       learning_rate_factor: on the learning rate of every parameter.
       maps: what the reference's initial weights go through to become the run's, (w, R) -> w.
+      pull_backs: of the weights of a run whose recipe, or whose spec, pulls something back.
+      reshuffled: whether it trains on the batch of another order.
     """
 
     estimators: Mapping[str, Estimator]
@@ -32,6 +35,8 @@ class Run:
     weight_factors: Mapping[str, float]
     learning_rate_factor: float
     maps: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]
+    pull_backs: Mapping[str, PullBack]
+    reshuffled: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,8 @@ def make(spec: Spec, params) -> Plan:
     paths = weights.select(params, spec.quantized)
     estimators = {layer: spec.estimator(path) for layer, path in paths.items()}
     transfer = spec.optimizer.transfer(spec.placement, params, tuple(paths.values()))
+    if spec.clip_norm:
+        transfer = with_clipping(transfer, spec.placement)
     if spec.placement == 'update' and any(estimator.needs('gradient') for estimator in estimators.values()):
         raise ValueError("an estimator that depends on the incoming gradient needs placement 'gradient'")
     # By run and layer. Layers with one estimator share its twins.
@@ -70,13 +77,13 @@ def make(spec: Spec, params) -> Plan:
     computed_by = twins.computed_by(listed)
     computed = {REFERENCE: {layer: Twin(each) for layer, each in estimators.items()}}
     computed |= {name: listed[name] for name in dict.fromkeys(computed_by.values())}
-    runs = {name: _run(spec, by_layer, estimators) for name, by_layer in computed.items()}
+    runs = {name: _run(spec, transfer, by_layer, estimators) for name, by_layer in computed.items()}
     return Plan(paths, estimators, transfer, runs, computed_by)
 
 
-def _run(spec: Spec, by_layer: Mapping[str, Twin], reference: Mapping[str, Estimator]) -> Run:
+def _run(spec: Spec, transfer: Transfer, by_layer: Mapping[str, Twin], reference: Mapping[str, Estimator]) -> Run:
     update = spec.placement == 'update'
-    (learning_rate_factor,) = {twin.learning_rate_factor for twin in by_layer.values()}
+    ((learning_rate_factor, reshuffled),) = {(twin.learning_rate_factor, twin.reshuffled) for twin in by_layer.values()}
     return Run(
         estimators={
             layer: ste_with_clip_of(twin.estimator) if update else twin.estimator for layer, twin in by_layer.items()
@@ -91,7 +98,22 @@ def _run(spec: Spec, by_layer: Mapping[str, Twin], reference: Mapping[str, Estim
             layer: _weight_map(reference[layer]) if twin.recipe.remaps_initialization else _no_map
             for layer, twin in by_layer.items()
         },
+        pull_backs=_pull_backs(spec, transfer, by_layer, reference),
+        reshuffled=reshuffled,
     )
+
+
+def _pull_backs(spec: Spec, transfer: Transfer, by_layer, reference) -> dict[str, PullBack]:
+    """Those of a twin's recipe; or those that the spec asks of all runs, where something is to be pulled back."""
+    pulled_back = {}
+    for layer, twin in by_layer.items():
+        what, source = twin.recipe.pulled_back, reference[layer]
+        if spec.pull_back is not None and not what:
+            what, source = transfer.pulled_back, spec.pull_back
+        if what:
+            weight_map = _weight_map(source) if transfer.transfer_class == 'map' else None
+            pulled_back[layer] = PullBack(source, weight_map, what)
+    return pulled_back
 
 
 _weight_map = functools.lru_cache(maxsize=64)(WeightMap)

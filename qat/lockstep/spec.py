@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 
 from qat.calls import unknown
@@ -25,6 +26,8 @@ class Spec:
       twins: names, see `qat.lockstep.twins`.
       kernel_learning_rate_factor: on the learning rate of the quantized weights of every run.
       start: (w, R) -> w, what the quantized weights of every run go through first; None: nothing.
+      clip_norm: what the global norm of the gradients is clipped to before the optimizer gets them; None: they are not.
+      pull_back: the estimator from whose weights every run takes what its recipe pulls back; None: from none.
       track_change_points: whether to remember what the codes went through, 19 bytes a weight and run.
     """
 
@@ -36,10 +39,14 @@ class Spec:
     twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self')
     kernel_learning_rate_factor: float = 1.0
     start: Callable | None = None
+    clip_norm: float | None = None
+    pull_back: Estimator | None = None
     track_change_points: bool = True
 
     def __post_init__(self):
         check_placement(self.placement)
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(f'clip_norm must be positive and finite, or None, got {self.clip_norm!r}')
         twins.check_names(self.twins)
 
 

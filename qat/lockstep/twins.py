@@ -4,6 +4,7 @@ ste        STE with the recipe of its transfer class: the paper's claim
 naive_ste  STE with nothing adjusted: what the recipe buys
 map_ste    STE with M and alpha whatever the class: the wrong recipe, as a control
 jitter     the same estimator, learning rate x 1.01: a change nobody cares about, the yardstick
+reshuffle  the same estimator, another order of the same data: what the order does to weights and outcome
 self       the same everything: any difference is a broken lockstep
 """
 
@@ -30,11 +31,13 @@ class Twin:
       learning_rate_factor: on the learning rate of every parameter.
       recipe: a further factor on the learning rate of this weight, and whether it starts from M(w0). Where it does, the
         reference is compared through M.
+      reshuffled: whether it trains on the same data in another order.
     """
 
     estimator: Estimator
     learning_rate_factor: float = 1.0
     recipe: Recipe = UNCHANGED
+    reshuffled: bool = False
 
 
 def _ste(reference: Estimator, transfer: Transfer) -> Twin:
@@ -46,6 +49,7 @@ TWINS = {
     'naive_ste': lambda reference, transfer: Twin(ste_with_clip_of(reference)),
     'map_ste': lambda reference, transfer: Twin(ste_with_clip_of(reference), recipe=Recipe(alpha(reference), True)),
     'jitter': lambda reference, transfer: Twin(reference, learning_rate_factor=JITTER),
+    'reshuffle': lambda reference, transfer: Twin(reference, reshuffled=True),
     'self': lambda reference, transfer: Twin(reference),
 }
 NAMES = tuple(TWINS)

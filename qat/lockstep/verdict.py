@@ -1,9 +1,10 @@
 """At this setting: is STE interchangeable with the estimator? What one run can say, in words, thresholds included.
 
 The measure is how far the STE twin is from the reference in units of `jitter`, the reference at 1.01 times the learning
-rate: a change nobody cares about. Errors grow until the runs are chaos and everything is far from everything, so the
-largest ratio counts, over all times at which enough codes have changed. What makes a run unable to tell is looked for
-first, and named. Whether the estimator is STE in disguise *in the limit* of small learning rates is another question,
+rate: a change nobody cares about. The largest ratio counts, over all times at which enough codes have changed. Where a
+training is chaotic, as with batch norm, small batches and depth, errors grow until everything is far from everything:
+what counts then are the times before that, and the answer says so. What makes a run unable to tell is looked for first,
+and named. The twin `reshuffle` says what another order of the data does, where it is run. Whether the estimator is STE in disguise *in the limit* of small learning rates is another question,
 which takes runs at several learning rates.
 """
 
@@ -61,12 +62,39 @@ def verdict(evidence: Evidence) -> str:
         return ' '.join([f'{YES}: {evidence.subject} {ITSELF}.', *_doubts(evidence)])
     unable = _not_finite(evidence) or _untrained(evidence) or _without_twins(end, twins) or _unmoved(end)
     if not unable:
-        ratios = {twin: _largest_ratio(evidence.over_time, twin) for twin in twins}
+        early = evidence.over_time[: before_saturation(evidence.over_time)]
+        if not any(map(_enough_changed, early)):  # all of it counts where the twin is the reference exactly
+            early = evidence.over_time
+        ratios = {twin: _largest_ratio(early, twin) for twin in twins}
         twin = twins[0] if twins[0] == 'ste' else min(ratios, key=ratios.get)
-        unable = _saturated(end) if ratios[twin] else ''
+        unable = _saturated(early[-1]) if ratios[twin] else ''
     if unable:
         return ' '.join([f'{NONE} on {evidence.subject}: {unable}.', *_doubts(evidence)])
-    return ' '.join([_answer(evidence, twin, ratios[twin]), *_outcome(evidence, twin), *_doubts(evidence)])
+    said = [_answer(evidence, twin, ratios[twin]), *_regime(evidence, len(early)), *_outcome(evidence, twin)]
+    return ' '.join([*said, *_doubts(evidence)])
+
+
+def before_saturation(over_time: Sequence[Metrics]) -> int:
+    """How many of the first metrics were measured before the runs were too far apart to be told apart."""
+    saturated = (index for index, now in enumerate(over_time) if _is_saturated(now))
+    return next(saturated, len(over_time))
+
+
+def _is_saturated(metrics: Metrics) -> bool:
+    error = metrics['jitter'][_OF_THE_WAY]
+    return error is not None and error > SATURATED
+
+
+def _regime(evidence: Evidence, compared: int) -> list[str]:
+    """What regime the run was in, where it is not the usual one."""
+    count = len(evidence.over_time)
+    if compared == count:
+        return []
+    error = evidence.over_time[-1]['jitter'][_OF_THE_WAY]
+    return [
+        f'The run is chaotic: at its end 1% more learning rate is {error:.0%} of the way travelled apart. Compared were '
+        f'the first {compared} of {count} evaluations, up to {SATURATED:.0%}.'
+    ]
 
 
 def _answer(evidence: Evidence, twin: str, ratio: float) -> str:
@@ -87,7 +115,21 @@ def _outcome(evidence: Evidence, twin: str) -> list[str]:
     """The outcomes of twin and reference side by side, where there are any."""
     of_twin, reference = evidence.over_time[-1][twin], evidence.reference
     pairs = [f'{key} {of_twin[key]:.4f} against {reference[key]:.4f}' for key in _OUTCOMES if key in reference]
-    return [f'{twin} ends with {" and ".join(pairs)} of the reference.'] if pairs else []
+    said = [f'{twin} ends with {" and ".join(pairs)} of the reference.'] if pairs else []
+    return said + _yardstick(evidence, twin)
+
+
+def _yardstick(evidence: Evidence, twin: str) -> list[str]:
+    """The twin beside what another order of the data does."""
+    end, reference = evidence.over_time[-1], evidence.reference
+    if not end.get('reshuffle', {}).get(_ERROR) or end[twin][_ERROR] is None:
+        return []
+    share = end[twin][_ERROR] / end['reshuffle'][_ERROR]
+    said = f'At the end it is {share:.2g} times as far from the reference as another order of the data is (reshuffle)'
+    if reference.get('accuracy') is None:
+        return [f'{said}.']
+    differences = (f'{end[name]["accuracy"] - reference["accuracy"]:+.4f}' for name in (twin, 'reshuffle'))
+    return [f'{said}; its accuracy differs by {" and that of reshuffle by ".join(differences)}.']
 
 
 def _doubts(evidence: Evidence) -> list[str]:
@@ -156,7 +198,7 @@ def _largest_ratio(over_time: Sequence[Metrics], twin: str) -> float:
 
 def _saturated(end: Metrics) -> str:
     error = end['jitter'][_OF_THE_WAY]
-    if error is None or error <= SATURATED:
+    if not _is_saturated(end):
         return ''
     return (
         f'saturated, 1% more learning rate already ends {error:.0%} of the way travelled apart and {SATURATED:.0%} '

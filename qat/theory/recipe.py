@@ -3,7 +3,7 @@
 import dataclasses
 
 from qat.estimators import Estimator, ste_with_clip_of
-from qat.optimizers import Transfer
+from qat.optimizers import DECAY, Transfer
 from qat.theory.coverage import NotCovered, check_covered, conditions_that_fail
 from qat.theory.sampling import extremes
 from qat.theory.weight_map import alpha
@@ -16,10 +16,12 @@ class Recipe:
     Attributes:
       learning_rate_factor: on the learning rate of the quantized weights.
       remaps_initialization: whether they start from M(w0) instead of w0.
+      pulled_back: what is computed from the estimator's weights that belong to STE's, see `Transfer`.
     """
 
     learning_rate_factor: float
     remaps_initialization: bool
+    pulled_back: tuple[str, ...] = ()
 
 
 UNCHANGED = Recipe(1.0, False)
@@ -36,7 +38,8 @@ def recipe(estimator: Estimator, transfer: Transfer) -> Recipe:
     if transfer.transfer_class == 'none':
         raise NotCovered(f'no recipe is known: {transfer.reason}')
     check_covered(estimator, transfer.transfer_class)
-    return Recipe(alpha(estimator), True) if transfer.transfer_class == 'map' else UNCHANGED
+    moves = transfer.transfer_class == 'map'
+    return Recipe(alpha(estimator) if moves else 1.0, moves, transfer.pulled_back)
 
 
 def obstacles(estimator: Estimator, transfer: Transfer) -> list[str]:
@@ -53,5 +56,5 @@ def is_ste(estimator: Estimator, transfer: Transfer) -> bool:
     if changes or estimator.clip != ste_with_clip_of(estimator).clip:
         return False
     least, largest = extremes(estimator)
-    scale_free = transfer.scale_free or transfer.transfer_class == 'identity'
+    scale_free = transfer.scale_free or (transfer.transfer_class == 'identity' and DECAY not in transfer.pulled_back)
     return least == largest and (least == 1 or (largest > 0 and scale_free))

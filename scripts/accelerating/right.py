@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.training.programs import Programs
+from experiments.training.programs import Drawn, Programs
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.files import read_json
 from qat.lockstep.state import State
@@ -103,7 +103,7 @@ def _trained(programs: Programs, batches, steps: int, state: State | None = None
     """So many steps further; from the beginning without a state."""
     state = programs.placed(programs.init(jax.random.key(0))) if state is None else state
     for moment, batch in zip(moments(_PEAK, steps), batches):
-        state = programs.step(state, moment, programs.sharded(batch))
+        state = programs.step(state, moment, Drawn(programs.sharded(batch)))
     return state
 
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Compiled
 
 from experiments.data.batches import Batch
-from experiments.training.programs import AXIS
+from experiments.training.programs import AXIS, Drawn
 from qat.lockstep.state import Moment
 from scripts.measuring.workloads import PAIR, Workload
 
@@ -84,7 +84,7 @@ def training(workload: Workload, twins=PAIR, devices: list | None = None, **opti
     """The trainer's step on one batch of noise, a pair's with all tracking by default; see `Workload.programs`."""
     programs = workload.programs(twins, devices, **options)
     batch = jax.device_put(programs.sharded(workload.batch()), _split(_mesh(programs.devices)))
-    return Training(programs.step, programs.init, (_MOMENT, batch), programs.placed)
+    return Training(programs.step, programs.init, (_MOMENT, Drawn(batch)), programs.placed)
 
 
 alone = functools.partial(training, twins=(), tracking=False)  # one quantized run and nothing else

@@ -38,6 +38,7 @@ def updates(name, params, gradients, weight_decay=0.0, **arguments):
 # The first update from zero state, from each optimizer's published rule, with learning rate 0.1.
 FIRST_UPDATES = {
     'sgd': lambda g, w, decay: -0.1 * (g + decay * w),
+    'sgdw': lambda g, w, decay: -0.1 * (g + decay * w),
     'signsgd': lambda g, w, decay: -0.1 * np.sign(g + decay * w),
     'adam': lambda g, w, decay: -0.1 * np.sign(g + decay * w),
     'adamw': lambda g, w, decay: -0.1 * (np.sign(g) + decay * w),
@@ -102,20 +103,22 @@ def test_adafactor_factors_the_conv_kernel_it_can(params):
 CLASSES = [
     ('sgd', {}, 0, 'map', 'map'),
     ('sgd', {'momentum': 0.9, 'nesterov': True}, 0, 'map', 'map'),
-    ('sgd', {'momentum': 0.9}, 1e-4, 'none', 'none'),
+    ('sgd', {'momentum': 0.9}, 1e-4, 'map', 'map'),
+    ('sgdw', {'momentum': 0.9}, 0, 'map', 'map'),
+    ('sgdw', {'momentum': 0.9}, 0.1, 'map', 'map'),
     ('signsgd', {}, 0, 'identity', 'map'),
-    ('signsgd', {}, 0.1, 'none', 'none'),
+    ('signsgd', {}, 0.1, 'identity', 'map'),
     ('lion', {}, 0, 'identity', 'map'),
-    ('lion', {}, 0.1, 'identity', 'none'),
+    ('lion', {}, 0.1, 'identity', 'map'),
     ('rmsprop', {}, 0, 'identity', 'map'),
-    ('rmsprop', {}, 0.1, 'none', 'none'),
+    ('rmsprop', {}, 0.1, 'identity', 'map'),
     ('adam', {}, 0, 'identity', 'map'),
-    ('adam', {}, 0.1, 'none', 'none'),
+    ('adam', {}, 0.1, 'identity', 'map'),
     ('adamw', {}, 0, 'identity', 'map'),
-    ('adamw', {}, 0.1, 'identity', 'none'),
+    ('adamw', {}, 0.1, 'identity', 'map'),
     ('muon', {}, 0, 'none', 'map'),
-    ('muon', {}, 0.1, 'none', 'none'),
-    ('adafactor', {}, 0, 'none', 'none'),
+    ('muon', {}, 0.1, 'none', 'map'),
+    ('adafactor', {}, 0, 'none', 'map'),
     ('adafactor', {'multiply_by_parameter_scale': False}, 0, 'none', 'map'),
 ]
 
@@ -140,20 +143,26 @@ IDENTITY = [(name, arguments, decay) for name, arguments, decay, gradient, _ in 
 
 @pytest.mark.parametrize('name, arguments, decay', IDENTITY)
 def test_identity_class_cancels_a_constant_slope(name, arguments, decay, params, gradients):
-    """The mathematics of the class: scaling every coordinate of the gradient changes no update."""
+    """The mathematics of the class: scaling every coordinate of the gradient changes no update.
+
+    Where decay is pulled back, that is of the weights over the scale.
+    """
     scales = jax.tree.map(lambda g: jnp.exp(jnp.sin(jnp.arange(g.size, dtype=jnp.float32))).reshape(g.shape), gradients)
     scaled = jax.tree.map(jnp.multiply, gradients, scales)
+    pulled_back = optimizers.make(name, decay, **arguments).transfer('gradient').pulled_back
+    read = jax.tree.map(jnp.divide, params, scales) if pulled_back else params
     for plain, other in zip(
-        *(jax.tree.leaves(updates(name, params, g, decay, **arguments)) for g in (gradients, scaled))
+        *(jax.tree.leaves(updates(name, p, g, decay, **arguments)) for p, g in ((read, gradients), (params, scaled)))
     ):
         np.testing.assert_allclose(plain, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('name, arguments, decay', [row[:3] for row in CLASSES if row[4] == 'map'])
-def test_update_placement_class_map_means_output_independent_of_weights(name, arguments, decay, params, gradients):
+@pytest.mark.parametrize('name, arguments, decay', [row[:3] for row in CLASSES])
+def test_under_placement_update_only_what_reads_the_weights_is_pulled_back(name, arguments, decay, params, gradients):
     other = jax.tree.map(lambda w: 2 * w + 1, params)
-    for one, two in zip(*(jax.tree.leaves(updates(name, p, gradients, decay, **arguments)) for p in (params, other))):
-        assert (one == two).all()
+    pairs = zip(*(jax.tree.leaves(updates(name, p, gradients, decay, **arguments)) for p in (params, other)))
+    reads = any((one != two).any() for one, two in pairs)
+    assert bool(optimizers.make(name, decay, **arguments).transfer('update').pulled_back) == reads
 
 
 # One weight is large enough for Adafactor to factor it; both are matrices, for Muon.
@@ -168,7 +177,7 @@ def test_the_probe_finds_the_class_of_the_table(name, arguments, decay, placemen
     found = Probed(optimizer.build(0.01)).transfer(placement, PROBED, KERNELS)
     expected = optimizer.transfer(placement)
     assert found.transfer_class == expected.transfer_class, found.reason
-    assert found.scale_free == expected.scale_free
+    assert (found.scale_free, found.pulled_back) == (expected.scale_free, expected.pulled_back)
 
 
 DECAY = 1e-4
@@ -179,8 +188,8 @@ OTHERS = {
     'amsgrad': (optax.amsgrad(0.01), 'identity', 'map'),
     'rprop': (optax.rprop(0.01), 'identity', 'map'),
     # Its output is scaled by the size of the weights, which both runs share where the class is identity.
-    'lamb': (optax.lamb(0.01), 'identity', 'none'),
-    'lars': (optax.lars(0.01), 'none', 'none'),
+    'lamb': (optax.lamb(0.01), 'identity', 'map'),
+    'lars': (optax.lars(0.01), 'none', 'map'),
     'warm up from 0': (optax.sgd(optax.linear_schedule(0, 0.1, 10)), 'map', 'map'),
     'nothing for 9 steps': (optax.sgd(lambda step: 0.1 * (step > 9)), 'map', 'map'),
     'clip': (optax.chain(optax.clip(1.0), optax.sgd(0.1)), 'none', 'map'),
@@ -188,9 +197,9 @@ OTHERS = {
     'clip by norm': (optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)), 'none', 'map'),
     'clip by norm, adam': (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)), 'none', 'map'),
     'muon': (optax.contrib.muon(0.01), 'none', 'map'),
-    'coupled': (optax.chain(optax.add_decayed_weights(DECAY), optax.sgd(0.1)), 'none', 'none'),
-    'decoupled': (optax.chain(optax.sgd(0.1), optax.add_decayed_weights(-0.1 * DECAY)), 'none', 'none'),
-    'decay inside a sign': (optax.chain(optax.add_decayed_weights(DECAY), optax.sign_sgd(0.1)), 'none', 'none'),
+    'coupled': (optax.chain(optax.add_decayed_weights(DECAY), optax.sgd(0.1)), 'map', 'map'),
+    'decoupled': (optax.chain(optax.sgd(0.1), optax.add_decayed_weights(-0.1 * DECAY)), 'map', 'map'),
+    'decay inside a sign': (optax.chain(optax.add_decayed_weights(DECAY), optax.sign_sgd(0.1)), 'identity', 'map'),
     'accumulation': (optax.MultiSteps(optax.sgd(0.1), 4), 'map', 'map'),
     'long accumulation': (optax.MultiSteps(optax.sgd(0.1, momentum=0.9), 32), 'map', 'map'),
     'accumulation, adam': (optax.MultiSteps(optax.adam(0.1), 4), 'identity', 'map'),

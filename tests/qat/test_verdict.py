@@ -26,6 +26,7 @@ def evidence(now=None, before=(), **changes) -> Evidence:
 
 
 NAN = float('nan')
+CHAOS = {'ste': twin(0.9), 'naive_ste': twin(0.9), 'jitter': twin(0.5, of_the_way=0.6)}
 TRAINED = {'accuracy': 0.9, 'loss': 0.3}
 CASES = {
     'within the limit': (YES, 'ste was 1.5 times as far', evidence()),
@@ -42,6 +43,27 @@ CASES = {
         evidence(before=[{'ste': twin(0.04), 'naive_ste': twin(0.3), 'jitter': twin(0.01, changed=20)}]),
     ),
     'the larger the jitter, the more may pass': (NONE, 'saturated', evidence({'jitter': twin(0.4, of_the_way=0.5)})),
+    'chaos at the end, alike before': (
+        YES,
+        'The run is chaotic: at its end 1% more learning rate is 60% of the way travelled apart. Compared were the first '
+        '1 of 3 evaluations, up to 20%.',
+        evidence(CHAOS, before=[{'ste': twin(0.01), 'naive_ste': twin(0.3), 'jitter': twin(0.01)}, CHAOS]),
+    ),
+    'chaos at the end, different before': (
+        NO,
+        'ste was 4 times as far',
+        evidence(CHAOS, before=[{'ste': twin(0.04), 'naive_ste': twin(0.3), 'jitter': twin(0.01)}]),
+    ),
+    'chaos before enough codes change': (
+        NONE,
+        'saturated',
+        evidence(CHAOS, before=[{'ste': twin(0.01), 'naive_ste': twin(0.3), 'jitter': twin(0.01, changed=20)}]),
+    ),
+    'chaos, and at its end not finite': (
+        NONE,
+        'not finite',
+        evidence(CHAOS | {'ste': twin(NAN)}, before=[{'ste': twin(0.01), 'jitter': twin(0.01)}]),
+    ),
     'just below saturation': (YES, '', evidence({'jitter': twin(0.02, of_the_way=SATURATED)})),
     'without a recipe the closest counts': (
         NO,
@@ -91,3 +113,13 @@ def test_outcomes_and_cautions_are_told():
         'ste ends with accuracy 0.9100 against 0.9000 and loss 0.2900 against 0.3000 of the reference. '
         'Beware: kappa is large.'
     )
+
+
+def test_another_order_of_the_data_is_the_practitioners_yardstick():
+    now = {'ste': twin(0.03, accuracy=0.91, loss=0.29), 'reshuffle': twin(0.6, accuracy=0.88, loss=0.3)}
+    found = verdict(evidence(now | {'naive_ste': None}, reference=TRAINED, untrained_loss=2.3))
+    assert found.endswith(
+        'At the end it is 0.05 times as far from the reference as another order of the data is (reshuffle); its '
+        'accuracy differs by +0.0100 and that of reshuffle by -0.0200.'
+    )
+    assert 'reshuffle' not in verdict(evidence({'reshuffle': twin(0.0)}))
