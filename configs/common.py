@@ -14,10 +14,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # initial weights and the order of the data
 
     # Data.
-    config.dataset = 'digits'  # digits | mnist | fashion_mnist | imagenet2012 | synthetic | path to an .npz of arrays
+    config.dataset = 'digits'  # digits, mnist, fashion_mnist, cifar10, imagenet2012, synthetic, FILE.npz or folder:DIR
     config.data_dir = ''  # where tensorflow-datasets keeps its data; '': its own default
     config.batch_size = 100  # images an update, over all devices
-    config.image_size = 224  # pixels a side, of imagenet2012
+    config.image_size = 224  # pixels a side, of imagenet2012, and of a folder whose images are larger or differ in size
     config.corrupt_images = 'refuse'  # or 'skip': warn, train on another image of its batch, validate without it
 
     # Model and quantization.

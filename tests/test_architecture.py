@@ -106,7 +106,7 @@ def in_the_locales_encoding(code: str) -> list[int]:
     for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, 'id', '')
         is_method = isinstance(call.func, ast.Attribute)
-        of_a_library = is_method and getattr(call.func.value, 'id', '') in ('archive', 'gzip', 'os', 'tarfile')
+        of_a_library = is_method and getattr(call.func.value, 'id', '') in ('archive', 'gzip', 'os', 'tarfile', 'Image')
         opens = name == 'open' and not of_a_library
         binary = opens and any(isinstance(a, ast.Constant) and 'b' in str(a.value) for a in call.args)
         if (opens or (is_method and name in ('read_text', 'write_text'))) and not binary:

@@ -235,11 +235,13 @@ def test_tasks_known_without_data_are_those_of_the_data():
     def model_of(classes):
         return ConvNet(classes=classes)
 
-    fetched = {'mnist', 'fashion_mnist', 'imagenet2012'}
+    fetched = {'mnist', 'fashion_mnist', 'cifar10', 'imagenet2012'}
     for config.dataset in registry.DATASETS.keys() - fetched:
         assert registry.task(config, model_of) == registry.load(config).task(model_of)
     for config.dataset in ('mnist', 'fashion_mnist'):
         assert registry.task(config, model_of) == Classification(model_of(10), (28, 28, 1))
+    config.dataset = 'cifar10'
+    assert registry.task(config, model_of) == Classification(model_of(10), (32, 32, 3), imagenet.normalize)
     config.dataset, config.image_size = 'imagenet2012', 96
     assert registry.task(config, model_of) == Classification(model_of(1000), (96, 96, 3), imagenet.normalize)
 

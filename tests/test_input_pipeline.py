@@ -18,7 +18,7 @@ from qat.models.convnet import ConvNet
 from scripts import prepare_mnist
 from tests.tiny_imagenet import make
 
-FETCHED = {'mnist', 'fashion_mnist', 'imagenet2012'}  # not there by themselves
+FETCHED = {'mnist', 'fashion_mnist', 'cifar10', 'imagenet2012'}  # not there by themselves
 
 
 def config(**values):
@@ -204,6 +204,18 @@ def test_imagenet_continues_at_any_step_as_the_unbroken_stream(tiny_imagenet):
     other = next(imagenet(tiny_imagenet, seed=1).train(0, 6))['image']
     assert not np.array_equal(stream[0]['image'], other)
     assert not np.array_equal(stream[0]['image'], stream[6]['image'])  # another epoch, another order and other crops
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_imagenet_reshuffled_is_the_same_images_in_another_order(tiny_imagenet):
+    batches = imagenet(tiny_imagenet, batch_size=27)
+    one, other, later = (
+        next(b.train(start, 1)) for b, start in ((batches, 0), (batches.reshuffled(), 0), (batches, 1))
+    )
+    assert sorted(one['label']) == sorted(other['label']) and not np.array_equal(one['label'], other['label'])
+    assert not np.array_equal(other['image'], later['image'])  # epoch 0 of the one is not epoch 1 of the other
+    assert np.array_equal(other['image'], next(batches.reshuffled().train(0, 1))['image'])
+    assert np.array_equal(one['image'], next(batches.train(0, 1))['image'])
 
 
 @pytest.mark.filterwarnings('ignore')

@@ -6,14 +6,18 @@ import importlib.util
 import itertools
 import pathlib
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 
 from experiments.data import memory
+from experiments.data.augmentation import DRAWS
 from experiments.data.batches import ALONE, Batch, Share
 from experiments.data.classification import Classification, ModelOf
+from experiments.data.recipes import PLAIN, Recipe
 
 SPLITS = ('train', 'validation')
+_DRAWN = 1  # a fourth number, which permutations do not have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,27 +25,40 @@ class Arrays:
     """A data set in memory.
 
     Attributes:
-      images: by split, (n, height, width, channels), float32, or uint8, which batches scale by 1/255.
+      images: by split, (n, height, width, channels), float32 or uint8.
       labels: by split, (n,) int32.
       reshuffle: whether every epoch has a new permutation; if not, all epochs have the stored order.
+      recipe: what is done to the images on their way to the model.
     """
 
     images: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     reshuffle: bool = True
+    recipe: Recipe = PLAIN
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayBatches:
-    """Batches of arrays in memory, with float32 images; every batch has only this process's share of its rows."""
+    """Batches of arrays in memory; every batch has only this process's share of its rows.
+
+    The order and the crops are a function of (seed, step, order), the crops of an image also of its row in the whole
+    batch: neither depends on the number of processes.
+
+    Attributes:
+      order: which of the orders of the same data that a seed has.
+    """
 
     arrays: Arrays
     seed: int
     batch_size: int
     share: Share = ALONE
+    order: int = 0
 
     def task(self, model_of: ModelOf) -> Classification:
-        return Classification(model_of(self.classes), self.image_shape)
+        return Classification(model_of(self.classes), self.image_shape, self.arrays.recipe.normalize)
+
+    def reshuffled(self) -> Self:
+        return dataclasses.replace(self, order=self.order + 1)
 
     @property
     def classes(self) -> int:
@@ -58,32 +75,39 @@ class ArrayBatches:
     def train(self, start: int, steps_per_epoch: int) -> Iterator[Batch]:
         for step in itertools.count(start):
             epoch, index = divmod(step, steps_per_epoch)
-            batch = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
-            chosen = batch[self.share.of(self.batch_size)]
-            images, labels = self.arrays.images['train'][chosen], self.arrays.labels['train'][chosen]
-            yield {'image': scaled(images), 'label': labels}
+            batch = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+            own = self.share.of(self.batch_size)
+            images, labels = self.arrays.images['train'][batch[own]], self.arrays.labels['train'][batch[own]]
+            images = self.arrays.recipe.augment(images, self._draws(step)[own])
+            yield {'image': self.arrays.recipe.send(images), 'label': labels}
 
     def validation(self) -> Iterator[Batch]:
         images, labels = self.arrays.images['validation'], self.arrays.labels['validation']
         for start in range(0, len(labels), self.batch_size):
             rows = np.arange(start, start + self.batch_size)[self.share.of(self.batch_size)]
             padded = np.minimum(rows, len(labels) - 1)
-            yield {'image': scaled(images[padded]), 'label': labels[padded], 'mask': rows < len(labels)}
+            sent = self.arrays.recipe.send(images[padded])
+            yield {'image': sent, 'label': labels[padded], 'mask': rows < len(labels)}
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _permutation(self, epoch: int) -> np.ndarray:
         size = len(self.arrays.labels['train'])
-        return permutation(self.seed, epoch, size) if self.arrays.reshuffle else np.arange(size)
+        if self.arrays.reshuffle:
+            return permutation(self.seed, epoch, size, self.order)
+        return permutation(self.seed, 0, size, self.order) if self.order else np.arange(size)
+
+    def _draws(self, step: int) -> np.ndarray:
+        """(batch_size, DRAWS) uniform numbers for the augmentation of a step, those of all processes."""
+        return np.random.default_rng((self.seed, step, self.order, _DRAWN)).random((self.batch_size, DRAWS))
 
 
-@functools.lru_cache(maxsize=2)
-def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """(size,) the order of the images in an epoch, where every one is shuffled anew."""
-    return np.random.default_rng((seed, epoch)).permutation(size)
+@functools.lru_cache(maxsize=4)  # two epochs, of two orders each
+def permutation(seed: int, epoch: int, size: int, order: int = 0) -> np.ndarray:
+    """(size,) the order of the images in an epoch, where every one is shuffled anew.
 
-
-def scaled(images: np.ndarray) -> np.ndarray:
-    """Images, also those on a device, as float32: uint8 in [0, 1], floats as they are."""
-    return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
+    numpy fills what is missing of four numbers with zeros, so order 0 is what (seed, epoch) gives; and a seed beyond
+    32 bits would be two numbers, so that its epoch 0 would be the epoch 1 of another seed.
+    """
+    return np.random.default_rng((seed, epoch, order)).permutation(size)
 
 
 def digits(config) -> Arrays:

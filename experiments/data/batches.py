@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -38,6 +38,12 @@ class Batches(Protocol):
         """Yields this process's share of the batches, from step `start` on, without end.
 
         The batch of a step does not depend on `start`.
+        """
+
+    def reshuffled(self) -> Self:
+        """Returns the same data in another order, with other crops and flips; the data are not copied.
+
+        No seed of a config has this order. Validation stays as it is.
         """
 
     def validation(self) -> Iterator[Batch]:

@@ -1,8 +1,10 @@
 """ImageNet 2012 through tf.data: uint8 images, decoded and cropped in one operation."""
 
+import copy
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import numpy as np
 from tqdm import tqdm
@@ -28,7 +30,7 @@ def task(model_of: ModelOf, image_size: int) -> Classification:
 class ImageNet:
     """The batches of ImageNet; every batch has only this process's share of its rows.
 
-    The order and the crops are a function of (seed, epoch, step). A run that continues at a step skips examples
+    The order and the crops are a function of (seed, order, epoch, step). A run that continues at a step skips examples
     without decoding them, and sees exactly the rest of the unbroken stream. Each process reads its own part of the
     files, so the order also depends on the number of processes.
 
@@ -48,6 +50,7 @@ class ImageNet:
         source = f'{" and ".join(archives.ARCHIVES)} in {manual}'
         self._builder = prepared.prepare(directory, 'imagenet2012', SPLITS, source)
         self._seed, self._batch_size, self._share = config.seed, config.batch_size, share
+        self._order = 0  # which of the orders of the same data that a seed has
         self._local_size = config.batch_size // share.count
         self._refuses = config.corrupt_images == 'refuse'
         self._guarded: set[str] = set()  # the splits in which a corrupt image has been met
@@ -63,6 +66,11 @@ class ImageNet:
 
     def task(self, model_of: ModelOf) -> Classification:
         return task(model_of, self.image_shape[0])
+
+    def reshuffled(self) -> Self:
+        other = copy.copy(self)  # tells of a corrupt file once for both
+        other._order += 1
+        return other
 
     def _images(self, split: str) -> int:
         return self._builder.info.splits[split].num_examples
@@ -97,7 +105,7 @@ class ImageNet:
     def _epoch(self, epoch: int):
         """Returns the undecoded examples of an epoch, and a function that crops each by its number."""
         tf = prepared.import_tensorflow()
-        sequence = np.random.SeedSequence((self._seed, epoch, self._share.index))
+        sequence = np.random.SeedSequence((self._seed, epoch, self._share.index, self._order))
         files, examples, crops = map(
             int, sequence.generate_state(3) // 2
         )  # halved, because seeds of TensorFlow are signed

@@ -1,4 +1,4 @@
-"""What is done to ImageNet's images on the device, apart from how they are read from the disk."""
+"""What is done to photographs on the device, apart from how they are read from the disk."""
 
 import jax
 import jax.numpy as jnp

@@ -7,15 +7,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.data import arrays, imagenet, npz, prepared
+from experiments.data import arrays, folders, imagenet, npz, prepared
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
 from experiments.data.batches import ALONE, Batches, Share
 from experiments.data.classification import Classification, ModelOf
 from experiments.data.prepared import is_prepared, tfds_directory
+from experiments.data.recipes import PHOTOGRAPHS, PLAIN, Recipe
 from experiments.errors import UserError
 from qat import calls
 
 _PROBE_SECONDS = 5
+_FOLDER = 'folder:'
+_IDX_FILES = 'get its idx files and run python -m scripts.prepare_mnist --idx-dir DIR --name {name}'
+_IMAGE_FILES = 'give its images as files: --config.dataset=folder:DIR, with DIR/train/CLASS/ and DIR/test/CLASS/'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +37,30 @@ class Dataset:
     decodes: bool = False
 
 
-def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10) -> Dataset:
-    """Returns a data set in memory: `read(config)` gives its arrays, shape and classes answer without reading them."""
+def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10, recipe: Recipe = PLAIN) -> Dataset:
+    """Returns a data set in memory: `read(config)` gives its arrays, the rest answers without reading them."""
     return Dataset(
         lambda config, share: ArrayBatches(read(config), config.seed, config.batch_size, share),
-        lambda config, model_of: Classification(model_of(classes), image_shape),
+        lambda config, model_of: Classification(model_of(classes), image_shape, recipe.normalize),
     )
 
 
-def _of_tfds(url: str) -> Callable:
+def _of_the_user(read: Callable) -> Dataset:
+    """Returns a data set in memory that has to be read to be known: `read(config)` gives its arrays."""
+
+    def load(config, share: Share) -> ArrayBatches:
+        return ArrayBatches(read(config), config.seed, config.batch_size, share)
+
+    return Dataset(load, lambda config, model_of: load(config, ALONE).task(model_of))
+
+
+def _of_tfds(url: str, otherwise: str = _IDX_FILES, recipe: Recipe = PLAIN) -> Callable:
     """Returns a function of the config that reads a small data set of tfds, and downloads it if it is not prepared.
 
     Args:
       url: an address to try before a download, because tfds would spend minutes on retries without internet.
+      otherwise: what to do without internet; {name} is the data set's.
+      recipe: what is done to its images.
     """
 
     def read(config) -> Arrays:
@@ -53,7 +68,7 @@ def _of_tfds(url: str) -> Callable:
         if not is_prepared(directory, name) and not _can_fetch(url):
             raise UserError(
                 f'dataset: {name} is not in {directory} and cannot be fetched. Either connect to the internet, '
-                f'or get its idx files and run python -m scripts.prepare_mnist --idx-dir DIR --name {name}'
+                f'or {otherwise.format(name=name)}'
             )
         names = dict(zip(SPLITS, ('train', 'test')))
         builder = prepared.prepare(directory, name, names.values(), url)
@@ -61,6 +76,7 @@ def _of_tfds(url: str) -> Callable:
         return Arrays(
             {split: data[split]['image'] for split in SPLITS},
             {split: data[split]['label'].astype(np.int32) for split in SPLITS},
+            recipe=recipe,
         )
 
     return read
@@ -73,6 +89,11 @@ DATASETS = {
     ),
     'fashion_mnist': _in_memory(
         _of_tfds('http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz'), (28, 28, 1)
+    ),
+    'cifar10': _in_memory(
+        _of_tfds('https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz', _IMAGE_FILES, PHOTOGRAPHS),
+        (32, 32, 3),
+        recipe=PHOTOGRAPHS,
     ),
     'synthetic': _in_memory(arrays.synthetic, (28, 28, 1)),
     'imagenet2012': Dataset(
@@ -97,7 +118,7 @@ def load(config, share: Share = ALONE) -> Batches:
 
 
 def task(config, model_of: ModelOf) -> Classification:
-    """Returns the task of the data set that a config names. The data are read only if they are in an .npz file.
+    """Returns the task of the data set that a config names. The data are read only if they are the user's own.
 
     Raises:
       UserError: the data set does not exist, or the model does not take its images.
@@ -106,19 +127,17 @@ def task(config, model_of: ModelOf) -> Classification:
 
 
 def dataset(name: str) -> Dataset:
-    """Returns the data set of a name, or of an .npz file, which is not read yet.
+    """Returns the data set of a name, or of an .npz file or a folder of images, which are not read yet.
 
     Raises:
       UserError: there is no data set of this name.
     """
+    if name.startswith(_FOLDER):
+        return _of_the_user(lambda config: folders.read(name.removeprefix(_FOLDER), config.image_size))
     if name.endswith('.npz'):
-
-        def load(config, share: Share) -> ArrayBatches:
-            return ArrayBatches(npz.read(name), config.seed, config.batch_size, share)
-
-        return Dataset(load, lambda config, model_of: load(config, ALONE).task(model_of))
+        return _of_the_user(lambda config: npz.read(name))
     if name not in DATASETS:
-        raise UserError(f'dataset: {calls.unknown("dataset", name, [*DATASETS, "FILE.npz"])}')
+        raise UserError(f'dataset: {calls.unknown("dataset", name, [*DATASETS, "FILE.npz", f"{_FOLDER}DIR"])}')
     return DATASETS[name]
 
 

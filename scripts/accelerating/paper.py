@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from experiments.data import npz
-from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, permutation, scaled
+from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, permutation
+from experiments.data.recipes import scaled
 from qat.lockstep.state import State
 from qat.lockstep.twins import REFERENCE
 from scripts.accelerating.stand_ins import moments
