@@ -17,7 +17,7 @@ from experiments import report, train
 from experiments.results.metrics import METRICS
 from experiments.setup.config_file import load
 from experiments.training import trainer
-from experiments.workdir import lock
+from experiments.workdir import initial_weights, lock
 from experiments.workdir.rows import read_rows
 
 DIGITS = '--config=configs/digits.py'
@@ -291,9 +291,9 @@ def test_a_users_estimator_from_a_file(tmp_path):
 
 
 def test_channels_without_a_range_are_refused_before_training(finished, tmp_path, monkeypatch, capsys):
-    params, model_state = trainer.read_weights(str(finished))
+    params, model_state = initial_weights.read_weights(str(finished))
     params['conv2']['kernel'] = np.where(np.arange(64) < 3, 0, params['conv2']['kernel'])
-    monkeypatch.setattr(trainer, 'read_weights', lambda workdir: (params, model_state))
+    monkeypatch.setattr(initial_weights, 'read_weights', lambda workdir: (params, model_state))
     workdir = tmp_path / 'pruned'
     given = [DIGITS, f'--config.init_from={finished}', '--config.range=channel_max_abs', f'--workdir={workdir}']
     assert train.main(given) == 2
