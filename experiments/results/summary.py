@@ -11,7 +11,7 @@ from experiments.workdir.records import correlations
 from qat import trajectory
 from qat.estimators import ste_with_clip_of
 from qat.lockstep.twins import REFERENCE
-from qat.lockstep.verdict import Evidence, verdict
+from qat.lockstep.verdict import FULL_PRECISION, Evidence, verdict
 
 PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
@@ -81,8 +81,8 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
     return {
         'config': settings.config.name,
         'steps': last['step'],
-        'verdict': verdict(evidence),
-        'limit': {'answer': NOT_ASKED},
+        'verdict': verdict(evidence) if settings.quantizes else FULL_PRECISION,
+        'limit': {'answer': NOT_ASKED if settings.quantizes else ''},
         REFERENCE: reference,
         'twins': twins,
     }

@@ -76,7 +76,7 @@ def make(spec: Spec, params) -> Plan:
 
 def _run(spec: Spec, by_layer: Mapping[str, Twin], reference: Mapping[str, Estimator]) -> Run:
     update = spec.placement == 'update'
-    (learning_rate_factor,) = {twin.learning_rate_factor for twin in by_layer.values()}
+    (learning_rate_factor,) = {twin.learning_rate_factor for twin in by_layer.values()} or {1.0}  # full precision
     return Run(
         estimators={
             layer: ste_with_clip_of(twin.estimator) if update else twin.estimator for layer, twin in by_layer.items()
