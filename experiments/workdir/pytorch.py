@@ -31,7 +31,7 @@ _NAMES = {  # what is put in the place of what in a path of ours, one after the 
     r'(mean|var)$': r'running_\1',
     r'/': '.',
 }
-_SYNONYMS = {r'^module\.': '', r'^linear\.': 'fc.', r'\.shortcut\.': '.downsample.'}  # in files -> torchvision
+_SYNONYMS = {r'^module\.': '', r'^linear\.': 'fc.'}  # in files -> torchvision
 _IGNORED = '.num_batches_tracked'
 _LISTED = 2  # weights of a kind
 
