@@ -46,11 +46,11 @@ def read(path: str, like: tuple[dict, dict]) -> tuple[dict, dict]:
     Raises:
       UserError: it is not such a file, or the weights are not those of this model.
     """
+    found = {name: array for name, array in _tensors(path).items() if not name.endswith(_IGNORED)}
     paths, (leaves, structure) = weights.all_paths(like), jax.tree.flatten(like)
     if _OF_A_RESNET not in paths:
         raise UserError('init_from: weights of PyTorch are read into a ResNet alone, as in --config.model=resnet20')
     shapes = {_renamed(path, _NAMES): _in_pytorch(leaf.shape) for path, leaf in zip(paths, leaves)}
-    found = {name: array for name, array in _tensors(path).items() if not name.endswith(_IGNORED)}
     found = {_renamed(name, _SYNONYMS): array for name, array in found.items()}
     if misfits := _misfits(found, shapes):
         raise UserError(f'init_from: {path} is of another model: {misfits}; set --config.model to its model')
