@@ -21,11 +21,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.corrupt_images = 'refuse'  # or 'skip': warn, train on another image of its batch, validate without it
 
     # Model and quantization.
-    config.model = 'convnet'  # convnet | resnet50, or 'my_file.py:MyModel(width=32)', a Flax module
-    config.quantized = 'conv'  # kernels of convolutions; 'all': dense ones too; or a pattern of paths, 'block*/kernel'
+    # A Flax module, in the catalogue or in a file of yours. resnet50 is for 224x224 pixels, resnet50(small_images=True)
+    # for 32x32, as the other ResNets are.
+    config.model = 'convnet'  # convnet, resnet20, resnet32, resnet44, resnet56, resnet110, resnet50, FILE.py:Model(x=3)
+    # In full precision estimator, bits and range are not used, and there are no twins, whatever `twins` says.
+    config.quantized = 'conv'  # conv kernels; 'all': dense too; 'none': full precision; or of paths, 'block*/kernel'
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
     config.sync_batch_norm = True  # batch statistics over all devices, or each device its own
-    config.init_from = ''  # workdir of a run whose reference weights to start from; '': from scratch
+    # Of a run the reference's weights; a file has the names and the layout of PyTorch, as torchvision's resnet50 has.
+    config.init_from = ''  # weights to start from: workdir of a run, or FILE.safetensors for a ResNet; '': from scratch
     config.init_map = ''  # an estimator: start from M(w0), its M, as the recipe of `experiments.explain` asks of STE
     config.bits = 2  # of the quantized kernels, 1..8
     config.range = 'he_uniform'  # he_uniform | max_abs | channel_max_abs, from the initial weights

@@ -4,8 +4,9 @@
 
 Prints slope, alpha, M, transfer class, kappa and the recipe that turns STE into the estimator, and draws
 DIR/estimator.png (by default in runs/explain/<name>). With --json it prints one JSON object, and draws only if --out is
-given. `twins` is ignored, so that a setting without a recipe can be explained too. Where images are decoded during
-training, the text also says how many CPU cores that takes.
+given. `twins` is ignored, so that a setting without a recipe can be explained too. Of a run in full precision
+(quantized=none) it says that nothing is quantized. Where images are decoded during training, the text also says how
+many CPU cores that takes.
 """
 
 import contextlib
@@ -47,6 +48,8 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     config.twins = ''
     resolved = settings.resolve(config)
     dataset = registry.dataset(config.dataset)  # refuses a name that does not exist
+    if not resolved.quantizes:
+        return _in_full_precision(resolved, flags, as_json=as_json)
     has_kappa = resolved.transfer.transfer_class == 'identity' and resolved.optimizer.decays
     initial = ranges.initial(resolved) if has_kappa else {}
     kappas = resolved.kappas(initial) if has_kappa else None
@@ -67,6 +70,17 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
         'Figure': str(figure),
     }
     return explanation.page(said, to_copy)
+
+
+def _in_full_precision(resolved, flags: list[str], *, as_json: bool) -> str:
+    """Returns the same where nothing is quantized: there is nothing that the theory could be asked."""
+    from experiments.results import explanation
+
+    said = {'Setting': explanation.setting(resolved), 'Theory': explanation.FULL_PRECISION}
+    if as_json:
+        return json.dumps({label.lower(): sentence for label, sentence in said.items()}, indent=2)
+    kept = [flag for flag in flags if not flag.startswith('--out=')]
+    return explanation.page(said, {'Try it': explanation.train_command(kept, [])})
 
 
 if __name__ == '__main__':

@@ -35,16 +35,18 @@ def check_floats(params) -> None:
             )
 
 
-def select(params, quantized: Callable[[str], bool]) -> Paths:
+def select(params, quantized: Callable[[str], bool] | None) -> Paths:
     """The paths that are quantized, by layer.
 
     Args:
       params: a tree of arrays or of their shapes.
-      quantized: path -> whether its leaf is quantized.
+      quantized: path -> whether its leaf is quantized; None: none is.
 
     Raises:
       ValueError: no path is, or a leaf that is not float32.
     """
+    if quantized is None:
+        return {}
     dtypes = {_path(keys): leaf.dtype for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
     chosen = [path for path in dtypes if quantized(path)]
     if not chosen:

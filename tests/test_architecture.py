@@ -32,6 +32,7 @@ ONLY_IMPORTER = {
     'tensorflow': 'experiments/data/prepared.py',
     'tensorflow_datasets': 'experiments/data/prepared.py',
     'keras': 'scripts/benchmarks/in_keras.py',
+    'safetensors': 'experiments/workdir/pytorch.py',
     'orbax': 'experiments/workdir/checkpoints.py',
     'tensorboardX': 'experiments/workdir/events.py',
     'pickle': None,

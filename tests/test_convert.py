@@ -238,6 +238,7 @@ def test_the_factor_is_on_the_quantized_kernels_of_every_run(sgd):
 
 REFUSED = {  # changes to the config of a run without a checkpoint; --to and overrides; a word of the message
     'no checkpoint': ({}, ['ste'], 'holds no checkpoints'),
+    'full precision': ({'quantized': 'none'}, ['ste'], 'has no estimator to convert from'),
     'depends on the gradient': ({'estimator': 'ewgs', 'twins': 'jitter'}, ['ste'], 'ewgs(d=0.2): its slope depends on'),
     'to a slope that changes': ({}, ['ede'], 'ede: its slope changes with time'),
     'muon': ({'optimizer': 'muon', 'twins': 'jitter'}, ['ste'], 'no recipe is known: muon mixes'),
@@ -255,7 +256,11 @@ REFUSED = {  # changes to the config of a run without a checkpoint; --to and ove
     'unknown key': ({}, ['ste', '--config.num_epoch=4'], "did you mean 'num_epochs'"),
     'unknown flag': ({}, ['ste', '--form=x'], "did you mean '--from'"),
     'stray word': ({}, ['ste', 'dsq'], "'dsq' is not a flag"),
-    'twins that differ': ({}, ['ste', '--config.twins=ste,self'], 'a converted run has no others than jitter, reshuffle, self'),
+    'twins that differ': (
+        {},
+        ['ste', '--config.twins=ste,self'],
+        'a converted run has no others than jitter, reshuffle, self',
+    ),
 }
 
 

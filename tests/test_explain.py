@@ -16,8 +16,9 @@ from experiments import explain, train
 from experiments.data import imagenet, registry
 from experiments.data.classification import Classification
 from experiments.errors import UserError
-from experiments.results import decoding, ranges
+from experiments.results import decoding
 from experiments.setup import command_line, settings
+from experiments.workdir import initial_weights
 from qat.lockstep import twins
 from qat.models.convnet import ConvNet
 
@@ -173,7 +174,9 @@ def test_every_estimator_under_every_optimizer(estimator, bits, asked):
         else:
             assert (found['learning_rate_factor'], found['remaps_initialization']) == (found['alpha'], True)
         pulls = found['learning_rate_factor'] is not None and not exact and (optimizer, placement) in PULLED_BACK
-        assert found['pulled_back'] == ([PULLED_BACK[optimizer, placement]] if pulls and (decay or 'factor' in optimizer) else [])
+        assert found['pulled_back'] == (
+            [PULLED_BACK[optimizer, placement]] if pulls and (decay or 'factor' in optimizer) else []
+        )
         if beta2 is None:
             assert found['kappa'] is None
         else:
@@ -215,7 +218,7 @@ def test_ranges_of_given_weights(asked, monkeypatch, capsys):
     params = {name: {'kernel': kernel, 'bias': np.zeros(kernel.shape[-1])} for name, kernel in kernels.items()}
     params |= {'Dense_0': {'kernel': np.zeros((256, 256)), 'bias': np.zeros(256)}}
     params |= {'Dense_1': {'kernel': np.zeros((256, 10)), 'bias': np.zeros(10)}}
-    monkeypatch.setattr(ranges, 'read_weights', lambda workdir: (params, {}))
+    monkeypatch.setattr(initial_weights, 'read_weights', lambda workdir: (params, {}))
     given = ['--config.optimizer=rmsprop(decay=0.0)', '--config.range=max_abs', '--config.init_from=somewhere']
     found = asked(DIGITS, *given)['kappa']
     assert found == {'conv1': pytest.approx(0.01 / (0.5 / 3)), 'conv2': pytest.approx(0.01 / (1 / 3))}

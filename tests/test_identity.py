@@ -115,6 +115,11 @@ def test_an_identity_names_the_files_that_changed(file, tmp_path):
         assert differences(before, contents(config)) == [f'content of {named}']
         path.write_bytes(content)
     assert contents(config) == before
+    weights = tmp_path / 'model.safetensors'
+    weights.write_bytes(b'1')
+    one = contents(config | {'init_from': str(weights)})
+    weights.write_bytes(b'2')
+    assert differences(one, contents(config | {'init_from': str(weights)})) == [f'content of {weights}']
     own = identity(settings(seed=3))
     assert own['seed'] == '3' and differences(own, identity(settings(seed=4))) == ['seed']
 

@@ -13,7 +13,8 @@ from flax.traverse_util import flatten_dict
 from configs import digits, imagenet_resnet50
 from experiments.data.registry import DATASETS
 from experiments.errors import UserError
-from experiments.setup.settings import DTYPES, MODELS, resolve
+from experiments.setup.models import MODELS
+from experiments.setup.settings import DTYPES, resolve
 from qat.optimizers import FAMILIES
 from qat.ranges import RANGE_RULES
 

@@ -46,6 +46,7 @@ def test_a_grid_and_what_it_stands_for():
     'grids, message',
     [
         (['learning_rate'], 'write KEY=VALUE'),
+        (['quantized=conv|none'], 'quantized=none: a run in full precision has no twins'),
         (['learning_rate=0.1|'], 'cannot read'),
         (['learning_rate=0.1|0.2;max_steps=3'], 'must set the same keys'),
         (['learning_rate=0.1|0.1'], 'twice'),

@@ -17,7 +17,7 @@ from experiments import report, train
 from experiments.results.metrics import METRICS
 from experiments.setup.config_file import load
 from experiments.training import trainer
-from experiments.workdir import lock
+from experiments.workdir import initial_weights, lock
 from experiments.workdir.rows import read_rows
 
 DIGITS = '--config=configs/digits.py'
@@ -229,6 +229,9 @@ REFUSED = {
     ),
     'no such slope file': ([DIGITS, '--config.estimator=none.py:f'], "there is no file 'none.py'"),
     'no weights there': ([DIGITS, '--config.init_from=/nowhere'], 'init_from'),
+    'no file of weights': ([DIGITS, '--config.init_from=none.safetensors'], 'there is no file none.safetensors'),
+    'ladder of nothing': ([DIGITS, '--config.quantized=none', '--config.ladder=3'], 'with quantized=none there is no'),
+    'depth of a name': ([DIGITS, '--config.model=resnet20(depth=32)'], 'field of CifarResNet'),
     'a name too long for a file': ([DIGITS, f'--config.init_from={"x" * 300}'], 'holds no checkpoints'),
     'what nobody sees': ([DIGITS, '--config.twins=ste\n'], 'cannot be printed'),
     'no folder': ([DIGITS, '--config.name=../x'], 'name of a folder'),
@@ -293,9 +296,9 @@ def test_a_users_estimator_from_a_file(tmp_path):
 
 
 def test_channels_without_a_range_are_refused_before_training(finished, tmp_path, monkeypatch, capsys):
-    params, model_state = trainer.read_weights(str(finished))
+    params, model_state = initial_weights.read_weights(str(finished))
     params['conv2']['kernel'] = np.where(np.arange(64) < 3, 0, params['conv2']['kernel'])
-    monkeypatch.setattr(trainer, 'read_weights', lambda workdir: (params, model_state))
+    monkeypatch.setattr(initial_weights, 'read_weights', lambda workdir: (params, model_state))
     workdir = tmp_path / 'pruned'
     given = [DIGITS, f'--config.init_from={finished}', '--config.range=channel_max_abs', f'--workdir={workdir}']
     assert train.main(given) == 2

@@ -41,6 +41,7 @@ _TWINS = {
     'reshuffle': 'the reference on another order of the same data: what the order alone does',
     'self': 'an exact copy of the reference',
 }
+FULL_PRECISION = 'nothing is quantized (quantized=none): estimator, bits and range are not used, and there are no twins'
 _WHAT_KAPPA_IS = (
     'how many quantizer steps D a weight can cross while the optimizer remembers: peak learning rate / ((1 - b) D), b '
     f'the longest of its memories. The recipe needs it far below 1; where it is above {KAPPA_WARNING:g} in a layer, '
@@ -96,10 +97,11 @@ def _json_value(value):
 def setting(settings: Settings) -> str:
     """Returns the setting as one line."""
     config = settings.config
+    what = f'{settings.estimator} at {config.bits} bits' if settings.quantizes else 'full precision'
     decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
     decay += f', gradients clipped to norm {config.clip_norm:g}' if config.clip_norm else ''
     return (
-        f'{settings.estimator} at {config.bits} bits, {config.model}, {settings.optimizer}, '
+        f'{what}, {config.model}, {settings.optimizer}, '
         f"learning rate {settings.peak_learning_rate:.4g}{decay}, placement '{config.placement}'"
     )
 

@@ -105,25 +105,26 @@ def _values(rows: list[dict], key: str) -> np.ndarray:
 
 def curves(rows: list[dict], twins: list[str]) -> Figure:
     """Draws training loss, validation loss and accuracy of all runs, and how far each twin is from the reference."""
-    figure = empty(12, 7.4)
-    axes = figure.subplots(2, 3, sharex=True)
+    figure = empty(12, 7.4 if twins else 3.9)
+    axes = figure.subplots(2 if twins else 1, 3, sharex=True, squeeze=False)
     steps = _values(rows, 'step')
     keys = (('train/loss', 'train_loss'), ('eval/loss', 'eval_loss'), ('eval/accuracy', 'eval_accuracy'))
     titles = ('training loss', 'validation loss', 'validation accuracy')
-    for (top, bottom), (key, key_of_twin), title in zip(axes.T, keys, titles):
+    for (top, *below), (key, key_of_twin), title in zip(axes.T, keys, titles):
         reference = _values(rows, key)
         top.plot(steps, reference, color=colour('reference'), label='reference', marker='.', lw=2)
         for width, twin in zip(_WIDTHS, twins):
             values, look = _values(rows, f'{twin}/{key_of_twin}'), {'color': colour(twin), 'label': twin, 'marker': '.'}
             top.plot(steps, values, lw=1.2, ls='--', **look)
-            bottom.plot(steps, values - reference, lw=width, **look)
+            below[0].plot(steps, values - reference, lw=width, **look)
         if 'loss' in title:
             top.set_yscale('log')
-        bottom.axhline(0, color=colour('reference'), lw=0.8)
-        styled(top, title, '', '')
-        styled(bottom, f'{title}: twin - reference', 'step', '')
+        styled(top, title, '' if below else 'step', '')
         legend(top)
-        legend(bottom)
+        for bottom in below:
+            bottom.axhline(0, color=colour('reference'), lw=0.8)
+            styled(bottom, f'{title}: twin - reference', 'step', '')
+            legend(bottom)
     return figure
 
 

@@ -21,6 +21,10 @@ _FIRST_SENTENCES = {
         'no',
         'No. At this setting the weights take another path with STE than with {}; loss and accuracy may be equal.',
     ),
+    verdict.FULL_PRECISION: (
+        'open',
+        'Nothing is quantized in this run: it is in full precision, and compares nothing.',
+    ),
     verdict.NONE: ('open', 'This run cannot tell whether you can use STE in place of {}.'),
     limit.YES: ('yes', 'Yes. At ever smaller learning rates {} becomes STE: it is an STE in disguise.'),
     limit.NO: ('no', 'No. At ever smaller learning rates {} stays different from STE: it is no STE in disguise.'),
@@ -65,7 +69,7 @@ def answers(result: Mapping, subject: str) -> list[Answer]:
       subject: what they are on, such as 'dsq(k=6.5)'.
     """
     wholes = [result['verdict'], *([result['limit']['answer']] if 'limit' in result else [])]
-    known = [(*_first(whole), whole) for whole in wholes]
+    known = [(*_first(whole), whole) for whole in wholes if whole]  # '': not of a run in full precision
     return [Answer(kind, sentence.format(subject), _why(whole)) for kind, sentence, whole in known]
 
 
@@ -77,18 +81,28 @@ def _first(whole: str) -> tuple[str, str]:
 
 def _why(whole: str) -> str:
     """What an answer says after what its first sentence says too."""
-    return '' if whole == limit.NOT_ASKED else whole.partition(': ')[2] or whole
+    return '' if whole in (limit.NOT_ASKED, verdict.FULL_PRECISION) else whole.partition(': ')[2] or whole
 
 
 def to_do(settings: Settings, result: Mapping, workdir: pathlib.Path) -> list[Step]:
     """Returns what to do after a run: the next command, and the recipe for another program."""
     flags = [f'--config={workdir}/config.json', f'--workdir={workdir}']
+    if not settings.quantizes:
+        return [_quantize(settings, flags, workdir)]
     if result['verdict'].startswith(verdict.NONE):
         again = _remedy(settings, result, flags)
     else:
         again = [] if (workdir / ORIGIN).exists() else _ladder(settings, result, flags)  # which begins at the beginning
     kinds = [answer.kind for answer in answers(result, '')]
     return again + _recipe(settings, flags, *kinds)
+
+
+def _quantize(settings: Settings, flags: list[str], workdir: pathlib.Path) -> Step:
+    """A run of the estimator from the weights of a run in full precision."""
+    twins = explanation.twins_to_check(settings)
+    changes = ['--config.quantized=conv', f'--config.init_from={workdir}', f'--config.twins={twins}']
+    command = explanation.train_command(flags, [*changes, _beside(flags, 'quantized')])
+    return Step('Quantize the convolutions, starting from these weights:', command)
 
 
 def _remedy(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]:

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 
 from experiments.data import registry
-from experiments.errors import UserError, blame
+from experiments.errors import blame
 from experiments.setup.settings import Settings
-from experiments.workdir.checkpoints import read_weights
+from experiments.workdir import initial_weights
 from qat import weights
 from qat.lockstep import checks
 from qat.ranges import RANGE_RULES
@@ -23,16 +23,14 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
     """
     config = settings.config
     task, key = registry.task(config, settings.model), jax.random.key(config.seed)
-    shapes, _ = jax.eval_shape(task.init, key)
+    shapes, model_state = jax.eval_shape(task.init, key)
     paths, rule = weights.select(shapes, settings.quantized(shapes).__contains__), RANGE_RULES[config.range]
 
     def ranges(params) -> dict[str, jax.Array]:
         return {layer: rule(weight) for layer, weight in weights.get(params, paths).items()}
 
     if config.init_from:
-        params, _ = read_weights(config.init_from)
-        if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, shapes):
-            raise UserError(f'init_from: the weights of {config.init_from} are of another architecture')
+        params, _ = initial_weights.read(config.init_from, (shapes, model_state))
         found = jax.device_get(ranges(params))
         with blame(f'range={config.range}'):
             checks.ranges(found)

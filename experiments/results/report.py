@@ -22,6 +22,16 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
     twins = list(settings.twins)
     places.check_workdir(workdir, workdir)
     rows, result = finished.rows(workdir), finished.result(workdir, twins)
+    shared = {
+        'result': result,
+        'answers': next_steps.answers(result, str(settings.estimator)),
+        'to_do': next_steps.to_do(settings, result, workdir),
+        'config': settings.config.to_dict(),
+        'run': finished.environment(workdir),
+    }
+    if not settings.quantizes:
+        with blame_disk(workdir):
+            return pages.write(workdir, 'full_precision.html.jinja', {'curves': figures.curves(rows, [])}, **shared)
     weights = finished.weights(workdir, twins)
     drawn = {
         'curves': figures.curves(rows, twins),
@@ -39,12 +49,8 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             'report.html.jinja',
             drawn,
             {take_home.MAP_FILE: table} if (table := take_home.weight_map(settings)) else {},
-            result=result,
-            answers=next_steps.answers(result, str(settings.estimator)),
-            to_do=next_steps.to_do(settings, result, workdir),
+            **shared,
             evaluations=len(rows),
-            config=settings.config.to_dict(),
-            run=finished.environment(workdir),
             metrics=METRICS,
             theory=explanation.theory(settings),
             twins=explanation.twins(settings),

@@ -11,7 +11,7 @@ from experiments.workdir.records import correlations
 from qat import trajectory
 from qat.estimators import ste_with_clip_of
 from qat.lockstep.twins import REFERENCE
-from qat.lockstep.verdict import Evidence, before_saturation, verdict
+from qat.lockstep.verdict import FULL_PRECISION, Evidence, before_saturation, verdict
 
 PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
@@ -81,9 +81,9 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
     return {
         'config': settings.config.name,
         'steps': last['step'],
-        'verdict': verdict(evidence),
+        'verdict': verdict(evidence) if settings.quantizes else FULL_PRECISION,
         'compared': _compared(evidence.over_time, [row['step'] for row in newer[:-1] if row['step']] + [last['step']]),
-        'limit': {'answer': NOT_ASKED},
+        'limit': {'answer': NOT_ASKED if settings.quantizes else ''},
         REFERENCE: reference,
         'twins': twins,
     }

@@ -38,6 +38,8 @@ def contents(config: Mapping) -> dict[str, str]:
     found = code(config)
     if config['dataset'].endswith('.npz'):
         found[f'content of {config["dataset"]}'] = _digest(config['dataset'])
+    if os.path.isfile(config['init_from']):
+        found[f'content of {config["init_from"]}'] = _digest(config['init_from'])
     if os.path.isdir(config['init_from']):
         # A checkpoint is what its checksums say; where there is none, whoever reads it says so.
         sums = pathlib.Path(config['init_from']).glob('checkpoints/[0-9]*/checksums.json')

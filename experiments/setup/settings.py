@@ -14,13 +14,11 @@ import numpy as np
 import optax
 
 from experiments.errors import UserError, blame
-from experiments.setup import users
+from experiments.setup import models, users
 from qat import calls, estimators, optimizers, weights
 from qat.calls import Interval
 from qat.layers import Conv
 from qat.lockstep.twins import Twin, twins
-from qat.models.convnet import ConvNet
-from qat.models.resnet import ResNet50
 from qat.pooling import avg_pool
 from qat.ranges import RANGE_RULES
 from qat.theory import small_parameters
@@ -30,8 +28,6 @@ from qat.theory.weight_map import WeightMap, alpha_if_covered
 
 CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-
-MODELS = {'convnet': ConvNet, 'resnet50': ResNet50}  # what they are given: `Settings.model`
 
 _NAME = re.compile(r'\w[\w.-]{0,99}')
 _POSITIVE = Interval(0, math.inf)
@@ -88,16 +84,23 @@ class Settings:
         }
         return self.model_class(**{key: offered[key] for key in users.fields(self.model_class) if key in offered})
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether anything is quantized; otherwise the run is in full precision, and has no twins."""
+        return self.config.quantized != 'none'
+
     def quantized(self, params) -> frozenset[str]:
-        """The paths of the weights to quantize, from a tree of parameters or their shapes.
+        """The paths of the weights to quantize, from a tree of parameters or their shapes; in full precision none.
 
         Raises:
-          UserError: there are none.
+          UserError: there are none, but should be.
         """
         wanted = self.config.quantized
         axes = {path: leaf.ndim for path, leaf in zip(weights.all_paths(params), jax.tree.leaves(params))}
         kernels = {path for path in axes if path.rpartition('/')[2] == 'kernel'}
         match wanted:
+            case 'none':
+                return frozenset()
             case 'conv':
                 found = {path for path in kernels if axes[path] >= 3}
             case 'all':
@@ -151,7 +154,8 @@ class Settings:
 
     def warnings(self, ranges: Mapping[str, float]) -> list[str]:
         """What makes the claim doubtful in this setting, a line each."""
-        if self.transfer.transfer_class != 'identity' or is_ste(self.estimator, self.transfer):
+        is_identity = self.transfer.transfer_class == 'identity' and not is_ste(self.estimator, self.transfer)
+        if not (is_identity and self.quantizes):
             return []
         said = [
             small_parameters.large_kappa(self.kappas(ranges)),
@@ -197,7 +201,7 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         start = _estimator(config.init_map, config.bits) if config.init_map else None
         init_map = WeightMap(start) if start else None
     with blame('model'):
-        model_class = _model(config.model)
+        model_class = models.load(config.model)
     with blame('optimizer'):
         optimizer = optimizers.parse(config.optimizer, config.weight_decay)
     with blame('placement'):
@@ -208,9 +212,11 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         transfer = optimizers.with_clipping(transfer, config.placement)
     with blame('pull_back'):
         pull_back = _pull_back(config, estimator, transfer)
-    with blame('twins'):
-        made = twins(names_of_twins(config.twins), estimator, transfer)
     resolved = ml_collections.ConfigDict(config)
+    if config.quantized == 'none':
+        resolved.twins = ''  # without a quantizer there is nothing that they could differ in
+    with blame('twins'):
+        made = twins(names_of_twins(resolved.twins), estimator, transfer)
     resolved.estimator = _as_written(config.estimator, estimator)
     resolved.init_map = _as_written(config.init_map, start) if start else ''
     resolved.pull_back = _as_written(config.pull_back, pull_back) if pull_back else ''
@@ -221,16 +227,6 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
 def names_of_twins(text: str) -> list[str]:
     """The twins of a comma-separated list."""
     return [name.strip() for name in text.split(',') if name.strip()]
-
-
-def _model(text: str) -> Callable[..., nn.Module]:
-    file, colon, call = text.partition(':')
-    if colon:
-        return users.load_model(file, call)
-    name, arguments = calls.parse(text)
-    if name not in MODELS:
-        raise ValueError(calls.unknown('model', name, [*MODELS, 'FILE.py:MODEL(...)']))
-    return users.with_fields(MODELS[name], arguments)
 
 
 def _check_numbers(config) -> None:

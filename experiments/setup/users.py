@@ -62,15 +62,16 @@ def load_model(file: str, call: str) -> Callable[..., nn.Module]:
     return with_fields(found, arguments)
 
 
-def with_fields(model_class: type[nn.Module], arguments: dict) -> Callable[..., nn.Module]:
-    """The Flax module with these fields given.
+def with_fields(model_class: Callable[..., nn.Module], arguments: dict) -> Callable[..., nn.Module]:
+    """The Flax module class, or a partial of one, with these fields given.
 
     Raises:
       ValueError: a field that it does not have.
     """
     for key in arguments:
         if key not in fields(model_class):
-            raise ValueError(calls.unknown(f'field of {model_class.__name__}', key, fields(model_class)))
+            name = getattr(model_class, 'func', model_class).__name__
+            raise ValueError(calls.unknown(f'field of {name}', key, fields(model_class)))
     return functools.partial(model_class, **arguments) if arguments else model_class
 
 

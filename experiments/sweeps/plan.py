@@ -131,6 +131,8 @@ def _checked(values: Iterable[tuple[str, str]], flags: Iterable[str], data: dict
     """
     try:
         made = _resolved(flags)
+        if not made.quantizes:
+            raise UserError('a run in full precision has no twins, which a sweep compares; use experiments.train')
         config = made.config
         key = (config.dataset, config.data_dir, config.batch_size, config.image_size)
         if key not in data:

@@ -50,6 +50,8 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str], run_
     config = _config(workdir, out, overrides)
     sources.check_chosen(config, run_code, workdir / 'config.json')
     source = resolve(config)
+    if not source.quantizes:
+        raise UserError(f'--from: {workdir} is a run with quantized=none, it has no estimator to convert from')
     written = keys(config_file.load(str(workdir / 'config.json')))
     same_run.check_same_part(workdir, written | contents({**source.config, 'init_from': ''}))
     # The state is all there: what init_from and init_map name is not needed any more.

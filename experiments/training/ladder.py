@@ -32,8 +32,10 @@ def check(settings: Settings, workdir: pathlib.Path) -> None:
     """Refuses a ladder that could give no answer.
 
     Raises:
-      UserError: no yardstick, no STE twin, or a run that `experiments.convert` began in the middle.
+      UserError: no quantizer, no yardstick, no STE twin, or a run that `experiments.convert` began in the middle.
     """
+    if not settings.quantizes:
+        raise UserError('ladder: with quantized=none there is no estimator to ask the limit of; use --config.ladder=1')
     if 'jitter' not in settings.twins or not set(settings.twins) & set(STE_TWINS):
         raise UserError('ladder: needs the twins jitter and one of STE, as in --config.twins=ste,naive_ste,jitter')
     if (workdir / ORIGIN).exists():

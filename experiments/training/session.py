@@ -46,7 +46,7 @@ def run(settings: Settings, workdir: pathlib.Path, argv: list[str], *, draw: boo
       UserError: before anything is written, where the config and the data or the workdir do not fit; later, where
         the disk is full, or nothing is left to go on from.
     """
-    if not settings.twins:
+    if settings.quantizes and not settings.twins:
         raise UserError('twins: name at least one to compare with, as in --config.twins=ste,naive_ste,jitter')
     peers.agree(lambda: _same_in_all(identity(settings)))
     if settings.config.ladder > 1:
@@ -183,7 +183,7 @@ def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, li
         result['limit'] = limit.in_the_limit(settings.subject, climbed, settings.why_no_recipe())
     write_json(workdir / 'summary.json', result)
     say(summary.table(result))
-    for answer in (result['verdict'], result['limit']['answer']):
+    for answer in filter(None, (result['verdict'], result['limit']['answer'])):
         say(f'\n{terminal.wrapped(answer)}')
     if draw:
         say(f'\nReport: {_report().write(workdir, settings)}')

@@ -29,12 +29,12 @@ def lockstep(settings: Settings, task: Classification) -> Lockstep:
       UserError: the model has no weights of the kind that is to be quantized.
     """
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
-    config = settings.config
+    config, quantized = settings.config, settings.quantized(params)
     return Lockstep(
         task.loss,
         settings.optimizer,
         settings.estimator,
-        quantized=settings.quantized(params).__contains__,
+        quantized=quantized.__contains__ if quantized else None,
         twins=tuple(settings.twins),
         ranges=config.range,
         placement=config.placement,

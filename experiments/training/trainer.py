@@ -12,7 +12,7 @@ import numpy as np
 from flax.jax_utils import prefetch_to_device
 
 from experiments.data.batches import Batches
-from experiments.errors import UserError, blame
+from experiments.errors import blame
 from experiments.results import summary
 from experiments.setup.settings import Settings
 from experiments.terminal import progress_bar, say
@@ -20,8 +20,9 @@ from experiments.training import advice
 from experiments.training.programs import AXIS, Drawn
 from experiments.training.sharing import programs
 from experiments.training.stopping import Stop
+from experiments.workdir import initial_weights
 from experiments.workdir.beginning import Beginning
-from experiments.workdir.checkpoints import Checkpoints, read_weights
+from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.records import NoRecords
 from qat import weights
 from qat.lockstep import checks
@@ -77,12 +78,8 @@ class Trainer:
 
     def _given(self, key: jax.Array) -> tuple:
         """The parameters and the model's state that `init_from` names, of the architecture that this run has."""
-        given = read_weights(self.settings.config.init_from)
         reference = jax.eval_shape(self.programs.init, key).runs[REFERENCE]
-        expected = reference.params, reference.model_state
-        if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, expected):
-            raise UserError(f'init_from: the weights of {self.settings.config.init_from} are of another architecture')
-        return given
+        return initial_weights.read(self.settings.config.init_from, (reference.params, reference.model_state))
 
     def train(
         self, state: State, begin: Beginning, log: NoRecords, checkpoints: Checkpoints, stop: Stop, label: str = ''

@@ -16,7 +16,9 @@ def arguments(optimizer, quantized, twins) -> None:
     Raises:
       ValueError: with what is wanted.
     """
-    if not callable(quantized):
+    if quantized is None and twins:
+        raise ValueError('with quantized=None there is nothing that twins could differ in: give twins=()')
+    if not (quantized is None or callable(quantized)):
         raise ValueError(f'quantized must be a function, path -> whether it is quantized, not {quantized!r}')
     if not (isinstance(optimizer, Optimizer) or (hasattr(optimizer, 'init') and hasattr(optimizer, 'update'))):
         raise ValueError(f"optimizer must be one of optax or qat.optimizer('sgd'), not {optimizer!r}")

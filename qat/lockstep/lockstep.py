@@ -20,7 +20,7 @@ from qat.lockstep.spec import Spec, estimators, range_rules
 from qat.lockstep.state import Moment, RunState, State
 from qat.lockstep.tracking import Tracker, Tracking
 from qat.lockstep.twins import REFERENCE
-from qat.lockstep.verdict import Evidence, verdict
+from qat.lockstep.verdict import FULL_PRECISION, Evidence, verdict
 from qat.optimizers import Optimizer
 from qat.probe import Probed
 from qat.ranges import RangeRule
@@ -38,7 +38,8 @@ class Lockstep:
       estimator: a call such as 'dsq(k=6.5)', see `qat.slopes`; or a slope of your own, a function of that form; or a
         `qat.estimators.Estimator`, which has its bits.
       bits: of the quantizer: an integer, or a function from a weight's path to one.
-      quantized: the path of a leaf of the parameters, such as 'Dense_0/kernel' -> whether it is quantized.
+      quantized: the path of a leaf of the parameters, such as 'Dense_0/kernel' -> whether it is quantized. None: none
+        is; such a run is in full precision and has no twins.
       twins: names, see `qat.lockstep.twins`.
       ranges: the range policy: a name of `qat.ranges`, a rule (initial weights -> R), or a mapping from the path of
         every quantized weight to either. R is computed once and kept.
@@ -61,7 +62,7 @@ class Lockstep:
         estimator: str | Callable | Estimator,
         bits: int | Callable[[str], int] | None = None,
         *,
-        quantized: Callable[[str], bool],
+        quantized: Callable[[str], bool] | None,
         twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self'),
         ranges: str | RangeRule | Mapping[str, str | RangeRule] = 'max_abs',
         placement: str = 'gradient',
@@ -217,6 +218,8 @@ class Lockstep:
     def verdict(self, state: State) -> str:
         """Whether STE is interchangeable with the estimator in this setting, and why, in words."""
         plan, measured = self._measured(state)
+        if not plan.paths:
+            return FULL_PRECISION
         distinct, transfer = dict.fromkeys(plan.estimators.values()), plan.transfer
         names = ' and '.join(dict.fromkeys(map(str, distinct)))
         subject = f'{names} under {self.spec.optimizer} (class {transfer.transfer_class}, {transfer.reason})'
@@ -296,7 +299,7 @@ class Lockstep:
     def _tracker(self, plan: Plan) -> Tracker:
         quantizers = {layer: estimator.quantizer for layer, estimator in plan.estimators.items()}
         maps = {name: run.maps for name, run in plan.runs.items() if name != REFERENCE}
-        return Tracker(quantizers, REFERENCE, maps, self.spec.track_change_points)
+        return Tracker(quantizers, REFERENCE, maps, self.spec.track_change_points and bool(maps))
 
     def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
         return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}

@@ -83,7 +83,8 @@ def make(spec: Spec, params) -> Plan:
 
 def _run(spec: Spec, transfer: Transfer, by_layer: Mapping[str, Twin], reference: Mapping[str, Estimator]) -> Run:
     update = spec.placement == 'update'
-    ((learning_rate_factor, reshuffled),) = {(twin.learning_rate_factor, twin.reshuffled) for twin in by_layer.values()}
+    common = {(twin.learning_rate_factor, twin.reshuffled) for twin in by_layer.values()} or {(1.0, False)}
+    ((learning_rate_factor, reshuffled),) = common  # of all layers; in full precision there are none
     return Run(
         estimators={
             layer: ste_with_clip_of(twin.estimator) if update else twin.estimator for layer, twin in by_layer.items()

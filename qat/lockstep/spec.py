@@ -19,7 +19,7 @@ class Spec:
     Attributes:
       optimizer: of all runs: `build(learning_rate)` gives its optax transformation, `transfer(placement, params,
         paths)` its transfer class. `qat.optimizers.Optimizer`, or `qat.probe.Probed` around any optax transformation.
-      quantized: the path of a leaf -> whether it is quantized.
+      quantized: the path of a leaf -> whether it is quantized; None: none is.
       estimator: the path of a quantized leaf -> the reference's estimator there, with its bits.
       range_rule: the path of a quantized leaf -> its range policy.
       placement: 'gradient' (the slope multiplies the gradient) or 'update' (it multiplies the optimizer's output).
@@ -32,7 +32,7 @@ class Spec:
     """
 
     optimizer: object
-    quantized: Callable[[str], bool]
+    quantized: Callable[[str], bool] | None
     estimator: Callable[[str], Estimator]
     range_rule: Callable[[str], RangeRule]
     placement: str = 'gradient'

@@ -20,6 +20,7 @@ ROUNDING = 1e-5  # an alignment error that float32 alone can make
 YES, NO, NONE = 'At this setting yes', 'At this setting no', 'No verdict'
 ANSWERS = (YES, NO, NONE)  # every verdict begins with one
 ITSELF = 'is STE itself, so there is nothing to compare'
+FULL_PRECISION = f'{NONE}: nothing is quantized, so a run in full precision has no estimator to compare with STE.'
 BEWARE = 'Beware: '  # what a caution in an answer begins with
 
 _ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'

@@ -1,5 +1,5 @@
-"""The networks of the experiments, as plain Flax modules: a convolutional network and ResNet-50.
+"""The networks of the experiments, as plain Flax modules: a small convolutional network and ResNets.
 
 Their layers are injected (`conv`, `dense`), and they know nothing of quantization, data or training. They may import
-jax and flax alone. Images come in, logits go out.
+jax, flax and each other alone. Images come in, logits go out.
 """

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from qat.models.normalization import batch_norm
+
 STAGES = (3, 4, 6, 3)  # bottleneck blocks of each
 
 
@@ -52,6 +54,8 @@ class ResNet50(nn.Module):
       dtype: of the computation; parameters, batch statistics and logits are float32.
       axis_name: of the devices over which batch statistics are averaged; None: each its own.
       stages: bottleneck blocks of each stage; fewer make a small network of the same kind.
+      small_images: whether the stem is a 3x3 convolution that keeps the size, as is usual for 32x32 pixels, in place of
+        a 7x7 one and a max pool, which each halve it.
     """
 
     conv: Callable[..., nn.Module] = nn.Conv
@@ -60,22 +64,18 @@ class ResNet50(nn.Module):
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
     stages: tuple[int, ...] = STAGES
+    small_images: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = True) -> jax.Array:
         """images (batch, height, width, channels) float -> logits (batch, classes) float32."""
         conv = functools.partial(self.conv, use_bias=False, dtype=self.dtype)
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-        )
-        x = conv(64, (7, 7), (2, 2), padding=((3, 3), (3, 3)), name='conv_stem')(images.astype(self.dtype))
-        x = nn.relu(norm(name='norm_stem')(x))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
+        size, stride, pad = (3, 1, 1) if self.small_images else (7, 2, 3)
+        stem = conv(64, (size, size), (stride, stride), padding=((pad, pad), (pad, pad)), name='conv_stem')
+        x = nn.relu(norm(name='norm_stem')(stem(images.astype(self.dtype))))
+        if not self.small_images:
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for stage, blocks in enumerate(self.stages):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1

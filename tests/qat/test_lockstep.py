@@ -545,6 +545,21 @@ def test_the_ste_twin_of_a_constant_slope_is_exact_to_rounding(optimizer):
         assert found['naive_ste']['weight_alignment_error'] > 0.1
 
 
+def test_with_nothing_quantized_it_is_a_loop_of_optax():
+    optimizer = optax.adam(0.01)
+    lockstep = of_mlp(optimizer, quantized=None, twins=())
+    state = trained(lockstep, 5)[-1]
+    params, loss = mlp()[:2]
+    opt_state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for batch in batches((6,), 5):
+        updates, opt_state = update(jax.jit(jax.grad(loss))(params, batch), opt_state, params)
+        params = optax.apply_updates(params, updates)
+    for found, expected in zip(jax.tree.leaves(state.runs[REFERENCE].params), jax.tree.leaves(params)):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert list(state.runs) == [REFERENCE] and lockstep.summary(state) == {} and lockstep.cautions(state) == []
+    assert lockstep.verdict(state).startswith('No verdict: nothing is quantized')
+
+
 def bfloat16(params):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
 
@@ -574,6 +589,7 @@ REFUSED = {
     'range of a path': ({'ranges': {'first/kernel': 'max_abs'}}, "ranges says nothing of .* 'second/kernel'"),
     'number as range': ({'ranges': 1.0}, "unknown range '1.0': valid: he_uniform"),
     'quantized': ({'quantized': ['first/kernel']}, 'quantized must be a function, path'),
+    'twins of nothing': ({'quantized': None}, r'nothing that twins could differ in: give twins=\(\)'),
     'text as optimizer': ({'optimizer': 'sgd'}, "must be one of optax or qat.optimizer.*, not 'sgd'"),
     'text as twins': ({'twins': 'ste'}, r"twins must be several names, as in \('ste',\)"),
     'placement': ({'placement': 'updates'}, "unknown placement 'updates': did you mean 'update'"),

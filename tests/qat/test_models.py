@@ -14,6 +14,7 @@ from qat import Lockstep
 from qat.estimators import make
 from qat.layers import QuantConv
 from qat.lockstep.twins import REFERENCE
+from qat.models.cifar_resnet import CifarResNet, shortcut
 from qat.models.convnet import ConvNet
 from qat.models.resnet import Bottleneck, ResNet50
 
@@ -58,6 +59,50 @@ def test_strides_are_those_of_version_1_5():
     sizes = {name: seen[f'stage2_block1/{name}/__call__'][0].shape[1] for name in ('conv1', 'conv2', 'conv3')}
     assert sizes == {'conv1': 16, 'conv2': 8, 'conv3': 8}
     assert seen['stage4_block3/__call__'][0].shape == (1, 2, 2, 2048)
+
+
+@pytest.mark.parametrize('depth, parameters', [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)])
+def test_parameters_of_the_resnets_for_small_images(depth, parameters):
+    variables = shapes(CifarResNet(depth), 32)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == parameters
+    convolutions = [leaf for leaf in jax.tree.leaves(variables['params']) if leaf.ndim == 4]
+    assert len(convolutions) == depth - 1 and all(leaf.shape[:2] == (3, 3) for leaf in convolutions)
+
+
+@pytest.mark.parametrize('depth', [2, 18, 34])
+def test_a_depth_that_is_no_6_n_plus_2_is_refused(depth):
+    with pytest.raises(ValueError, match=f'such as 20, 32, 44, 56 or 110, it is {depth}'):
+        CifarResNet(depth)
+
+
+@pytest.mark.parametrize('stride, size', [(1, (5, 6)), (2, (3, 3))])
+def test_a_shortcut_without_weights(stride, size):
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 8)).astype(np.float32)
+    found, expected = np.asarray(shortcut(jnp.asarray(x), 16, stride)), np.zeros((2, *size, 16), np.float32)
+    for image, row, column, channel in np.ndindex(2, *size, 8):
+        expected[image, row, column, 4 + channel] = x[image, stride * row, stride * column, channel]
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    'model, sizes',
+    [
+        (CifarResNet(8), {'conv_stem': (32, 16), 'stage1_block1': (32, 16), 'stage3_block1': (8, 64)}),
+        (
+            ResNet50(stages=(1, 1, 1), small_images=True),
+            {'conv_stem': (32, 64), 'stage1_block1': (32, 256), 'stage3_block1': (8, 1024)},
+        ),
+        (ResNet50(stages=(1, 1, 1)), {'conv_stem': (16, 64), 'stage1_block1': (8, 256), 'stage3_block1': (2, 1024)}),
+    ],
+)
+def test_sizes_and_channels_from_32_pixels(model, sizes):
+    images = jnp.zeros((1, 32, 32, 3))
+    _, state = jax.eval_shape(
+        lambda: model.init_with_output(jax.random.key(0), images, train=False, capture_intermediates=True)
+    )
+    seen = flatten_dict(state['intermediates'], sep='/')
+    for name, (size, channels) in sizes.items():
+        assert seen[f'{name}/__call__'][0].shape == (1, size, size, channels)
 
 
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
