@@ -89,12 +89,12 @@ OPTIMIZERS = {
 }
 
 PULLED_BACK = {  # with the weight decay of the table
-    ('sgd(momentum=0.9)', 'gradient'): 'decay',
-    ('sgdw', 'gradient'): 'decay',
-    ('adam', 'gradient'): 'decay',
-    ('rmsprop', 'gradient'): 'decay',
-    ('adamw', 'update'): 'weights',
-    ('adafactor', 'update'): 'weights',
+    ('sgd(momentum=0.9)', 'gradient', 1e-4): ['decay'],
+    ('sgdw', 'gradient', 1e-4): ['decay'],
+    ('adam', 'gradient', 1e-4): ['decay'],
+    ('rmsprop', 'gradient', 1e-4): ['decay'],
+    ('adamw', 'update', 1e-4): ['weights'],
+    ('adafactor', 'update', 0): ['weights'],
 }
 
 
@@ -173,10 +173,7 @@ def test_every_estimator_under_every_optimizer(estimator, bits, asked):
             assert (found['learning_rate_factor'], found['remaps_initialization']) == (1.0, False)
         else:
             assert (found['learning_rate_factor'], found['remaps_initialization']) == (found['alpha'], True)
-        pulls = found['learning_rate_factor'] is not None and not exact and (optimizer, placement) in PULLED_BACK
-        assert found['pulled_back'] == (
-            [PULLED_BACK[optimizer, placement]] if pulls and (decay or 'factor' in optimizer) else []
-        )
+        assert found['pulled_back'] == (PULLED_BACK.get((optimizer, placement, decay), []) if pulls else [])
         if beta2 is None:
             assert found['kappa'] is None
         else:

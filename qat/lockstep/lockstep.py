@@ -256,7 +256,7 @@ class Lockstep:
         measured = {
             layer: each.measured(own[layer], kernels[layer], ranges[layer]) for layer, each in run.pull_backs.items()
         }
-        norm = optax.global_norm(weights.replace(gradients, plan.paths, own | measured))
+        norm = optax.tree.norm(weights.replace(gradients, plan.paths, own | measured))
         factor = self.spec.clip_norm / jnp.maximum(norm, self.spec.clip_norm)
         return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), gradients)
 

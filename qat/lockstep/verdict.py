@@ -4,8 +4,8 @@ The measure is how far the STE twin is from the reference in units of `jitter`, 
 rate: a change nobody cares about. The largest ratio counts, over all times at which enough codes have changed. Where a
 training is chaotic, as with batch norm, small batches and depth, errors grow until everything is far from everything:
 what counts then are the times before that, and the answer says so. What makes a run unable to tell is looked for first,
-and named. The twin `reshuffle` says what another order of the data does, where it is run. Whether the estimator is STE in disguise *in the limit* of small learning rates is another question,
-which takes runs at several learning rates.
+and named. The twin `reshuffle` says what another order of the data does, where it is run. Whether the estimator is STE
+in disguise *in the limit* of small learning rates is another question, which takes runs at several learning rates.
 """
 
 import dataclasses
@@ -93,8 +93,8 @@ def _regime(evidence: Evidence, compared: int) -> list[str]:
         return []
     error = evidence.over_time[-1]['jitter'][_OF_THE_WAY]
     return [
-        f'The run is chaotic: at its end 1% more learning rate is {error:.0%} of the way travelled apart. Compared were '
-        f'the first {compared} of {count} evaluations, up to {SATURATED:.0%}.'
+        f'The run is chaotic: at its end 1% more learning rate is {error:.0%} of the way travelled apart. Compared '
+        f'were the first {compared} of {count} evaluations, up to {SATURATED:.0%}.'
     ]
 
 

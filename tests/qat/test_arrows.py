@@ -12,7 +12,9 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / 'qat').rglob('*.py'))
 
 # What each module may import of the library; a package's __init__ imports nothing but under its own name here.
-THEORY = {f'theory.{part}' for part in ('closed_forms', 'coverage', 'weight_map', 'recipe', 'small_parameters')}
+THEORY = {
+    f'theory.{part}' for part in ('closed_forms', 'coverage', 'weight_map', 'recipe', 'pull_back', 'small_parameters')
+}
 BELOW_LOCKSTEP = {
     'weights',
     'calls',
@@ -42,6 +44,7 @@ MAY_IMPORT = {
         *('calls', 'estimators', 'optimizers'),
         *('theory.coverage', 'theory.sampling', 'theory.weight_map'),
     },
+    'theory.pull_back': {'estimators', 'optimizers', 'theory.weight_map'},
     'theory.small_parameters': {'estimators', 'optimizers', 'theory.sampling'},
     'trajectory': set(),
     'convolution': set(),

@@ -40,6 +40,7 @@ CONVERTED = [
     'sgd',
     'sgd(momentum=0.9)',
     'sgd(momentum=0.9, nesterov=True)',
+    'sgdw(momentum=0.9)',
     'signsgd',
     'adam(eps=0.0)',
     'adamw(eps=0.0)',

@@ -1,7 +1,7 @@
 """STE with what reads the weights pulled back: does it keep step with the estimator as the learning rate falls?
 
-The loss is linear in the quantized weights, so that its gradients are the same at every code, and whatever separates the
-runs is the theorem's own error or a wrong recipe.
+The loss is linear in the quantized weights, so that its gradients are the same at every code: what separates the runs
+is the theorem's own error, or a wrong recipe.
 """
 
 import functools
@@ -38,7 +38,7 @@ def gradients(count: int) -> dict[str, np.ndarray]:
 
 
 def errors(optimizer, twins, rates, length: float, **options) -> dict[str, list[float]]:
-    """max |M(w) - v| / R of every twin at each learning rate, where learning rate x steps is the length."""
+    """Mean of |M(w) - v| / R of every twin at each learning rate, where learning rate x steps is the length."""
     random = np.random.default_rng(1)
     params = {'a': {'kernel': jnp.asarray(random.uniform(-1, 1, SHAPE), jnp.float32), 'bias': jnp.zeros(SHAPE[1])}}
     pair = Lockstep(
@@ -65,17 +65,17 @@ def errors(optimizer, twins, rates, length: float, **options) -> dict[str, list[
         for twin in twins:
             name = plan.computed_by[twin]
             mapped = plan.runs[name].maps['a'](weights['reference'], R)
-            found[twin].append(float(jnp.abs(mapped - weights[name]).max()))
+            found[twin].append(float(jnp.abs(mapped - weights[name]).mean()))
     return found
 
 
-RATES = (0.02, 0.01, 0.005)
+RATES = (0.01, 0.005, 0.0025)
 MOVED = {  # optimizer, weight decay, length, options: all of class `map`
-    'coupled': ('sgd(momentum=0.9)', 0.4, 0.2, {}),
-    'coupled, nesterov': ('sgd(momentum=0.9, nesterov=True)', 0.4, 0.2, {}),
-    'decoupled': ('sgdw(momentum=0.9)', 2.0, 0.2, {}),
+    'coupled': ('sgd(momentum=0.5)', 3.0, 0.15, {}),
+    'coupled, nesterov': ('sgd(momentum=0.5, nesterov=True)', 3.0, 0.15, {}),
+    'decoupled': ('sgdw(momentum=0.5)', 6.0, 0.15, {}),
     'clipped': ('sgd', 0.0, 3.0, {'clip_norm': 10.0}),
-    'clipped and decayed': ('sgd(momentum=0.9)', 0.5, 0.5, {'clip_norm': 10.0}),
+    'clipped and decayed': ('sgd(momentum=0.5)', 0.5, 1.0, {'clip_norm': 10.0}),
     'placement update, decoupled': ('adamw(b2=0.9)', 2.0, 1.0, {'placement': 'update'}),
     'placement update, coupled': ('adam(b2=0.9)', 1.0, 1.0, {'placement': 'update'}),
     'placement update, by the size of the weights': ('adafactor', 0.0, 1.0, {'placement': 'update'}),

@@ -45,8 +45,8 @@ CASES = {
     'the larger the jitter, the more may pass': (NONE, 'saturated', evidence({'jitter': twin(0.4, of_the_way=0.5)})),
     'chaos at the end, alike before': (
         YES,
-        'The run is chaotic: at its end 1% more learning rate is 60% of the way travelled apart. Compared were the first '
-        '1 of 3 evaluations, up to 20%.',
+        'The run is chaotic: at its end 1% more learning rate is 60% of the way travelled apart. Compared were the '
+        'first 1 of 3 evaluations, up to 20%.',
         evidence(CHAOS, before=[{'ste': twin(0.01), 'naive_ste': twin(0.3), 'jitter': twin(0.01)}, CHAOS]),
     ),
     'chaos at the end, different before': (
