@@ -223,7 +223,9 @@ def test_the_probe_looks_at_the_quantized_weights_alone():
     mixed = optax.multi_transform({'sgd': optax.sgd(0.1), 'adam': optax.adam(0.1), 'decay': decayed}, labels)
     for paths, expected in ((('a/kernel',), 'map'), (('b/kernel',), 'identity'), (KERNELS, 'none')):
         assert Probed(mixed).transfer('gradient', PROBED, paths).transfer_class == expected
-    assert Probed(mixed).transfer('gradient', PROBED, ('a/bias',)).transfer_class == 'none'
+    of_decay = Probed(mixed).transfer('gradient', PROBED, ('a/bias',))
+    assert (of_decay.transfer_class, of_decay.pulled_back) == ('map', (optimizers.DECAY,))
+    assert not Probed(mixed).transfer('gradient', PROBED, ('a/kernel',)).pulled_back
 
 
 def test_the_probe_inside_of_a_compiled_program():
