@@ -48,7 +48,7 @@ def test_the_contract_of_files(finished):
     ):
         assert (finished / name).exists(), name
     result = json.loads((finished / 'summary.json').read_text())
-    assert list(result) == ['config', 'steps', 'verdict', 'limit', 'reference', 'twins']
+    assert list(result) == ['config', 'steps', 'verdict', 'limit', 'compared', 'reference', 'twins']
     assert result['config'] == 'digits' and result['steps'] == 30
     assert list(result['twins']) == ['ste', 'naive_ste', 'jitter', 'self']
     for twin in result['twins'].values():

@@ -82,8 +82,8 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
         'config': settings.config.name,
         'steps': last['step'],
         'verdict': verdict(evidence) if settings.quantizes else FULL_PRECISION,
-        'compared': _compared(evidence.over_time, [row['step'] for row in newer[:-1] if row['step']] + [last['step']]),
         'limit': {'answer': NOT_ASKED if settings.quantizes else ''},
+        'compared': _compared(evidence.over_time, [row['step'] for row in newer[:-1] if row['step']] + [last['step']]),
         REFERENCE: reference,
         'twins': twins,
     }
