@@ -22,8 +22,8 @@ Memory:   of a device, 6 to 15 GB with 64 images on each (v4-32: 32 GiB), 9 to 2
                                 (counted) in bfloat16, for the runs one after the other at least and all at most
 Accuracy: not known. Above it lies 76.5%: Flax's example, which has this model, batch, schedule and length, reports
           76.54% top-1 with kernels in full precision, Nesterov momentum and weight decay 1e-4 [2]. Kernels of 2 bits,
-          the first one too, cost some of that. The paper's own figures could not be looked up here. What is under test is not the accuracy, but whether `ste` ends where the reference ends, with `jitter`
-          as the yardstick.
+          the first one too, cost some of that. The paper's own figures could not be looked up here. What is under test
+          is not the accuracy, but whether `ste` ends where the reference ends, with `jitter` as the yardstick.
 
 [1] cloud.google.com/tpu/docs/v4.
 [2] README of google/flax, examples/imagenet: 125,100 steps of 1,024 images on a TPU v3-32 in 2.1 h. At 2.45e10 an image
