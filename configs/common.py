@@ -63,7 +63,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     # What the reference is compared with: ste, naive_ste, map_ste, jitter, reshuffle, self.
     config.twins = 'ste,naive_ste,jitter,self'
-    config.track_change_points = True  # 20 bytes a quantized weight and run
+    config.track_change_points = True  # 19 bytes a quantized weight and run
 
     # Several processes: off | auto (TPU slices, Slurm) | HOST:PORT,COUNT,INDEX of process 0, all and this one
     config.distributed = 'off'

@@ -58,8 +58,6 @@ class Probed:
           ValueError: it cannot be probed, with the reason.
         """
         check_placement(placement)
-        if not paths:
-            return Transfer('none', 'nothing is quantized')
         leaves, structure = jax.tree.flatten(params)
         shapes = tuple(tuple(min(side, _LONGEST_SIDE) for side in leaf.shape) for leaf in leaves)
         return _transfer(self.transformation, placement, structure, shapes, paths)

@@ -69,9 +69,10 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
     first, last = rows[0], rows[-1]
     reference, twins = _outcomes(last), _twins(settings, last)
     newer = [row for row in rows if 'jitter/changed_codes' in row]  # than the first version of a run that went on
+    measured = [row for row in newer[:-1] if row['step']] + [last]
     evidence = Evidence(
         settings.subject,
-        over_time=[_twins(settings, row) for row in newer[:-1] if row['step']] + [twins],
+        over_time=[_twins(settings, row) for row in measured],
         reference=reference,
         untrained_loss=loss_of_guessing if first['step'] else min(loss_of_guessing, first['eval/loss']),
         reason=settings.why_no_recipe(),
@@ -83,7 +84,7 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
         'steps': last['step'],
         'verdict': verdict(evidence) if settings.quantizes else FULL_PRECISION,
         'limit': {'answer': NOT_ASKED if settings.quantizes else ''},
-        'compared': _compared(evidence.over_time, [row['step'] for row in newer[:-1] if row['step']] + [last['step']]),
+        'compared': _compared(evidence.over_time, [row['step'] for row in measured]),
         REFERENCE: reference,
         'twins': twins,
     }

@@ -20,7 +20,7 @@ def cautions(plan: Plan, optimizer, state: State, measured: Mapping) -> list[str
       state: of the runs, on this process.
       measured: the sums of `Lockstep.measure`, on the host.
     """
-    match plan.transfer.transfer_class if plan.paths else None:
+    match plan.transfer.transfer_class:
         case 'map':
             said = _of_steps(plan, int(state.step), measured)
         case 'identity':

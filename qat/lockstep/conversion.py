@@ -25,7 +25,6 @@ Source: arXiv 2405.05171 for M and alpha; the rule for the optimizer's state is 
 """
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from qat import weights
@@ -34,7 +33,7 @@ from qat.lockstep.state import RunState
 from qat.optimizers import Optimizer
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import recipe
-from qat.theory.weight_map import WeightMap, alpha_if_covered
+from qat.theory.weight_map import WeightMap, positive_slope
 from qat.weights import Paths
 
 
@@ -83,10 +82,4 @@ class Conversion:
     def _slope_ratio(self, before: jax.Array, after: jax.Array, R: jax.Array) -> jax.Array:
         """sbar of the target over sbar of the source, shaped like the weights."""
         source, target = self._estimators
-        return _slope(target, after, R) / _slope(source, before, R)
-
-
-def _slope(estimator: Estimator, weights: jax.Array, R: jax.Array) -> jax.Array:
-    """sbar(w), positive everywhere; 1 stands in for an alpha that does not exist, as any number may without M."""
-    slope = estimator.at(weights, R)
-    return jnp.where(slope > 0, slope, alpha_if_covered(estimator) or 1.0)
+        return positive_slope(target, after, R) / positive_slope(source, before, R)

@@ -66,7 +66,9 @@ def make(spec: Spec, params) -> Plan:
     """
     paths = weights.select(params, spec.quantized)
     estimators = {layer: spec.estimator(path) for layer, path in paths.items()}
-    transfer = spec.optimizer.transfer(spec.placement, params, tuple(paths.values()))
+    transfer = Transfer('none', 'nothing is quantized')
+    if paths:
+        transfer = spec.optimizer.transfer(spec.placement, params, tuple(paths.values()))
     if spec.clip_norm:
         transfer = with_clipping(transfer, spec.placement)
     if spec.placement == 'update' and any(estimator.needs('gradient') for estimator in estimators.values()):

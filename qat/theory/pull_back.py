@@ -15,11 +15,10 @@ Outside the range, where s = 0 and M' = 1, alpha takes the place of s in the quo
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
 from qat.estimators import Estimator
 from qat.optimizers import DECAY, NORM, WEIGHTS
-from qat.theory.weight_map import WeightMap, alpha_if_covered
+from qat.theory.weight_map import WeightMap, positive_slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +42,7 @@ class PullBack:
         if DECAY not in self.what:
             return weights
         source = self._source(weights, R)
-        slope = self.estimator.at(source, R)
-        # 1 stands in for an alpha that does not exist: without M, any positive number does.
-        return source / jnp.where(slope > 0, slope, alpha_if_covered(self.estimator) or 1.0)
+        return source / positive_slope(self.estimator, source, R)
 
     def measured(self, gradient: jax.Array, weights: jax.Array, R: jax.Array) -> jax.Array:
         """What counts in the norm that gradients are clipped by, shaped like `gradient`: g or s(w) g."""

@@ -55,6 +55,15 @@ def alpha_if_covered(estimator: Estimator) -> float | None:
     return None if conditions_that_fail(estimator) else alpha(estimator)
 
 
+def positive_slope(estimator: Estimator, weights: jax.Array, R: jax.Array) -> jax.Array:
+    """s(w), shaped like the weights, and alpha where it is 0, outside of the range: positive everywhere.
+
+    1 stands in for an alpha that does not exist, as any positive number may without M.
+    """
+    slope = estimator.at(weights, R)
+    return jnp.where(slope > 0, slope, alpha_if_covered(estimator) or 1.0)
+
+
 class WeightMap:
     """M, elementwise in float32.
 
