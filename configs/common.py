@@ -18,12 +18,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data_dir = ''  # where tensorflow-datasets keeps its data; '': its own default
     config.batch_size = 100  # images an update, over all devices
     config.image_size = 224  # pixels a side, of imagenet2012, and of a folder whose images are larger or differ in size
+    config.max_validation_examples = -1  # so many of them, evenly spread; -1: all
     config.corrupt_images = 'refuse'  # or 'skip': warn, train on another image of its batch, validate without it
 
     # Model and quantization.
-    # A Flax module, in the catalogue or in a file of yours. resnet50 is for 224x224 pixels, resnet50(small_images=True)
-    # for 32x32, as the other ResNets are.
-    config.model = 'convnet'  # convnet, resnet20, resnet32, resnet44, resnet56, resnet110, resnet50, FILE.py:Model(x=3)
+    # A Flax module, in the catalogue or in a file of yours, FILE.py:Model(x=3). resnet50 is for 224x224 pixels,
+    # resnet50(small_images=True) for 32x32, as the other ResNets are.
+    config.model = 'convnet'  # convnet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet50
     # In full precision estimator, bits and range are not used, and there are no twins, whatever `twins` says.
     config.quantized = 'conv'  # conv kernels; 'all': dense too; 'none': full precision; or of paths, 'block*/kernel'
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32

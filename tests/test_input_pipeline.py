@@ -22,8 +22,7 @@ FETCHED = {'mnist', 'fashion_mnist', 'cifar10', 'imagenet2012'}  # not there by 
 
 
 def config(**values):
-    defaults = {'dataset': 'digits', 'data_dir': '', 'seed': 0, 'batch_size': 100, 'model': 'resnet50'}
-    return ml_collections.ConfigDict({**defaults, 'corrupt_images': 'refuse', **values})
+    return ml_collections.ConfigDict({**common.get_config(), 'model': 'resnet50', **values})
 
 
 def numbered(size: int, seed: int = 0, batch_size: int = 10, reshuffle: bool = True) -> ArrayBatches:
@@ -92,6 +91,22 @@ def test_validation_counts_every_example_once(size):
         assert len(images) == len(labels) == len(mask) == 10
         seen += labels[mask].tolist()
     assert seen == list(range(size))
+
+
+@pytest.mark.parametrize(('most', 'seen'), [(-1, range(297)), (297, range(297)), (1000, range(297)), (1, [0])])
+def test_validation_on_at_most_so_many_examples(most, seen):
+    everything, fewer = (registry.load(config(max_validation_examples=at_most)).arrays for at_most in (-1, most))
+    for one, other in ((everything.images, fewer.images), (everything.labels, fewer.labels)):
+        assert np.array_equal(one['train'], other['train'])
+        assert np.array_equal(one['validation'][list(seen)], other['validation'])
+
+
+def test_validation_on_fewer_examples_spreads_them_over_all():
+    def images(most):
+        return registry.load(config(max_validation_examples=most)).arrays.images['validation']
+
+    rows = [next(row for row, image in enumerate(images(-1)) if np.array_equal(image, one)) for one in images(99)]
+    assert rows == list(range(0, 297, 3))
 
 
 def write_idx(directory, counts, compress):
@@ -223,6 +238,9 @@ def test_imagenet_validation_counts_every_image_once(tiny_imagenet):
     seen, again = ([batch['image'][batch['mask']] for batch in imagenet(tiny_imagenet).validation()] for _ in range(2))
     assert [len(images) for images in seen] == [4, 4, 3]
     assert all(np.array_equal(a, b) for a, b in zip(seen, again))
+    for most, sizes in {5: [4, 1], 11: [4, 4, 3], 12: [4, 4, 3]}.items():
+        fewer = imagenet(tiny_imagenet, max_validation_examples=most).validation()
+        assert [int(batch['mask'].sum()) for batch in fewer] == sizes
 
 
 @pytest.mark.filterwarnings('ignore')

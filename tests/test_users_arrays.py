@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from configs import common
 from experiments.data import memory, npz, registry
 from experiments.data.arrays import SPLITS
 from experiments.errors import UserError, tell
@@ -36,7 +37,7 @@ def saved(path: pathlib.Path, **changes) -> str:
 
 
 def batch(path: str) -> dict:
-    config = ml_collections.ConfigDict({'dataset': path, 'seed': 0, 'batch_size': 20})
+    config = ml_collections.ConfigDict({**common.get_config(), 'dataset': path, 'batch_size': 20})
     return next(registry.load(config).train(0, 2))
 
 
@@ -258,7 +259,7 @@ def test_memory_is_what_the_machine_has(monkeypatch):
     assert 10**8 < memory.available() < 10**14
     monkeypatch.setattr(pathlib.Path, 'read_text', lambda *_: '')
     assert 10**8 < memory.available() < 10**14
-    config = ml_collections.ConfigDict({'dataset': 'synthetic', 'seed': 0, 'batch_size': 2**40})
+    config = ml_collections.ConfigDict({**common.get_config(), 'dataset': 'synthetic', 'batch_size': 2**40})
     with pytest.raises(UserError, match=r'batch_size=1099511627776: .*GB'):
         registry.load(config)
 
@@ -346,7 +347,7 @@ def test_any_arrays_are_finite_batches_or_one_line(tmp_path, capsys):
     @given(any_file())
     def throw(arrays):
         np.savez(tmp_path / 'x.npz', **arrays)
-        config = ml_collections.ConfigDict({'dataset': str(tmp_path / 'x.npz'), 'seed': 0, 'batch_size': 1})
+        config = ml_collections.ConfigDict({**common.get_config(), 'dataset': str(tmp_path / 'x.npz'), 'batch_size': 1})
         try:
             batches = registry.load(config)
         except UserError as error:

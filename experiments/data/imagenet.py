@@ -52,6 +52,10 @@ class ImageNet:
         self._seed, self._batch_size, self._share = config.seed, config.batch_size, share
         self._order = 0  # which of the orders of the same data that a seed has
         self._local_size = config.batch_size // share.count
+        most = config.max_validation_examples
+        self._splits = dict(zip(SPLITS, SPLITS))
+        if 0 < most < self._images('validation'):
+            self._splits['validation'] = f'validation[:{most}]'
         self._refuses = config.corrupt_images == 'refuse'
         self._guarded: set[str] = set()  # the splits in which a corrupt image has been met
         self._told: set[str] = set()  # the corrupt files that the user was told of
@@ -73,7 +77,7 @@ class ImageNet:
         return other
 
     def _images(self, split: str) -> int:
-        return self._builder.info.splits[split].num_examples
+        return self._builder.info.splits[self._splits[split]].num_examples
 
     def train(self, start: int, steps_per_epoch: int) -> Iterator[Batch]:
         first_epoch, index = divmod(start, steps_per_epoch)
@@ -124,7 +128,7 @@ class ImageNet:
         options.deterministic = True
         read = tfds.ReadConfig(options=options, shuffle_seed=shuffle_seed, try_autocache=False, skip_prefetch=True)
         return self._builder.as_dataset(
-            split=tfds.even_splits(split, self._share.count)[self._share.index],
+            split=tfds.even_splits(self._splits[split], self._share.count)[self._share.index],
             shuffle_files=shuffle_files,
             read_config=read,
             decoders={'image': tfds.decode.SkipDecoding()},

@@ -40,16 +40,20 @@ class Dataset:
 def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10, recipe: Recipe = PLAIN) -> Dataset:
     """Returns a data set in memory: `read(config)` gives its arrays, the rest answers without reading them."""
     return Dataset(
-        lambda config, share: ArrayBatches(read(config), config.seed, config.batch_size, share),
+        lambda config, share: _batches(read(config), config, share),
         lambda config, model_of: Classification(model_of(classes), image_shape, recipe.normalize),
     )
+
+
+def _batches(read: Arrays, config, share: Share) -> ArrayBatches:
+    return ArrayBatches(read.validated_on(config.max_validation_examples), config.seed, config.batch_size, share)
 
 
 def _of_the_user(read: Callable) -> Dataset:
     """Returns a data set in memory that has to be read to be known: `read(config)` gives its arrays."""
 
     def load(config, share: Share) -> ArrayBatches:
-        return ArrayBatches(read(config), config.seed, config.batch_size, share)
+        return _batches(read(config), config, share)
 
     return Dataset(load, lambda config, model_of: load(config, ALONE).task(model_of))
 

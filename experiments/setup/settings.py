@@ -51,7 +51,7 @@ _DOMAINS = {
     'ladder_seeds': Interval(1, 1000, low_included=True, high_included=True),
 }
 _MOST_STEPS = 10**8  # a learning rate each; a month at 40 a second
-_COUNT_OR_ALL = ('steps_per_epoch', 'max_steps', 'learning_rate_images')
+_COUNT_OR_ALL = ('steps_per_epoch', 'max_steps', 'max_validation_examples', 'learning_rate_images')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,6 +58,7 @@ class CifarResNet(nn.Module):
       classes: number of logits.
       dtype: of the computation; parameters, batch statistics and logits are float32.
       axis_name: of the devices over which batch statistics are averaged; None: each its own.
+      frozen_statistics: whether batch norm uses its running statistics in training too, as they were at the start.
 
     Raises:
       ValueError: another depth.
@@ -69,6 +70,7 @@ class CifarResNet(nn.Module):
     classes: int = 10
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    frozen_statistics: bool = False
 
     def __post_init__(self):
         if self.depth < 8 or self.depth % 6 != 2:
@@ -79,7 +81,7 @@ class CifarResNet(nn.Module):
     def __call__(self, images: jax.Array, train: bool = True) -> jax.Array:
         """images (batch, height, width, channels) float -> logits (batch, classes) float32."""
         conv = functools.partial(self.conv, use_bias=False, dtype=self.dtype)
-        norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = batch_norm(train=train and not self.frozen_statistics, dtype=self.dtype, axis_name=self.axis_name)
         x = conv(CHANNELS[0], (3, 3), padding=((1, 1), (1, 1)), name='conv_stem')(images.astype(self.dtype))
         x = nn.relu(norm(name='norm_stem')(x))
         for stage, features in enumerate(CHANNELS):

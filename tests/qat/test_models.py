@@ -105,6 +105,18 @@ def test_sizes_and_channels_from_32_pixels(model, sizes):
         assert seen[f'{name}/__call__'][0].shape == (1, size, size, channels)
 
 
+def test_frozen_statistics_are_those_of_the_start_also_in_training():
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    variables = CifarResNet(8).init(jax.random.key(1), images)
+    variables['batch_stats'] = jax.tree.map(lambda leaf: leaf + 0.5, variables['batch_stats'])
+    evaluated = CifarResNet(8).apply(variables, images, train=False)
+    for frozen in (False, True):
+        model = CifarResNet(8, frozen_statistics=frozen)
+        trained, moved = model.apply(variables, images, train=True, mutable='batch_stats')
+        same = jax.tree.all(jax.tree.map(np.array_equal, moved.get('batch_stats', {}), variables['batch_stats']))
+        assert same == frozen == np.array_equal(trained, evaluated)
+
+
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
     model = ResNet50(dtype=jnp.bfloat16)
     output, variables = jax.eval_shape(
