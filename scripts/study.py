@@ -14,7 +14,16 @@ from experiments.errors import UserError
 from experiments.setup.arguments import Parser, count
 from qat import calls
 
-NAMES = ('calibration', 'paper_table', 'convergence', 'matrix', 'kappa', 'placement', 'stableqat')
+NAMES = (
+    'calibration',
+    'paper_table',
+    'convergence',
+    'matrix',
+    'kappa',
+    'placement',
+    'stableqat',
+    'photographs',
+)
 
 
 @told

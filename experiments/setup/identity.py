@@ -38,6 +38,8 @@ def contents(config: Mapping) -> dict[str, str]:
     found = code(config)
     if config['dataset'].endswith('.npz'):
         found[f'content of {config["dataset"]}'] = _digest(config['dataset'])
+    if config['dataset'].startswith('folder:'):
+        found[f'content of {config["dataset"]}'] = _digest_of_images(config['dataset'].removeprefix('folder:'))
     if os.path.isfile(config['init_from']):
         found[f'content of {config["init_from"]}'] = _digest(config['init_from'])
     if os.path.isdir(config['init_from']):
@@ -61,6 +63,14 @@ def code(config: Mapping) -> dict[str, str]:
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """Returns the names of what differs between two identities, or is in one alone."""
     return [name for name in {**there, **here} if there.get(name) != here.get(name)]
+
+
+def _digest_of_images(folder: str) -> str:
+    """Of the names and contents of DIR/SPLIT/CLASS/FILE."""
+    root, found = pathlib.Path(folder).expanduser(), hashlib.sha256()
+    for path in sorted(path for path in root.glob('*/*/*') if path.is_file()):
+        found.update(f'{path.relative_to(root)} {_digest(path)}\n'.encode())
+    return found.hexdigest()
 
 
 def _digest(path: str | pathlib.Path) -> str:

@@ -43,7 +43,9 @@ def where_memory_ends(settings: Settings):
         if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
             raise
         reason = ' '.join(str(error).split())[:_LONGEST_REASON]
+        count = len(settings.twins)
+        twins = f'fewer than {count} twins (each is a model of its own), ' if count else ''
         raise UserError(
             f'out of memory ({reason}). Try, with another --workdir, a batch_size below {settings.config.batch_size}, '
-            f'fewer than {len(settings.twins)} twins (each is a model of its own), or a smaller model'
+            f'{twins}or a smaller model'
         ) from error

@@ -1,0 +1,180 @@
+"""Residual networks with batch norm on photographs: is STE still the estimator, and what hides it?
+
+Data and weights: CIFAR-10 as a folder of images in runs/cifar10, a ResNet-20 for it in full precision as
+runs/resnet20_cifar10.safetensors, and ImageNet's photographs, prepared by tensorflow-datasets, in runs/imagenet64.
+"""
+
+import itertools
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.results import figures
+from experiments.results.pages import with_interval
+from experiments.results.statistics import Estimate, interval, order
+from experiments.sweeps.report import ERROR, grouped
+from qat import calls
+from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, draw, mark_rates, over_seeds
+
+SGD, ADAM = 'sgd(momentum=0.9)', 'adam(b2=0.95)'
+TWINS = ('ste', 'naive_ste', 'jitter', 'reshuffle')
+_PHOTOGRAPHS = ('dataset=folder:runs/cifar10', 'batch_size=32', 'max_validation_examples=1000')
+_PRETRAINED = 'init_from=runs/resnet20_cifar10.safetensors'
+_UNDER_ADAM = (f'optimizer={ADAM}', 'weight_decay=0')
+_SCRATCH_RATES = {0.01: 20, 0.005: 40, 0.0025: 80, 0.00125: 160}  # their product is 0.2
+_PRETRAINED_RATES = {0.004: 20, 0.002: 40, 0.001: 80, 0.0005: 160}  # 0.08
+_ADAM_RATES = {8e-4: 25, 4e-4: 50, 2e-4: 100, 1e-4: 200}  # 0.02
+_IMAGENET_RATES = {SGD: {0.005: 16, 0.00125: 64}, ADAM: {2e-4: 16, 5e-5: 64}}
+MIDDLE = 0.0025  # the learning rate of what is measured at one
+HORIZON, PERTURBATION = 'horizon', 'perturbation'
+SIZES = (1e-6, 1e-4, 1e-2)  # of a change of the learning rate of the quantized kernels
+_PLANTED = '|'.join(f'scripts/studies/planted.py:constant(height={1 + size})' for size in SIZES)
+
+
+def _part(name: str, *overrides: str, grids=(), rates=None, twins=TWINS) -> Sweep:
+    grids = (*grids, *([at_constant_length(rates)] if rates else []))
+    overrides = (*BOTH_ENDS, *_PHOTOGRAPHS, f'twins={",".join(twins)}', *overrides)
+    return Sweep(name, grids, overrides, seeds=3, config='configs/cifar10_resnet20.py')
+
+
+def _ends(rates: dict[float, int]) -> dict[float, int]:
+    """The highest rate, and a quarter of it."""
+    return dict(itertools.islice(rates.items(), 0, 3, 2))
+
+
+def _imagenet(name: str, optimizer: str) -> Sweep:
+    decay = 1e-4 if optimizer == SGD else 0
+    data = ('data_dir=runs/imagenet64', 'batch_size=16', 'max_validation_examples=200')
+    own = (f'optimizer={optimizer}', f'weight_decay={decay}', 'twins=ste,naive_ste,jitter')
+    rates = at_constant_length(_IMAGENET_RATES[optimizer])
+    return Sweep(name, (rates,), (*BOTH_ENDS, *data, *own), seeds=3, config='configs/imagenet64_resnet50.py')
+
+
+LADDERS = {  # parts, and what they are
+    'scratch-sgd': 'ResNet-20 from scratch, SGD with decay',
+    'scratch-adam': 'ResNet-20 from scratch, Adam',
+    'pretrained-sgd': 'ResNet-20 pretrained, SGD with decay',
+    'pretrained-adam': 'ResNet-20 pretrained, Adam',
+    'depth': 'ResNet-8 from scratch, SGD with decay',
+    'batch': 'ResNet-20 pretrained, batches of 128, SGD with decay',
+    'frozen': 'ResNet-20 pretrained, statistics frozen, SGD with decay',
+    'imagenet-sgd': 'ResNet-50 on ImageNet, SGD with decay',
+    'imagenet-adam': 'ResNet-50 on ImageNet, Adam',
+}
+SWEEPS = (
+    _part('scratch-sgd', rates=_SCRATCH_RATES),
+    _part('pretrained-sgd', _PRETRAINED, rates=_PRETRAINED_RATES),
+    _part('scratch-adam', *_UNDER_ADAM, rates=_ADAM_RATES),
+    _part('pretrained-adam', _PRETRAINED, *_UNDER_ADAM, rates=_ADAM_RATES),
+    _part(HORIZON, grids=('learning_rate=' + '|'.join(f'{MIDDLE};max_steps={steps}' for steps in (5, 10, 20, 40)),)),
+    _part(
+        PERTURBATION,
+        f'learning_rate={MIDDLE}',
+        'max_steps=80',
+        grids=(f'estimator={_PLANTED}',),
+        twins=('naive_ste', 'jitter'),
+    ),
+    _part('depth', 'model=resnet8', rates=_ends(_SCRATCH_RATES)),
+    _part('frozen', _PRETRAINED, 'model=resnet20(frozen_statistics=True)', rates=_ends(_PRETRAINED_RATES)),
+    _part('batch', _PRETRAINED, 'batch_size=128', rates=_ends(_PRETRAINED_RATES)),
+    _imagenet('imagenet-sgd', SGD),
+    _imagenet('imagenet-adam', ADAM),
+)
+
+
+def ladder(rows: list[dict], part: str, twin: str) -> tuple[list[float], list[list[float]]]:
+    """(learning rates, errors (seeds, learning rates)) of a twin in a part."""
+    return by_rate([row for row in rows if row['part'] == part and row['twin'] == twin])
+
+
+def twins_of(rows: list[dict], part: str) -> list[str]:
+    """The twins of a part, without what is `ste` under another name."""
+    there = {row['twin'] for row in rows if row['part'] == part}
+    same = ladder(rows, part, 'ste') == ladder(rows, part, 'naive_ste')
+    return [twin for twin in TWINS if twin in there and not (same and twin == 'naive_ste')]
+
+
+def in_jitters(rows: list[dict], part: str, twin: str) -> list[Estimate | None]:
+    """The error of a twin in units of that of `jitter`, at every learning rate, from the lowest."""
+    return over_seeds(np.divide(ladder(rows, part, twin)[1], ladder(rows, part, 'jitter')[1]))
+
+
+def orders(rows: list[dict], part: str, twin: str) -> tuple[Estimate | None, Estimate | None]:
+    """The order of a twin's error, and that of it in units of jitter's."""
+    found = ladder(rows, part, twin)
+    return order(*found), order(*found, ladder(rows, part, 'jitter')[1])
+
+
+def gap(rows: list[dict], part: str, twin: str) -> Estimate:
+    """By how much the final accuracy of a twin differs from the reference's, in size, over all runs of a part."""
+    chosen = [row for row in rows if row['part'] == part and row['twin'] == twin]
+    return interval(abs(row['accuracy'] - row['reference_accuracy']) for row in chosen)
+
+
+def over_steps(rows: list[dict]) -> dict[str, dict[int, Estimate]]:
+    """By twin and number of steps, the error at the end of runs at the learning rate MIDDLE."""
+    chosen = [row for row in rows if row['part'] in (HORIZON, 'scratch-sgd') and float(row['learning_rate']) == MIDDLE]
+    found = grouped(sorted(chosen, key=lambda row: int(row['max_steps'])), ['twin', 'max_steps'])
+    by_twin = {twin: {} for twin in TWINS}
+    for (twin, steps), of_one in found.items():
+        by_twin[twin][int(steps)] = interval([row[ERROR] for row in of_one], log=True)
+    return by_twin
+
+
+def after_perturbation(rows: list[dict]) -> dict[float, Estimate]:
+    """By the relative change of the learning rate of the quantized kernels, the error that it has led to."""
+    chosen = [row for row in rows if row['part'] == PERTURBATION and row['twin'] == 'naive_ste']
+    found = {}
+    for (estimator,), of_one in grouped(chosen, ['estimator']).items():
+        size = calls.parse(estimator.partition(':')[2])[1]['height'] - 1
+        found[float(f'{size:.1g}')] = interval([row[ERROR] for row in of_one], log=True)
+    return found
+
+
+def stated(rows: list[dict]) -> list:
+    """What the page has to state."""
+    return []
+
+
+def _axis(axis: Axes, title: str, x: str) -> None:
+    axis.set_yscale('log')
+    figures.styled(axis, title, x, 'alignment error')
+    axis.title.set_fontsize(9)
+
+
+def figure(rows: list[dict]) -> Figure:
+    """The error of every twin against the learning rate, a panel a part; then against steps and a planted change."""
+    drawn = Figure(figsize=(15, 11), layout='constrained', dpi=figures.RESOLUTION)
+    *axes, steps, change, spare = drawn.subplots(3, 4, sharey=True).flat
+    spare.remove()
+    for axis, (part, title) in zip(axes, LADDERS.items()):
+        for twin in twins_of(rows, part):
+            rates, errors = ladder(rows, part, twin)
+            draw(axis, rates, over_seeds(errors), marker='o', ms=4, label=twin, color=figures.colour(twin))
+        mark_rates(axis, rates)
+        _axis(axis, title, 'learning rate, times steps constant')
+    for twin, found in over_steps(rows).items():
+        draw(steps, found, found.values(), marker='o', ms=4, color=figures.colour(twin))
+    steps.set_xscale('log')
+    _axis(steps, f'from scratch at learning rate {MIDDLE}', 'steps')
+    found = after_perturbation(rows)
+    draw(change, found, found.values(), marker='o', ms=4, color='#555555')
+    change.set_xscale('log')
+    _axis(change, 'learning rate of the kernels changed', 'relative change')
+    axes[0].legend(frameon=False, fontsize=8)
+    return drawn
+
+
+def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """A line a part and twin: its order alone and in jitters, its error in jitters at both ends, accuracy."""
+    lines = []
+    for part, title in LADDERS.items():
+        rates = [f'{rate:g}' for rate in ladder(rows, part, 'ste')[0]]
+        for twin in twins_of(rows, part):
+            lowest, *_, highest = in_jitters(rows, part, twin)
+            shown = (*orders(rows, part, twin), highest, lowest, gap(rows, part, twin))
+            lines.append([title, f'{rates[-1]} to {rates[0]}', f'`{twin}`', *map(with_interval, shown)])
+    header = ['training', 'learning rates', 'twin', 'order of the error', 'of error / `jitter`']
+    header += ['error / `jitter` at the highest rate', 'at the lowest', 'accuracy apart']
+    return header, lines
