@@ -155,11 +155,11 @@ def figure(rows: list[dict]) -> Figure:
         mark_rates(axis, rates)
         _axis(axis, title, 'learning rate, times steps constant')
     for twin, found in over_steps(rows).items():
-        draw(steps, found, found.values(), marker='o', ms=4, color=figures.colour(twin))
+        draw(steps, list(found), found.values(), marker='o', ms=4, color=figures.colour(twin))
     steps.set_xscale('log')
     _axis(steps, f'from scratch at learning rate {MIDDLE}', 'steps')
     found = after_perturbation(rows)
-    draw(change, found, found.values(), marker='o', ms=4, color='#555555')
+    draw(change, list(found), found.values(), marker='o', ms=4, color='#555555')
     change.set_xscale('log')
     _axis(change, 'learning rate of the kernels changed', 'relative change')
     axes[0].legend(frameon=False, fontsize=8)
