@@ -23,6 +23,7 @@ NAMES = (
     'placement',
     'stableqat',
     'photographs',
+    'finetuning',
 )
 
 
