@@ -24,6 +24,7 @@ NAMES = (
     'stableqat',
     'photographs',
     'finetuning',
+    'decay',
 )
 
 

@@ -6,16 +6,25 @@ runs/resnet20_cifar10.safetensors, and ImageNet's photographs, prepared by tenso
 
 import itertools
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.pages import with_interval
-from experiments.results.statistics import Estimate, interval, order
+from experiments.results.statistics import Estimate, interval
 from experiments.sweeps.report import ERROR, grouped
 from qat import calls
-from scripts.studies.study import BOTH_ENDS, Sweep, at_constant_length, by_rate, draw, mark_rates, over_seeds
+from scripts.studies.study import (
+    BOTH_ENDS,
+    Sweep,
+    at_constant_length,
+    draw,
+    in_jitters,
+    ladder,
+    mark_rates,
+    orders,
+    over_seeds,
+)
 
 SGD, ADAM = 'sgd(momentum=0.9)', 'adam(b2=0.95)'
 TWINS = ('ste', 'naive_ste', 'jitter', 'reshuffle')
@@ -83,27 +92,11 @@ SWEEPS = (
 )
 
 
-def ladder(rows: list[dict], part: str, twin: str) -> tuple[list[float], list[list[float]]]:
-    """(learning rates, errors (seeds, learning rates)) of a twin in a part."""
-    return by_rate([row for row in rows if row['part'] == part and row['twin'] == twin])
-
-
 def twins_of(rows: list[dict], part: str) -> list[str]:
     """The twins of a part, without what is `ste` under another name."""
     there = {row['twin'] for row in rows if row['part'] == part}
     same = ladder(rows, part, 'ste') == ladder(rows, part, 'naive_ste')
     return [twin for twin in TWINS if twin in there and not (same and twin == 'naive_ste')]
-
-
-def in_jitters(rows: list[dict], part: str, twin: str) -> list[Estimate | None]:
-    """The error of a twin in units of that of `jitter`, at every learning rate, from the lowest."""
-    return over_seeds(np.divide(ladder(rows, part, twin)[1], ladder(rows, part, 'jitter')[1]))
-
-
-def orders(rows: list[dict], part: str, twin: str) -> tuple[Estimate | None, Estimate | None]:
-    """The order of a twin's error, and that of it in units of jitter's."""
-    found = ladder(rows, part, twin)
-    return order(*found), order(*found, ladder(rows, part, 'jitter')[1])
 
 
 def gap(rows: list[dict], part: str, twin: str) -> Estimate:

@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Collection, Iterable
 from types import ModuleType
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.errors import UserError
 from experiments.results import figures
 from experiments.results.metrics import METRICS
 from experiments.results.pages import number
-from experiments.results.statistics import Estimate, interval
+from experiments.results.statistics import Estimate, interval, order
 from experiments.sweeps import plan, pool, table, worker
 from experiments.sweeps.report import ERROR, grouped
 from experiments.workdir.files import read_json, write_json, write_text
@@ -44,6 +45,22 @@ def by_rate(rows: list[dict], key: str = ERROR) -> tuple[list[float], list[list[
     ordered = sorted(rows, key=lambda row: float(row['learning_rate']))
     errors = [[row[key] for row in of_seed] for of_seed in grouped(ordered, ['seed']).values()]
     return sorted({float(row['learning_rate']) for row in rows}), errors
+
+
+def ladder(rows: list[dict], part: str, twin: str) -> tuple[list[float], list[list[float]]]:
+    """(learning rates, errors (seeds, learning rates)) of a twin in a part that has one setting."""
+    return by_rate([row for row in rows if row['part'] == part and row['twin'] == twin])
+
+
+def orders(rows: list[dict], part: str, twin: str) -> tuple[Estimate | None, Estimate | None]:
+    """The order of a twin's error in a part that has one setting, and that of it in units of jitter's."""
+    found = ladder(rows, part, twin)
+    return order(*found), order(*found, ladder(rows, part, 'jitter')[1])
+
+
+def in_jitters(rows: list[dict], part: str, twin: str) -> list[Estimate | None]:
+    """The error of a twin in units of that of `jitter`, at every learning rate, from the lowest."""
+    return over_seeds(np.divide(ladder(rows, part, twin)[1], ladder(rows, part, 'jitter')[1]))
 
 
 def over_seeds(errors: Iterable[Iterable[float]]) -> list[Estimate | None]:
