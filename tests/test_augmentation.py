@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
 from experiments.data.augmentation import crop_and_flip
 from experiments.data.batches import ALONE, Share
-from experiments.data.recipes import PHOTOGRAPHS, PLAIN, Recipe
+from experiments.data.transforms import PHOTOGRAPHS, PLAIN, Transforms
 
 
 def one_by_one(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -49,11 +49,11 @@ def test_every_crop_and_both_flips_are_equally_likely():
     assert np.allclose(np.bincount(columns)[5:] / 20_000, np.array([1, 2, 2, 2, 2, 1]) / 10, atol=0.015)
 
 
-def photographs(share: Share = ALONE, reshuffle: bool = True, seed: int = 3, recipe: Recipe = PHOTOGRAPHS):
+def photographs(share: Share = ALONE, reshuffle: bool = True, seed: int = 3, transforms: Transforms = PHOTOGRAPHS):
     random = np.random.default_rng(0)
     images = random.integers(1, 256, (40, 16, 16, 3), np.uint8)
     labels = np.arange(40, dtype=np.int32)
-    arrays = Arrays(dict.fromkeys(SPLITS, images), dict.fromkeys(SPLITS, labels), reshuffle, recipe)
+    arrays = Arrays(dict.fromkeys(SPLITS, images), dict.fromkeys(SPLITS, labels), reshuffle, transforms)
     return ArrayBatches(arrays, seed, 8, share)
 
 
@@ -126,9 +126,9 @@ def test_no_seed_of_a_config_has_the_other_order():
         assert all(labels[start : start + 5] != other for start in range(0, 30, 5))
 
 
-def test_what_has_no_recipe_is_as_it_was():
+def test_plain_images_are_as_they_were():
     """The order of (seed, epoch), uint8 divided by 255, nothing else."""
-    batches = photographs(recipe=PLAIN)
+    batches = photographs(transforms=PLAIN)
     images = batches.arrays.images['train']
     for step, batch in enumerate(stream(batches)):
         order = np.random.default_rng((3, step // 5)).permutation(40)[step % 5 * 8 : step % 5 * 8 + 8]

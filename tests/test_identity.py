@@ -124,6 +124,25 @@ def test_an_identity_names_the_files_that_changed(file, tmp_path):
     assert own['seed'] == '3' and differences(own, identity(settings(seed=4))) == ['seed']
 
 
+def test_an_identity_knows_the_images_of_a_folder(tmp_path):
+    def found() -> dict[str, str]:
+        return contents({'estimator': 'dsq', 'model': 'convnet', 'dataset': f'folder:{tmp_path}', 'init_from': ''})
+
+    cats = tmp_path / 'train' / 'cat'
+    cats.mkdir(parents=True)
+    (cats / 'one.png').write_bytes(b'1')
+    seen = [found()]
+    for change in (
+        lambda: (cats / 'one.png').write_bytes(b'2'),
+        lambda: (cats / 'one.png').rename(cats / 'two.png'),
+        lambda: cats.rename(cats.with_name('dog')),
+    ):
+        change()
+        seen.append(found())
+    assert [list(one) for one in seen] == [[f'content of folder:{tmp_path}']] * 4
+    assert len({*map(str, seen)}) == 4 and seen[-1] == found()
+
+
 def test_a_pipe_in_place_of_arrays_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'pipe.npz')
     with pytest.raises(UserError, match=r'cannot read .*pipe.npz: there is no such file'):

@@ -14,7 +14,7 @@ from experiments.data import memory
 from experiments.data.augmentation import DRAWS
 from experiments.data.batches import ALONE, Batch, Share
 from experiments.data.classification import Classification, ModelOf
-from experiments.data.recipes import PLAIN, Recipe
+from experiments.data.transforms import PLAIN, Transforms
 
 SPLITS = ('train', 'validation')
 _DRAWN = 1  # a fourth number, which permutations do not have
@@ -28,13 +28,13 @@ class Arrays:
       images: by split, (n, height, width, channels), float32 or uint8.
       labels: by split, (n,) int32.
       reshuffle: whether every epoch has a new permutation; if not, all epochs have the stored order.
-      recipe: what is done to the images on their way to the model.
+      transforms: what is done to the images on their way to the model.
     """
 
     images: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     reshuffle: bool = True
-    recipe: Recipe = PLAIN
+    transforms: Transforms = PLAIN
 
     def validated_on(self, most: int) -> Self:
         """Returns the data with at most so many validation examples, evenly spread over all; -1: with all."""
@@ -64,7 +64,7 @@ class ArrayBatches:
     order: int = 0
 
     def task(self, model_of: ModelOf) -> Classification:
-        return Classification(model_of(self.classes), self.image_shape, self.arrays.recipe.normalize)
+        return Classification(model_of(self.classes), self.image_shape, self.arrays.transforms.normalize)
 
     def reshuffled(self) -> Self:
         return dataclasses.replace(self, order=self.order + 1)
@@ -87,15 +87,15 @@ class ArrayBatches:
             batch = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
             own = self.share.of(self.batch_size)
             images, labels = self.arrays.images['train'][batch[own]], self.arrays.labels['train'][batch[own]]
-            images = self.arrays.recipe.augment(images, self._draws(step)[own])
-            yield {'image': self.arrays.recipe.send(images), 'label': labels}
+            images = self.arrays.transforms.augment(images, self._draws(step)[own])
+            yield {'image': self.arrays.transforms.send(images), 'label': labels}
 
     def validation(self) -> Iterator[Batch]:
         images, labels = self.arrays.images['validation'], self.arrays.labels['validation']
         for start in range(0, len(labels), self.batch_size):
             rows = np.arange(start, start + self.batch_size)[self.share.of(self.batch_size)]
             padded = np.minimum(rows, len(labels) - 1)
-            sent = self.arrays.recipe.send(images[padded])
+            sent = self.arrays.transforms.send(images[padded])
             yield {'image': sent, 'label': labels[padded], 'mask': rows < len(labels)}
 
     def _permutation(self, epoch: int) -> np.ndarray:

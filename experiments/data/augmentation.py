@@ -14,7 +14,7 @@ def as_they_are(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def crop_and_flip(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Returns images of the same shape, cropped out of a black frame an eighth of a side wide, half of them mirrored.
 
-    The usual recipe for CIFAR-10 (He et al. 2015, section 4.2), with the frame added to the pixels, as PyTorch's
+    The usual augmentation for CIFAR-10 (He et al. 2015, section 4.2), with the frame added to the pixels, as PyTorch's
     `RandomCrop(32, padding=4)` and `RandomHorizontalFlip()` do.
 
     Args:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from experiments.data import memory, pictures
 from experiments.data.arrays import SPLITS, Arrays
-from experiments.data.recipes import PHOTOGRAPHS
+from experiments.data.transforms import PHOTOGRAPHS
 from experiments.errors import UserError
 
 _VALIDATION = ('validation', 'val', 'test')
@@ -41,7 +41,7 @@ def read(directory: str, image_size: int) -> Arrays:
     height, width = _size(root, list(itertools.chain(*files.values())), image_size)
     images = {split: _pixels(paths, (height, width)) for split, paths in files.items()}
     labels = {split: np.repeat(np.arange(len(each)), list(map(len, each))) for split, each in classes.items()}
-    return Arrays(images, {split: each.astype(np.int32) for split, each in labels.items()}, recipe=PHOTOGRAPHS)
+    return Arrays(images, {split: each.astype(np.int32) for split, each in labels.items()}, transforms=PHOTOGRAPHS)
 
 
 def _classes(root: pathlib.Path) -> dict[str, list[Paths]]:

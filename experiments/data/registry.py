@@ -12,7 +12,7 @@ from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
 from experiments.data.batches import ALONE, Batches, Share
 from experiments.data.classification import Classification, ModelOf
 from experiments.data.prepared import is_prepared, tfds_directory
-from experiments.data.recipes import PHOTOGRAPHS, PLAIN, Recipe
+from experiments.data.transforms import PHOTOGRAPHS, PLAIN, Transforms
 from experiments.errors import UserError
 from qat import calls
 
@@ -37,11 +37,13 @@ class Dataset:
     decodes: bool = False
 
 
-def _in_memory(read: Callable, image_shape: tuple[int, int, int], classes: int = 10, recipe: Recipe = PLAIN) -> Dataset:
+def _in_memory(
+    read: Callable, image_shape: tuple[int, int, int], classes: int = 10, transforms: Transforms = PLAIN
+) -> Dataset:
     """Returns a data set in memory: `read(config)` gives its arrays, the rest answers without reading them."""
     return Dataset(
         lambda config, share: _batches(read(config), config, share),
-        lambda config, model_of: Classification(model_of(classes), image_shape, recipe.normalize),
+        lambda config, model_of: Classification(model_of(classes), image_shape, transforms.normalize),
     )
 
 
@@ -58,13 +60,13 @@ def _of_the_user(read: Callable) -> Dataset:
     return Dataset(load, lambda config, model_of: load(config, ALONE).task(model_of))
 
 
-def _of_tfds(url: str, otherwise: str = _IDX_FILES, recipe: Recipe = PLAIN) -> Callable:
+def _of_tfds(url: str, otherwise: str = _IDX_FILES, transforms: Transforms = PLAIN) -> Callable:
     """Returns a function of the config that reads a small data set of tfds, and downloads it if it is not prepared.
 
     Args:
       url: an address to try before a download, because tfds would spend minutes on retries without internet.
       otherwise: what to do without internet; {name} is the data set's.
-      recipe: what is done to its images.
+      transforms: what is done to its images.
     """
 
     def read(config) -> Arrays:
@@ -80,7 +82,7 @@ def _of_tfds(url: str, otherwise: str = _IDX_FILES, recipe: Recipe = PLAIN) -> C
         return Arrays(
             {split: data[split]['image'] for split in SPLITS},
             {split: data[split]['label'].astype(np.int32) for split in SPLITS},
-            recipe=recipe,
+            transforms=transforms,
         )
 
     return read
@@ -97,7 +99,7 @@ DATASETS = {
     'cifar10': _in_memory(
         _of_tfds('https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz', _IMAGE_FILES, PHOTOGRAPHS),
         (32, 32, 3),
-        recipe=PHOTOGRAPHS,
+        transforms=PHOTOGRAPHS,
     ),
     'synthetic': _in_memory(arrays.synthetic, (28, 28, 1)),
     'imagenet2012': Dataset(

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.data import npz
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays, permutation
-from experiments.data.recipes import scaled
+from experiments.data.transforms import scaled
 from qat.lockstep.state import State
 from qat.lockstep.twins import REFERENCE
 from scripts.accelerating.stand_ins import moments

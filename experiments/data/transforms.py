@@ -1,4 +1,4 @@
-"""What is done to the images of a data set in memory on their way to the model: where it differs, it is a recipe."""
+"""What is done to the images of a data set in memory on their way to the model."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Transforms:
     """The three places at which images may be changed.
 
     Attributes:
@@ -30,5 +30,5 @@ class Recipe:
     normalize: Callable[[jax.Array], jax.Array] = classification.as_they_are
 
 
-PLAIN = Recipe()
-PHOTOGRAPHS = Recipe(augmentation.crop_and_flip, np.asarray, normalize)  # a byte a channel is a quarter of a float
+PLAIN = Transforms()
+PHOTOGRAPHS = Transforms(augmentation.crop_and_flip, np.asarray, normalize)  # a byte a channel is a quarter of a float
