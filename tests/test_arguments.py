@@ -19,7 +19,6 @@ from qat import estimators, optimizers, slopes
         ('scripts.benchmark', '--rounds 0', '--rounds: must be'),
         ('scripts.benchmark', '--only conv', "there is no 'conv'"),
         ('scripts.prepare_mnist', '--idx-dir=nowhere', 'no train-images-idx3-ubyte'),
-        ('scripts.mnist_rgb', '--idx-dir=nowhere --out=x', 'no train-images-idx3-ubyte'),
         ('scripts.make_tiny_imagenet', '--ot=x', 'required: --out'),
         ('experiments.convert', '--fro=x', 'required: --from'),
         ('experiments.explain', '--confg=x', '--config=FILE'),

@@ -9,7 +9,6 @@ from configs import common
 from experiments.results.metrics import METRICS
 from experiments.results.pages import number, with_interval
 from experiments.results.statistics import Estimate
-from experiments.sweeps.report import ERROR
 from experiments.workdir.files import read_json
 from scripts.studies import calibration, convergence, kappa, matrix, paper_table, placement, stableqat, study
 
@@ -131,10 +130,6 @@ def test_what_is_said_of_the_runs():
     measured = read_json(RESULTS / 'mnist' / 'mnist-sgd' / 'summary.json')['twins']['jitter']  # a metric may be newer
     lines = [f'- `{key}`: {metric.meaning}' for key, metric in METRICS.items() if key in measured]
     assert rows.splitlines() == lines
-    for optimizer, nearer in (('sgd', 0.95), ('adam', 0.8)):
-        twins = read_json(RESULTS / 'mnist_resnet50' / f'mnist-resnet50-{optimizer}' / 'summary.json')['twins']
-        assert twins['jitter'][ERROR] > nearer * twins['ste'][ERROR]
-        assert optimizer == 'adam' or twins['naive_ste'][ERROR] > 1.5 * twins['ste'][ERROR]
 
 
 def test_the_list_of_pages_is_whole():
