@@ -32,9 +32,11 @@ _PHOTOGRAPHS = ('dataset=folder:runs/cifar10', 'batch_size=32', 'max_validation_
 _PRETRAINED = 'init_from=runs/resnet20_cifar10.safetensors'
 _UNDER_ADAM = (f'optimizer={ADAM}', 'weight_decay=0')
 _SCRATCH_RATES = {0.01: 20, 0.005: 40, 0.0025: 80, 0.00125: 160}  # their product is 0.2
+_EARLY_RATES = {0.002: 10, 0.001: 20, 0.0005: 40, 0.00025: 80}  # 0.02: before most differences have grown
 _PRETRAINED_RATES = {0.004: 20, 0.002: 40, 0.001: 80, 0.0005: 160}  # 0.08
+_BATCH_RATES = {0.004: 20, 0.002: 40}
 _ADAM_RATES = {8e-4: 25, 4e-4: 50, 2e-4: 100, 1e-4: 200}  # 0.02
-_IMAGENET_RATES = {SGD: {0.005: 16, 0.00125: 64}, ADAM: {2e-4: 16, 5e-5: 64}}
+_IMAGENET_RATES = {SGD: {0.00125: 16, 0.0003125: 64}, ADAM: {2e-4: 16, 5e-5: 64}}
 MIDDLE = 0.0025  # the learning rate of what is measured at one
 HORIZON, PERTURBATION = 'horizon', 'perturbation'
 SIZES = (1e-6, 1e-4, 1e-2)  # of a change of the learning rate of the quantized kernels
@@ -62,6 +64,7 @@ def _imagenet(name: str, optimizer: str) -> Sweep:
 
 LADDERS = {  # parts, and what they are
     'scratch-sgd': 'ResNet-20 from scratch, SGD with decay',
+    'early': 'ResNet-20 from scratch, a tenth as far, SGD with decay',
     'scratch-adam': 'ResNet-20 from scratch, Adam',
     'pretrained-sgd': 'ResNet-20 pretrained, SGD with decay',
     'pretrained-adam': 'ResNet-20 pretrained, Adam',
@@ -74,6 +77,7 @@ LADDERS = {  # parts, and what they are
 SWEEPS = (
     _part('scratch-sgd', rates=_SCRATCH_RATES),
     _part('pretrained-sgd', _PRETRAINED, rates=_PRETRAINED_RATES),
+    _part('early', rates=_EARLY_RATES),
     _part('scratch-adam', *_UNDER_ADAM, rates=_ADAM_RATES),
     _part('pretrained-adam', _PRETRAINED, *_UNDER_ADAM, rates=_ADAM_RATES),
     _part(HORIZON, grids=('learning_rate=' + '|'.join(f'{MIDDLE};max_steps={steps}' for steps in (5, 10, 20, 40)),)),
@@ -86,7 +90,7 @@ SWEEPS = (
     ),
     _part('depth', 'model=resnet8', rates=_ends(_SCRATCH_RATES)),
     _part('frozen', _PRETRAINED, 'model=resnet20(frozen_statistics=True)', rates=_ends(_PRETRAINED_RATES)),
-    _part('batch', _PRETRAINED, 'batch_size=128', rates=_ends(_PRETRAINED_RATES)),
+    _part('batch', _PRETRAINED, 'batch_size=128', rates=_BATCH_RATES),
     _imagenet('imagenet-sgd', SGD),
     _imagenet('imagenet-adam', ADAM),
 )
@@ -139,8 +143,7 @@ def _axis(axis: Axes, title: str, x: str) -> None:
 def figure(rows: list[dict]) -> Figure:
     """The error of every twin against the learning rate, a panel a part; then against steps and a planted change."""
     drawn = Figure(figsize=(15, 11), layout='constrained', dpi=figures.RESOLUTION)
-    *axes, steps, change, spare = drawn.subplots(3, 4, sharey=True).flat
-    spare.remove()
+    *axes, steps, change = drawn.subplots(3, 4, sharey=True).flat
     for axis, (part, title) in zip(axes, LADDERS.items()):
         for twin in twins_of(rows, part):
             rates, errors = ladder(rows, part, twin)
