@@ -88,8 +88,10 @@ def test_what_is_copied_quantizes_what_the_run_does(quantized, rule, write_table
     assert dict(zip(paths, jax.tree.leaves(home['quantized'](params)))) == {path: path in chosen for path in paths}
     for path, before, after in zip(paths, jax.tree.leaves(params), jax.tree.leaves(home['params'])):
         assert np.array_equal(before, after) == (path not in chosen)  # it starts from M
-    for layer in params.values():
+    for name, layer in params.items():
         R = RANGE_RULES[rule](layer['kernel'])
+        inside = [np.abs(tree[name]['kernel']) <= R for tree in (params, home['params'])]
+        np.testing.assert_array_equal(*inside)  # a weight at R itself, too
         np.testing.assert_allclose(home['range_of'](layer['kernel']), R, rtol=1e-6)
 
 

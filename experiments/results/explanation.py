@@ -196,7 +196,7 @@ def pulled_back_in_words(found: Recipe) -> dict[str, str]:
     source = 'w = M^-1(v)' if found.remaps_initialization else 'w = v'
     clauses = {
         WEIGHTS: f'give the optimizer {source} to read instead of v',
-        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where s is 0, as beyond the range)',
+        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where no gradient passes)',
         NORM: f'clip by the norm of s(w) g, {source}, instead of g',
     }
     return {what: clauses[what] for what in found.pulled_back}

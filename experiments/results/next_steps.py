@@ -185,7 +185,7 @@ def _programs(settings: Settings, use: str) -> list[Step]:
     call = ', with a function to call before every step' if decay else ''
     rest = '; '.join(pulled_back.values())
     return [
-        Step(f'{", ".join(first)}, and {last} ({where}):', take_home.start(settings)),
+        Step(f'{", ".join(first)}, and {last}; {where}:', take_home.start(settings)),
         Step(f'{f"and {rate}. " if moves else ""}In JAX with optax{yours}:', take_home.in_jax(settings)),
         Step(f'In PyTorch instead{call}:', take_home.in_torch(settings)),
         *([Step(f'And for every quantized weight v {rest}; g is its gradient.')] if rest else []),
