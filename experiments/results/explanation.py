@@ -187,19 +187,19 @@ def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
     if found.remaps_initialization:
         factor = found.learning_rate_factor
         changes += [f'multiply the learning rate of the quantized kernels by {factor:.4g}', 'start from M(w0)']
-    changes += pulled_back_in_words(found)
+    changes += pulled_back_in_words(found).values()
     return f'{ste}, {", ".join(changes) or "change nothing else"}'
 
 
-def pulled_back_in_words(found: Recipe) -> list[str]:
-    """Returns what of a recipe is to be pulled back, a clause each, for quantized weights v."""
+def pulled_back_in_words(found: Recipe) -> dict[str, str]:
+    """Returns a clause on each thing that a recipe pulls back, for quantized weights v."""
     source = 'w = M^-1(v)' if found.remaps_initialization else 'w = v'
     clauses = {
         WEIGHTS: f'give the optimizer {source} to read instead of v',
-        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (outside of the range on w/alpha)',
+        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where no gradient passes)',
         NORM: f'clip by the norm of s(w) g, {source}, instead of g',
     }
-    return [clauses[what] for what in found.pulled_back]
+    return {what: clauses[what] for what in found.pulled_back}
 
 
 def as_config(settings: Settings) -> list[str]:
