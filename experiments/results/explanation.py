@@ -28,7 +28,7 @@ _ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'
 _IN_THE_LIMIT = {
     'exact': 'yes, exactly, at every learning rate',
     'map': 'yes, with the recipe: a step adds an error of order (learning rate)^2',
-    'identity': 'yes, with nothing changed: kappa falls with it; eps must be far below slope times gradient',
+    'identity': 'yes, with the recipe: kappa falls with it; eps must be far below slope times gradient',
     'none': 'not by what is known; a ladder tries what STE does',
 }
 _AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the second, tries the limit'
