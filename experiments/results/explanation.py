@@ -196,7 +196,7 @@ def pulled_back_in_words(found: Recipe) -> list[str]:
     source = 'w = M^-1(v)' if found.remaps_initialization else 'w = v'
     clauses = {
         WEIGHTS: f'give the optimizer {source} to read instead of v',
-        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (outside of the range on w/alpha)',
+        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where s is 0)',
         NORM: f'clip by the norm of s(w) g, {source}, instead of g',
     }
     return [clauses[what] for what in found.pulled_back]
