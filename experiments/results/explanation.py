@@ -28,7 +28,7 @@ _ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'
 _IN_THE_LIMIT = {
     'exact': 'yes, exactly, at every learning rate',
     'map': 'yes, with the recipe: a step adds an error of order (learning rate)^2',
-    'identity': 'yes, with nothing changed: kappa falls with it; eps must be far below slope times gradient',
+    'identity': 'yes, with the recipe: kappa falls with it; eps must be far below slope times gradient',
     'none': 'not by what is known; a ladder tries what STE does',
 }
 _AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the second, tries the limit'
@@ -196,7 +196,7 @@ def pulled_back_in_words(found: Recipe) -> dict[str, str]:
     source = 'w = M^-1(v)' if found.remaps_initialization else 'w = v'
     clauses = {
         WEIGHTS: f'give the optimizer {source} to read instead of v',
-        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where no gradient passes)',
+        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where s is 0)',
         NORM: f'clip by the norm of s(w) g, {source}, instead of g',
     }
     return {what: clauses[what] for what in found.pulled_back}
