@@ -139,7 +139,8 @@ def test_decay_is_pulled_back_by_the_programs_and_clipping_in_words():
     assert 'by the norm of s(w) g' in clipping.sentence and 'decay' not in clipping.sentence
     assert all('decayed(v' in step.to_copy for step in (start, in_optax, in_torch))
     assert "'lr': 0.01, 'weight_decay': 0.25}" in in_torch.to_copy and "* 0.01, 'weight_decay': 0}" in in_torch.to_copy
-    _, start, in_optax, in_torch, _ = steps(resolved(*given, '--config.optimizer=adam'), verdict.YES)
+    _, start, in_optax, in_torch, clipping, _ = steps(resolved(*given, '--config.optimizer=adam'), verdict.YES)
+    assert 'by the norm of s(w) g' in clipping.sentence
     assert 'slope.csv is s' in start.sentence and 'decayed(v' in start.to_copy
     assert not any('M(' in step.to_copy or 'optax.scale' in step.to_copy for step in (start, in_optax, in_torch))
     _, start, *_, in_torch, _ = steps(resolved(given[0], '--config.optimizer=sgdw'), verdict.YES)
