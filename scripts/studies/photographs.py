@@ -5,6 +5,7 @@ runs/resnet20_cifar10.safetensors, and ImageNet's photographs, prepared by tenso
 """
 
 import itertools
+from collections.abc import Collection, Iterable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -74,6 +75,7 @@ LADDERS = {  # parts, and what they are
     'imagenet-sgd': 'ResNet-50 on ImageNet, SGD with decay',
     'imagenet-adam': 'ResNet-50 on ImageNet, Adam',
 }
+CAUSES, IMAGENET = ('depth', 'frozen', 'batch'), ('imagenet-sgd', 'imagenet-adam')
 SWEEPS = (
     _part('scratch-sgd', rates=_SCRATCH_RATES),
     _part('pretrained-sgd', _PRETRAINED, rates=_PRETRAINED_RATES),
@@ -103,10 +105,10 @@ def twins_of(rows: list[dict], part: str) -> list[str]:
     return [twin for twin in TWINS if twin in there and not (same and twin == 'naive_ste')]
 
 
-def gap(rows: list[dict], part: str, twin: str) -> Estimate:
-    """By how much the final accuracy of a twin differs from the reference's, in size, over all runs of a part."""
-    chosen = [row for row in rows if row['part'] == part and row['twin'] == twin]
-    return interval(abs(row['accuracy'] - row['reference_accuracy']) for row in chosen)
+def gap(rows: list[dict], parts: Collection[str], twin: str) -> Estimate:
+    """By how many points the final accuracy of a twin differs from the reference's, in size, over all runs of parts."""
+    chosen = [row for row in rows if row['part'] in parts and row['twin'] == twin]
+    return interval([100 * abs(row['accuracy'] - row['reference_accuracy']) for row in chosen])
 
 
 def over_steps(rows: list[dict]) -> dict[str, dict[int, Estimate]]:
@@ -129,9 +131,38 @@ def after_perturbation(rows: list[dict]) -> dict[float, Estimate]:
     return found
 
 
+def largest(rows: list[dict], parts: Iterable[str], twin: str) -> Estimate:
+    """The error of a twin in units of that of `jitter` where it is largest, over parts and learning rates."""
+    return max((found for part in parts for found in in_jitters(rows, part, twin)), key=lambda found: found.value)
+
+
+def least(rows: list[dict], parts: Iterable[str], twin: str) -> Estimate:
+    """The same where it is least."""
+    return min((found for part in parts for found in in_jitters(rows, part, twin)), key=lambda found: found.value)
+
+
 def stated(rows: list[dict]) -> list:
     """What the page has to state."""
-    return []
+    early, sgd, adam = 'early', ('scratch-sgd', 'pretrained-sgd'), ('scratch-adam', 'pretrained-adam')
+    highest = {twin: in_jitters(rows, early, twin)[-1] for twin in TWINS}
+    errors = over_steps(rows)
+    by_cause = [
+        [in_jitters(rows, part, twin)[place] for place in (-1, 0) for twin in ('ste', 'naive_ste')] for part in CAUSES
+    ]
+    imagenet = [
+        [in_jitters(rows, part, twin) for twin in twins_of(rows, part) if twin != 'jitter'] for part in IMAGENET
+    ]
+    gaps = [gap(rows, parts, twin) for parts in (sgd, adam) for twin in ('ste', 'reshuffle')]
+    return [
+        *(50, 20, 8, 50, 64, 24, 2, 6.5, '1%'),
+        *(0.02, max(_EARLY_RATES), highest['ste'], highest['naive_ste'], highest['reshuffle']),
+        *(MIDDLE, [list(errors[twin].values()) for twin in ('ste', 'jitter', 'naive_ste')]),
+        *(list(after_perturbation(rows).items()),),
+        *([orders(rows, part, twin) for part in sgd for twin in ('ste', 'naive_ste')]),
+        *(largest(rows, sgd, 'ste'), least(rows, sgd, 'naive_ste')),
+        *(largest(rows, adam, 'ste'), least(rows, adam, 'reshuffle')),
+        *(by_cause, imagenet, gaps),
+    ]
 
 
 def _axis(axis: Axes, title: str, x: str) -> None:
@@ -169,8 +200,8 @@ def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
         rates = [f'{rate:g}' for rate in ladder(rows, part, 'ste')[0]]
         for twin in twins_of(rows, part):
             lowest, *_, highest = in_jitters(rows, part, twin)
-            shown = (*orders(rows, part, twin), highest, lowest, gap(rows, part, twin))
+            shown = (*orders(rows, part, twin), highest, lowest, gap(rows, (part,), twin))
             lines.append([title, f'{rates[-1]} to {rates[0]}', f'`{twin}`', *map(with_interval, shown)])
     header = ['training', 'learning rates', 'twin', 'order of the error', 'of error / `jitter`']
-    header += ['error / `jitter` at the highest rate', 'at the lowest', 'accuracy apart']
+    header += ['error / `jitter` at the highest rate', 'at the lowest', 'accuracy apart, points']
     return header, lines
