@@ -4,6 +4,7 @@ A name in a config stands for what its file holds now. Two runs are the same run
 and a checkpoint belongs to a run, where their identities do not differ.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ def contents(config: Mapping) -> dict[str, str]:
     if config['dataset'].endswith('.npz'):
         found[f'content of {config["dataset"]}'] = _digest(config['dataset'])
     if config['dataset'].startswith('folder:'):
-        found[f'content of {config["dataset"]}'] = _digest_of_images(config['dataset'].removeprefix('folder:'))
+        found[f'content of {config["dataset"]}'] = content_of_images(config['dataset'].removeprefix('folder:'))
     if os.path.isfile(config['init_from']):
         found[f'content of {config["init_from"]}'] = _digest(config['init_from'])
     if os.path.isdir(config['init_from']):
@@ -65,7 +66,8 @@ def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     return [name for name in {**there, **here} if there.get(name) != here.get(name)]
 
 
-def _digest_of_images(folder: str) -> str:
+@functools.lru_cache(maxsize=8)  # once in a process, as the images are read: a sweep asks for every run
+def content_of_images(folder: str) -> str:
     """Of the names and contents of DIR/SPLIT/CLASS/FILE, but for hidden files, which a file manager may leave."""
     root, found = pathlib.Path(os.path.expanduser(folder)), hashlib.sha256()
     try:
