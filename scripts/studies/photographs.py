@@ -35,9 +35,11 @@ _UNDER_ADAM = (f'optimizer={ADAM}', 'weight_decay=0')
 _SCRATCH_RATES = {0.01: 20, 0.005: 40, 0.0025: 80, 0.00125: 160}  # their product is 0.2
 _EARLY_RATES = {0.002: 10, 0.001: 20, 0.0005: 40, 0.00025: 80}  # 0.02: before most differences have grown
 _PRETRAINED_RATES = {0.004: 20, 0.002: 40, 0.001: 80, 0.0005: 160}  # 0.08
-# At 2 bits activations have another scale than the statistics, and the frozen network's end in infinity.
 _FOUR_BITS = ('bits=4', 'estimator=dsq(k=18)', 'range=max_abs')
-_FROZEN_RATES = {0.001: 20, 0.00025: 80}
+_FOUR_BITS_RATES = {0.001: 20, 0.00025: 80}
+# In the pretrained network, and in deeper ones, frozen statistics end in infinity, also at 4 bits: the scales of the
+# rounded weights are others. What is frozen from the start is mean 0 and variance 1, so that nothing is normalised.
+_FROZEN_RATES = {0.0025: 20, 0.000625: 80}
 _BATCH_RATES = {0.004: 20, 0.002: 40}
 _ADAM_RATES = {8e-4: 12, 4e-4: 24, 2e-4: 48, 1e-4: 96}  # 0.0096
 _IMAGENET_RATES = {SGD: {0.00125: 16, 0.0003125: 64}, ADAM: {2e-4: 16, 5e-5: 64}}
@@ -73,13 +75,13 @@ LADDERS = {  # parts, and what they are
     'pretrained-sgd': 'ResNet-20 pretrained, SGD with decay',
     'pretrained-adam': 'ResNet-20 pretrained, Adam',
     'depth': 'ResNet-8 from scratch, SGD with decay',
+    'frozen': 'ResNet-8 from scratch, nothing normalised, SGD with decay',
     'batch': 'ResNet-20 pretrained, batches of 128, SGD with decay',
     'four-bits': 'ResNet-20 pretrained, 4 bits, SGD with decay',
-    'frozen': 'the same, statistics of batch norm frozen',
     'imagenet-sgd': 'ResNet-50 on ImageNet, SGD with decay',
     'imagenet-adam': 'ResNet-50 on ImageNet, Adam',
 }
-CAUSES, IMAGENET = ('depth', 'four-bits', 'frozen', 'batch'), ('imagenet-sgd', 'imagenet-adam')
+CAUSES, IMAGENET = ('depth', 'frozen', 'four-bits', 'batch'), ('imagenet-sgd', 'imagenet-adam')
 SWEEPS = (
     _part('scratch-sgd', rates=_SCRATCH_RATES),
     _part('pretrained-sgd', _PRETRAINED, rates=_PRETRAINED_RATES),
@@ -95,8 +97,8 @@ SWEEPS = (
         twins=('naive_ste', 'jitter'),
     ),
     _part('depth', 'model=resnet8', rates=_ends(_SCRATCH_RATES)),
-    _part('four-bits', _PRETRAINED, *_FOUR_BITS, rates=_FROZEN_RATES),
-    _part('frozen', _PRETRAINED, *_FOUR_BITS, 'model=resnet20(frozen_statistics=True)', rates=_FROZEN_RATES),
+    _part('four-bits', _PRETRAINED, *_FOUR_BITS, rates=_FOUR_BITS_RATES),
+    _part('frozen', 'model=resnet8(frozen_statistics=True)', rates=_FROZEN_RATES),
     _part('batch', _PRETRAINED, 'batch_size=128', rates=_BATCH_RATES),
     _imagenet('imagenet-sgd', SGD),
     _imagenet('imagenet-adam', ADAM),
