@@ -10,10 +10,10 @@ from experiments.results.metrics import METRICS
 from experiments.results.pages import number, with_interval
 from experiments.results.statistics import Estimate
 from experiments.workdir.files import read_json
-from scripts.studies import calibration, convergence, kappa, matrix, paper_table, placement, stableqat, study
+from scripts.studies import calibration, convergence, decay, kappa, matrix, paper_table, placement, stableqat, study
 
 RESULTS = pathlib.Path('docs/results')
-STUDIES = (calibration, convergence, kappa, matrix, paper_table, placement, stableqat)
+STUDIES = (calibration, convergence, decay, kappa, matrix, paper_table, placement, stableqat)
 DSQ = 'dsq(k=6.5)'
 RUNS = sorted(path.parent for path in RESULTS.glob('*/*/summary.json'))
 
@@ -87,6 +87,11 @@ def test_what_pages_claim_in_words():
         rows[calibration], [name for name in calibration.SAME.values() if name != calibration.SAME['ste']]
     )
     assert calibration.at_most(*false) <= 0.05 and planted[0] >= 0.9 * planted[1]
+
+    for part in ('sgd', 'adam'):
+        (plain, _), *others = (study.orders(rows[decay], part, twin) for twin in decay.PARTS[part][3])
+        assert all(plain.low > other.high and other.low < 0.05 for other, _ in others)
+    assert study.orders(rows[decay], 'sgd', 'ste')[1].low > 0
 
     advantages = stableqat.means(rows[stableqat], 'naive_ste', stableqat.advantage)
     assert all(found.low > 0 for (optimizer, _), found in advantages.items() if optimizer.startswith('sgd'))

@@ -40,7 +40,12 @@ SWEEPS = tuple(
 
 def stated(rows: list[dict]) -> list:
     """What the page has to state."""
-    return []
+    said = [6.5, 2, 10, 0.5]
+    for part, threshold in (('sgd', 0.01), ('clipping', 0.5), ('adam', 0.01)):
+        said += [threshold, orders(rows, part, 'ste'), in_jitters(rows, part, 'ste')[0]]
+        for twin in PARTS[part][3][1:]:
+            said += [orders(rows, part, twin)[0], in_jitters(rows, part, twin)[0]]
+    return said
 
 
 def figure(rows: list[dict]) -> Figure:
