@@ -12,6 +12,7 @@ from rich.text import Text
 from experiments.errors import printable
 
 _WIDTH = 80  # characters
+_ANY = 10 * _WIDTH  # that a table might want
 
 
 def is_primary() -> bool:
@@ -49,6 +50,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         grid.add_row(*(Text(printable(cell), overflow='fold') for cell in row))  # a Text is no markup
     console = Console(width=_WIDTH, force_terminal=False)  # asks stdout for its encoding: a frame of ASCII for ASCII
+    grid.collapse_padding = console.measure(grid, options=console.options.update(width=_ANY)).maximum > _WIDTH
     with console.capture() as captured:
         console.print(grid)
     return '\n'.join(line.rstrip() for line in captured.get().rstrip().splitlines())

@@ -36,6 +36,7 @@ _COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
 _DOMAINS = {
     'seed': Interval(0, 2**32 - 1, low_included=True, high_included=True),
     'batch_size': _COUNT,
+    'context': Interval(1, 2**20, low_included=True, high_included=True),
     'image_size': Interval(1, 2048, low_included=True, high_included=True),  # few images of ImageNet have more
     'learning_rate': _RATE,
     'kernel_learning_rate_factor': _RATE,
@@ -79,6 +80,7 @@ class Settings:
             'dense': nn.Dense,
             'avg_pool': avg_pool,
             'classes': classes,
+            'context': self.config.context,
             'dtype': DTYPES[self.config.compute_dtype],
             'axis_name': axis_name if self.config.sync_batch_norm else None,
         }
@@ -203,7 +205,7 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
     with blame('model'):
         model_class = models.load(config.model)
     with blame('optimizer'):
-        optimizer = optimizers.parse(config.optimizer, config.weight_decay)
+        optimizer = optimizers.parse(config.optimizer, config.weight_decay, config.decayed)
     with blame('placement'):
         transfer = optimizer.transfer(config.placement)
         if config.placement == 'update' and estimator.needs('gradient'):
