@@ -74,6 +74,9 @@ class Settings:
         Args:
           classes: the number of outputs.
           axis_name: of the devices that share a batch, under `jax.pmap`.
+
+        Raises:
+          UserError: the model refuses its fields.
         """
         offered = {
             'conv': Conv,
@@ -84,7 +87,11 @@ class Settings:
             'dtype': DTYPES[self.config.compute_dtype],
             'axis_name': axis_name if self.config.sync_batch_norm else None,
         }
-        return self.model_class(**{key: offered[key] for key in users.fields(self.model_class) if key in offered})
+        given = {key: offered[key] for key in users.fields(self.model_class) if key in offered}
+        try:
+            return self.model_class(**given)
+        except Exception as error:  # a model may raise anything
+            raise UserError(f'model: {self.config.model}: {error}') from error
 
     @property
     def quantizes(self) -> bool:
