@@ -27,9 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     # A Flax module, in the catalogue or in a file of yours, FILE.py:Model(x=3). resnet50 is for 224x224 pixels,
     # resnet50(small_images=True) for 32x32, as the other ResNets are.
     # transformer(layers=4, width=128, heads=4, dropout=0.0) is for texts; 'block*/kernel' are its inner kernels.
-    config.model = (
-        'convnet'  # convnet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet50, transformer
-    )
+    config.model = 'convnet'  # convnet, transformer; resnet8 resnet20 resnet32 resnet44 resnet56 resnet110 resnet50
     # In full precision estimator, bits and range are not used, and there are no twins, whatever `twins` says.
     config.quantized = 'conv'  # conv kernels; 'all': dense too; 'none': full precision; or of paths, 'block*/kernel'
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
