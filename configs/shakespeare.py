@@ -4,7 +4,10 @@ Command:  python -m experiments.train --config=configs/shakespeare.py
           in full precision: --config.quantized=none
           on a text of your own: --config.dataset=text:FILE
 Data:     tfds fetches it; without internet python -m scripts.prepare_text --file FILE, once.
-Size:     nanoGPT's setting for a CPU: 4 layers, 128 wide, 64 tokens of context, 2,000 steps of 12 windows.
+Size:     nanoGPT's setting for a CPU: 4 layers, 128 wide, 64 bytes of context, 2,000 steps of 12 windows.
+Cost:     in full precision 7 minutes on two busy cores.
+Result:   in full precision a loss of 1.896 and 1.905 (seeds 0 and 1; nanoGPT: 1.88). At 2 bits not measured to the end:
+          after 500 steps the runs are chaotic, 1% more learning rate ends most of the way travelled apart.
 """
 
 from configs import common
