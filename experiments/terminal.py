@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import jax
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.errors import printable
@@ -46,7 +46,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     Without headings it has no frame either.
     """
-    grid = Table(*headings) if headings else Table.grid(padding=(0, 2))
+    columns = (Column(heading, overflow='fold') for heading in headings)
+    grid = Table(*columns) if headings else Table.grid(padding=(0, 2))
     for row in rows:
         grid.add_row(*(Text(printable(cell), overflow='fold') for cell in row))  # a Text is no markup
     console = Console(width=_WIDTH, force_terminal=False)  # asks stdout for its encoding: a frame of ASCII for ASCII
