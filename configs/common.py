@@ -14,17 +14,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # initial weights and the order of the data
 
     # Data.
-    config.dataset = 'digits'  # digits, mnist, fashion_mnist, cifar10, imagenet2012, synthetic, FILE.npz or folder:DIR
+    # Images, FILE.npz or folder:DIR for some of your own, and texts, text:FILE for one of your own (UTF-8).
+    config.dataset = 'digits'  # digits, mnist, fashion_mnist, cifar10, imagenet2012, synthetic, tiny_shakespeare
     config.data_dir = ''  # where tensorflow-datasets keeps its data; '': its own default
-    config.batch_size = 100  # images an update, over all devices
+    config.batch_size = 100  # examples an update (images, or windows of a text), over all devices
     config.image_size = 224  # pixels a side, of imagenet2012, and of a folder whose images are larger or differ in size
+    config.context = 64  # tokens, which are bytes, that a model of language reads at once
     config.max_validation_examples = -1  # so many of them, evenly spread; -1: all
     config.corrupt_images = 'refuse'  # or 'skip': warn, train on another image of its batch, validate without it
 
     # Model and quantization.
     # A Flax module, in the catalogue or in a file of yours, FILE.py:Model(x=3). resnet50 is for 224x224 pixels,
     # resnet50(small_images=True) for 32x32, as the other ResNets are.
-    config.model = 'convnet'  # convnet, resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet50
+    # transformer(layers=4, width=128, heads=4, dropout=0.0) is for texts; 'block*/kernel' are its inner kernels.
+    config.model = 'convnet'  # convnet, transformer; resnet8 resnet20 resnet32 resnet44 resnet56 resnet110 resnet50
     # In full precision estimator, bits and range are not used, and there are no twins, whatever `twins` says.
     config.quantized = 'conv'  # conv kernels; 'all': dense too; 'none': full precision; or of paths, 'block*/kernel'
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
@@ -45,6 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.learning_rate_images = -1  # learning_rate is for a batch of so many and scales with batch_size; -1: as it is
     config.kernel_learning_rate_factor = 1.0  # on the learning rate of the quantized kernels; convert sets it to alpha
     config.weight_decay = 0.0  # coupled for sgd, signsgd, adam, rmsprop; decoupled for sgdw, adamw, lion, muon
+    config.decayed = 'all'  # what decays; 'matrices': weights of two axes or more; or a pattern of paths, '*/kernel'
     config.clip_norm = 0.0  # what the global norm of the gradients is clipped to, before weight decay; 0: not clipped
     config.pull_back = ''  # an estimator: decay and clip_norm are of its weights, as the recipe of explain asks of STE
     config.warmup_fraction = 0.02  # of the steps

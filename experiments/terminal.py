@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import jax
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.errors import printable
 
 _WIDTH = 80  # characters
+_ANY = 10 * _WIDTH  # that a table might want
 
 
 def is_primary() -> bool:
@@ -45,10 +46,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     Without headings it has no frame either.
     """
-    grid = Table(*headings) if headings else Table.grid(padding=(0, 2))
+    columns = (Column(heading, overflow='fold') for heading in headings)
+    grid = Table(*columns) if headings else Table.grid(padding=(0, 2))
     for row in rows:
         grid.add_row(*(Text(printable(cell), overflow='fold') for cell in row))  # a Text is no markup
     console = Console(width=_WIDTH, force_terminal=False)  # asks stdout for its encoding: a frame of ASCII for ASCII
+    grid.collapse_padding = console.measure(grid, options=console.options.update(width=_ANY)).maximum > _WIDTH
     with console.capture() as captured:
         console.print(grid)
     return '\n'.join(line.rstrip() for line in captured.get().rstrip().splitlines())

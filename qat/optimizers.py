@@ -16,16 +16,19 @@ optimizer sees the plain STE gradient and the slope multiplies the optimizer's o
 """
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable
 
 import jax
 import optax
 import optax.contrib
 
-from qat import calls
+from qat import calls, weights
 from qat.calls import Interval
 
 PLACEMENTS = ('gradient', 'update')
+ALL, MATRICES = 'all', 'matrices'  # what decays
+_SHOWN = 6  # paths, of many
 
 _BETA = Interval(0, 1 - 2**-25, low_included=True)  # from there on it is 1 in float32
 _DOMAINS = {  # of every argument that is a number; ends below what float32 and int32 hold
@@ -46,9 +49,9 @@ def _sgdw(learning_rate, decay, *, momentum=0.0, nesterov=False):
     return optax.chain(_sgd(learning_rate, 0.0, momentum=momentum, nesterov=nesterov), _shrink(learning_rate * decay))
 
 
-def _shrink(share):
-    """Subtracts a share of the weights."""
-    return optax.add_decayed_weights(-share)
+def _shrink(share, mask=None):
+    """Subtracts a share of the weights, of those that the mask lets through."""
+    return optax.add_decayed_weights(-share, mask)
 
 
 def _signsgd(learning_rate, decay):
@@ -194,22 +197,58 @@ def with_clipping(transfer: Transfer, placement: str) -> Transfer:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimizer with every argument but the learning rate fixed. Make one with `make` or `parse`."""
+    """An optimizer with every argument but the learning rate fixed. Make one with `make` or `parse`.
+
+    Attributes:
+      name: of its family.
+      parameters: the arguments.
+      weight_decay: at least 0.
+      decayed: the parameters that decay: ALL, MATRICES (of two axes or more), or a pattern of paths, '*/kernel'.
+    """
 
     name: str
     parameters: tuple[tuple[str, object], ...]
     weight_decay: float
+    decayed: str = ALL
 
     def __str__(self):
         return calls.write(self.name, dict(self.parameters))
 
     def build(self, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
         """The optax transformation: gradients -> updates to be added to the weights."""
-        family = FAMILIES[self.name]
-        transformation = family.build(learning_rate, self.weight_decay, **dict(self.parameters))
-        if family.decay == 'coupled' and self.weight_decay:
-            return optax.chain(optax.add_decayed_weights(self.weight_decay), transformation)
-        return transformation
+        family, arguments = FAMILIES[self.name], dict(self.parameters)
+        if not self.weight_decay:
+            return family.build(learning_rate, 0.0, **arguments)
+        if family.decay == 'coupled':
+            decay = optax.add_decayed_weights(self.weight_decay, self._mask)
+            return optax.chain(decay, family.build(learning_rate, 0.0, **arguments))
+        if self._mask is None:
+            return family.build(learning_rate, self.weight_decay, **arguments)
+        # Decoupled decay is a term of its own in every update, so that it may as well be added behind the others.
+        apart = _shrink(learning_rate * self.weight_decay, self._mask)
+        return optax.chain(family.build(learning_rate, 0.0, **arguments), apart)
+
+    def check_decayed(self, params) -> None:
+        """Refuses a choice of parameters that none of a tree (of arrays or shapes) belongs to.
+
+        Raises:
+          ValueError: with some that there are.
+        """
+        if self.weight_decay and not any(jax.tree.leaves(self.decays_of(params))):
+            shown = ', '.join(weights.all_paths(params)[:_SHOWN])
+            raise ValueError(f'{self.decayed!r} is no weight of the model. Try all, matrices, or a pattern of {shown}')
+
+    def decays_of(self, params):
+        """Whether each parameter decays: a tree of bools."""
+        chosen = {ALL: lambda path, leaf: True, MATRICES: lambda path, leaf: leaf.ndim >= 2}.get(
+            self.decayed, lambda path, leaf: fnmatch.fnmatchcase(path, self.decayed)
+        )
+        leaves, structure = jax.tree.flatten(params)
+        return structure.unflatten(map(chosen, weights.all_paths(params), leaves))
+
+    @property
+    def _mask(self) -> Callable | None:
+        return None if self.decayed == ALL else self.decays_of
 
     @property
     def moments(self) -> dict[str, int]:
@@ -256,17 +295,17 @@ def check_placement(placement: str) -> None:
         raise ValueError(calls.unknown('placement', placement, PLACEMENTS))
 
 
-def parse(text: str, weight_decay: float = 0.0) -> Optimizer:
+def parse(text: str, weight_decay: float = 0.0, decayed: str = ALL) -> Optimizer:
     """The optimizer of a call with literals, such as 'adam(b2=0.95)'; nothing is evaluated.
 
     Raises:
       ValueError: as `make`, or not of that form.
     """
     name, arguments = calls.parse(text)
-    return make(name, weight_decay, **arguments)
+    return make(name, weight_decay, decayed, **arguments)
 
 
-def make(name: str, weight_decay: float = 0.0, /, **arguments) -> Optimizer:
+def make(name: str, weight_decay: float = 0.0, decayed: str = ALL, /, **arguments) -> Optimizer:
     """The optimizer of this name.
 
     Raises:
@@ -280,4 +319,4 @@ def make(name: str, weight_decay: float = 0.0, /, **arguments) -> Optimizer:
     if weight_decay and FAMILIES[name].decay == 'unsupported':
         raise ValueError(f'{name} is offered without weight decay: set weight_decay to 0')
     bound = calls.bind(f'optimizer {name!r}', FAMILIES[name].build, arguments, _DOMAINS, leading=2)
-    return Optimizer(name, tuple(bound.items()), weight_decay)
+    return Optimizer(name, tuple(bound.items()), weight_decay, decayed)

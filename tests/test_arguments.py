@@ -19,6 +19,7 @@ from qat import estimators, optimizers, slopes
         ('scripts.benchmark', '--rounds 0', '--rounds: must be'),
         ('scripts.benchmark', '--only conv', "there is no 'conv'"),
         ('scripts.prepare_mnist', '--idx-dir=nowhere', 'no train-images-idx3-ubyte'),
+        ('scripts.prepare_text', '--file=nowhere', 'cannot read the text nowhere: no such file'),
         ('scripts.make_tiny_imagenet', '--ot=x', 'required: --out'),
         ('experiments.convert', '--fro=x', 'required: --from'),
         ('experiments.explain', '--confg=x', '--config=FILE'),

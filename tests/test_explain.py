@@ -15,12 +15,14 @@ from configs import common
 from experiments import explain, train
 from experiments.data import imagenet, registry
 from experiments.data.classification import Classification
+from experiments.data.language import Language
 from experiments.errors import UserError
 from experiments.results import decoding
 from experiments.setup import command_line, settings
 from experiments.workdir import initial_weights
 from qat.lockstep import twins
 from qat.models.convnet import ConvNet
+from qat.models.transformer import Transformer
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = f'--config={ROOT / "configs/digits.py"}'
@@ -236,7 +238,7 @@ def test_tasks_known_without_data_are_those_of_the_data():
     def model_of(classes):
         return ConvNet(classes=classes)
 
-    fetched = {'mnist', 'fashion_mnist', 'cifar10', 'imagenet2012'}
+    fetched = {'mnist', 'fashion_mnist', 'cifar10', 'imagenet2012', 'tiny_shakespeare'}
     for config.dataset in registry.DATASETS.keys() - fetched:
         assert registry.task(config, model_of) == registry.load(config).task(model_of)
     for config.dataset in ('mnist', 'fashion_mnist'):
@@ -245,6 +247,9 @@ def test_tasks_known_without_data_are_those_of_the_data():
     assert registry.task(config, model_of) == Classification(model_of(10), (32, 32, 3), imagenet.normalize)
     config.dataset, config.image_size = 'imagenet2012', 96
     assert registry.task(config, model_of) == Classification(model_of(1000), (96, 96, 3), imagenet.normalize)
+    config.dataset, config.context, small = 'tiny_shakespeare', 16, {'layers': 1, 'width': 8, 'heads': 1}
+    found = registry.task(config, lambda classes: Transformer(classes=classes, **small))
+    assert found == Language(Transformer(classes=256, **small), 16)
 
 
 def test_arrays_of_the_users_own(asked, tmp_path, capsys):

@@ -143,7 +143,7 @@ def test_a_prepared_folder_without_its_description_is_refused(copy):
     message = refusal(lambda: load(copy))
     assert f'cannot be opened (ParseError) in {copy / "imagenet2012"}. Delete that folder' in message
     description.unlink()
-    assert f'no train images in {description.parent}. Delete that folder' in refusal(lambda: load(copy))
+    assert f'no split train in {description.parent}. Delete that folder' in refusal(lambda: load(copy))
 
 
 def flipped(content: bytes) -> bytes:

@@ -18,7 +18,7 @@ from qat.models.convnet import ConvNet
 from scripts import prepare_mnist
 from tests.tiny_imagenet import make
 
-FETCHED = {'mnist', 'fashion_mnist', 'cifar10', 'imagenet2012'}  # not there by themselves
+FETCHED = {'mnist', 'fashion_mnist', 'cifar10', 'imagenet2012', 'tiny_shakespeare'}  # not there by themselves
 
 
 def config(**values):
@@ -245,7 +245,7 @@ def test_imagenet_validation_counts_every_image_once(tiny_imagenet):
 
 @pytest.mark.filterwarnings('ignore')
 def test_imagenet_that_does_not_fill_a_batch_or_the_processes_is_refused(tiny_imagenet):
-    with pytest.raises(UserError, match='batch_size=28: imagenet2012 has fewer training images than that'):
+    with pytest.raises(UserError, match='batch_size=28: imagenet2012 has fewer training examples than that'):
         imagenet(tiny_imagenet, batch_size=28)
     with pytest.raises(UserError, match='fewer validation images than the 12 processes'):
         registry.load(

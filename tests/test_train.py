@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import report, train
-from experiments.results.metrics import METRICS
+from experiments.results.metrics import shown
 from experiments.setup.config_file import load
 from experiments.training import trainer
 from experiments.workdir import initial_weights, lock
@@ -52,7 +52,7 @@ def test_the_contract_of_files(finished):
     assert result['config'] == 'digits' and result['steps'] == 30
     assert list(result['twins']) == ['ste', 'naive_ste', 'jitter', 'self']
     for twin in result['twins'].values():
-        assert sorted(twin) == sorted(METRICS)
+        assert sorted(twin) == sorted(shown(()))
     assert result['twins']['self']['weight_alignment_error'] == 0
     assert result['twins']['self']['inference_agreement'] == 1
     assert set(json.loads((finished / 'timing.json').read_text())) >= {
@@ -148,7 +148,7 @@ def test_the_report_opens_offline(finished):
     assert page.count('data:image/png;base64,') == 5 == len(list((finished / 'figures').glob('*.png')))
     result = json.loads((finished / 'summary.json').read_text())
     assert result['verdict'].partition(': ')[2].split("'")[0] in page
-    for key, metric in METRICS.items():
+    for key, metric in shown(()).items():
         assert f'<td>{key.replace("_", "_<wbr>")}</td>' in page and len(metric.meaning) > 10
     assert 'python -m experiments.train' in page
     assert report.main([str(finished)]) == 0
@@ -217,7 +217,7 @@ REFUSED = {
     'nan': ([DIGITS, '--config.learning_rate=nan'], 'learning_rate'),
     'zero epochs': ([DIGITS, '--config.num_epochs=0'], 'num_epochs'),
     'too many steps an epoch': ([DIGITS, '--config.steps_per_epoch=16'], 'only 15 batches of 100'),
-    'too large a batch': ([DIGITS, '--config.batch_size=1501'], 'fewer training images'),
+    'too large a batch': ([DIGITS, '--config.batch_size=1501'], 'fewer training examples'),
     'ste under muon': ([DIGITS, '--config.optimizer=muon'], 'no recipe is known: muon mixes'),
     'pulled back by dsq': ([DIGITS, '--config.pull_back=dsq'], 'only a run of ste pulls back'),
     'nothing to pull back': ([DIGITS, '--config.estimator=ste', '--config.pull_back=dsq'], 'nothing to pull back'),

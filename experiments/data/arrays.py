@@ -13,7 +13,8 @@ import numpy as np
 from experiments.data import memory
 from experiments.data.augmentation import DRAWS
 from experiments.data.batches import ALONE, Batch, Share
-from experiments.data.classification import Classification, ModelOf
+from experiments.data.classification import Classification
+from experiments.data.task import ModelOf
 from experiments.data.transforms import PLAIN, Transforms
 
 SPLITS = ('train', 'validation')

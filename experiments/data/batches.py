@@ -6,7 +6,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from experiments.data.classification import Classification, ModelOf
+from experiments.data.task import ModelOf, Task
 
 Batch = dict[str, np.ndarray]  # all arrays have the examples along their first axis
 
@@ -41,13 +41,16 @@ class Batches(Protocol):
         """
 
     def reshuffled(self) -> Self:
-        """Returns the same data in another order, with other crops and flips; the data are not copied.
+        """Returns the same data in another order, with other crops, flips or windows; the data are not copied.
 
         No seed of a config has this order. Validation stays as it is.
         """
 
     def validation(self) -> Iterator[Batch]:
-        """Yields every validation example once, in padded batches of one size; 'mask' is False for padding."""
+        """Yields every validation example once, in padded batches of one size; 'mask' is False for padding.
 
-    def task(self, model_of: ModelOf) -> Classification:
+        The mask is (examples,), or of more axes where an example holds several that are predicted, as a text does.
+        """
+
+    def task(self, model_of: ModelOf) -> Task:
         """Returns the task of a model on these batches; `model_of` makes the model from the number of classes."""

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from experiments.data import archives, prepared
 from experiments.data.arrays import SPLITS
 from experiments.data.batches import Batch, Share
-from experiments.data.classification import Classification, ModelOf
+from experiments.data.classification import Classification
 from experiments.data.normalization import normalize
+from experiments.data.task import ModelOf
 from experiments.errors import UserError
 
 _SHUFFLE_BUFFER = 16_384  # undecoded images: about 2 GB of ImageNet

@@ -70,7 +70,7 @@ def prepare(directory: pathlib.Path, name: str, splits: Iterable[str], source: s
         ) from error
     for split in splits:
         if split not in builder.info.splits:
-            raise _prepare_anew(builder.data_dir, f'no {split} images')
+            raise _prepare_anew(builder.data_dir, f'no split {split}')
     return builder
 
 

@@ -3,22 +3,24 @@
 import dataclasses
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from experiments.data import arrays, folders, imagenet, npz, prepared
+from experiments.data import arrays, folders, imagenet, npz, prepared, text
 from experiments.data.arrays import SPLITS, ArrayBatches, Arrays
 from experiments.data.batches import ALONE, Batches, Share
-from experiments.data.classification import Classification, ModelOf
+from experiments.data.classification import Classification
 from experiments.data.prepared import is_prepared, tfds_directory
+from experiments.data.task import ModelOf, Task
 from experiments.data.transforms import PHOTOGRAPHS, PLAIN, Transforms
 from experiments.errors import UserError
 from qat import calls
 
 _PROBE_SECONDS = 5
-_FOLDER = 'folder:'
+_FOLDER, _TEXT = 'folder:', 'text:'
 _IDX_FILES = 'get its idx files and run python -m scripts.prepare_mnist --idx-dir DIR --name {name}'
+_TEXT_FILE = 'get its text and run python -m scripts.prepare_text --file FILE'
 _IMAGE_FILES = 'give its images as files: --config.dataset=folder:DIR, with DIR/train/CLASS/ and DIR/test/CLASS/'
 
 
@@ -33,7 +35,7 @@ class Dataset:
     """
 
     load: Callable[[object, Share], Batches]
-    task: Callable[[object, ModelOf], Classification]
+    task: Callable[[object, ModelOf], Task]
     decodes: bool = False
 
 
@@ -70,14 +72,8 @@ def _of_tfds(url: str, otherwise: str = _IDX_FILES, transforms: Transforms = PLA
     """
 
     def read(config) -> Arrays:
-        directory, name = tfds_directory(config.data_dir), config.dataset
-        if not is_prepared(directory, name) and not _can_fetch(url):
-            raise UserError(
-                f'dataset: {name} is not in {directory} and cannot be fetched. Either connect to the internet, '
-                f'or {otherwise.format(name=name)}'
-            )
         names = dict(zip(SPLITS, ('train', 'test')))
-        builder = prepared.prepare(directory, name, names.values(), url)
+        builder = _fetched(config, url, otherwise, names.values())
         data = {split: prepared.read(builder, names[split]) for split in SPLITS}
         return Arrays(
             {split: data[split]['image'] for split in SPLITS},
@@ -86,6 +82,29 @@ def _of_tfds(url: str, otherwise: str = _IDX_FILES, transforms: Transforms = PLA
         )
 
     return read
+
+
+def _tiny_shakespeare(config, share: Share) -> text.TextBatches:
+    """The first nine tenths are for training; what tfds calls validation and test is the last one."""
+    url = 'https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt'
+    builder = _fetched(config, url, _TEXT_FILE, text.OF_TFDS)
+    training, *others = (prepared.read(builder, split)['text'][0] for split in text.OF_TFDS)
+    return text.batches(training, b''.join(others), config, share)
+
+
+def _fetched(config, url: str, otherwise: str, splits: Iterable[str]):
+    """Returns the builder of tfds for the data set of a config, with these splits; see `_of_tfds`."""
+    directory, name = tfds_directory(config.data_dir), config.dataset
+    if not is_prepared(directory, name) and not _can_fetch(url):
+        raise UserError(
+            f'dataset: {name} is not in {directory} and cannot be fetched. Either connect to the internet, '
+            f'or {otherwise.format(name=name)}'
+        )
+    return prepared.prepare(directory, name, splits, url)
+
+
+def _of_text(load: Callable[[object, Share], Batches]) -> Dataset:
+    return Dataset(load, lambda config, model_of: text.task(model_of, config.context))
 
 
 DATASETS = {
@@ -102,6 +121,7 @@ DATASETS = {
         transforms=PHOTOGRAPHS,
     ),
     'synthetic': _in_memory(arrays.synthetic, (28, 28, 1)),
+    'tiny_shakespeare': _of_text(_tiny_shakespeare),
     'imagenet2012': Dataset(
         imagenet.ImageNet, lambda config, model_of: imagenet.task(model_of, config.image_size), decodes=True
     ),
@@ -119,31 +139,35 @@ def load(config, share: Share = ALONE) -> Batches:
         raise UserError(f'batch_size={config.batch_size} must be a multiple of the {share.count} processes')
     batches = dataset(config.dataset).load(config, share)
     if not batches.steps_in_data:
-        raise UserError(f'batch_size={config.batch_size}: {config.dataset} has fewer training images than that')
+        raise UserError(f'batch_size={config.batch_size}: {config.dataset} has fewer training examples than that')
     return batches
 
 
-def task(config, model_of: ModelOf) -> Classification:
-    """Returns the task of the data set that a config names. The data are read only if they are the user's own.
+def task(config, model_of: ModelOf) -> Task:
+    """Returns the task of the data set that a config names. The data are read only if they are the user's own images.
 
     Raises:
-      UserError: the data set does not exist, or the model does not take its images.
+      UserError: the data set does not exist, or the model does not take what it holds.
     """
     return dataset(config.dataset).task(config, model_of)
 
 
 def dataset(name: str) -> Dataset:
-    """Returns the data set of a name, or of an .npz file or a folder of images, which are not read yet.
+    """Returns the data set of a name, or of an .npz file, a folder of images or a text, which are not read yet.
 
     Raises:
       UserError: there is no data set of this name.
     """
     if name.startswith(_FOLDER):
         return _of_the_user(lambda config: folders.read(name.removeprefix(_FOLDER), config.image_size))
+    if name.startswith(_TEXT):
+        return _of_text(lambda config, share: text.load(name.removeprefix(_TEXT), config, share))
     if name.endswith('.npz'):
         return _of_the_user(lambda config: npz.read(name))
     if name not in DATASETS:
-        raise UserError(f'dataset: {calls.unknown("dataset", name, [*DATASETS, "FILE.npz", f"{_FOLDER}DIR"])}')
+        raise UserError(
+            f'dataset: {calls.unknown("dataset", name, [*DATASETS, "FILE.npz", f"{_FOLDER}DIR", f"{_TEXT}FILE"])}'
+        )
     return DATASETS[name]
 
 

@@ -15,7 +15,7 @@ from experiments.errors import UserError
 from experiments.setup.settings import Settings
 from qat.estimators import Estimator
 from qat.lockstep.twins import computed_by
-from qat.optimizers import DECAY, NORM, WEIGHTS
+from qat.optimizers import ALL, DECAY, NORM, WEIGHTS
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
 from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
 from qat.theory.recipe import recipe as recipe_for
@@ -99,6 +99,7 @@ def setting(settings: Settings) -> str:
     config = settings.config
     what = f'{settings.estimator} at {config.bits} bits' if settings.quantizes else 'full precision'
     decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
+    decay += f' of {config.decayed}' if decay and config.decayed != ALL else ''
     decay += f', gradients clipped to norm {config.clip_norm:g}' if config.clip_norm else ''
     return (
         f'{what}, {config.model}, {settings.optimizer}, '

@@ -10,6 +10,7 @@ from experiments.workdir.files import read_json
 from experiments.workdir.rows import read_rows
 from qat.lockstep.twins import REFERENCE
 
+SAMPLES = 'samples.json'
 _OUTCOMES = ('accuracy', 'loss')
 _OF_THE_LIMIT = ('errors', 'learning_rates', 'seeds', 'order', 'low', 'high')  # none where no ladder was asked for
 
@@ -66,6 +67,19 @@ def weights(workdir: pathlib.Path, twins: Iterable[str]) -> dict[str, np.ndarray
     except Exception as error:  # numpy and zipfile have no common class for what is damaged
         reason = f'it lacks {error}' if isinstance(error, KeyError) else str(error)[:100] or type(error).__name__
         raise UserError(f'cannot read {path}: {reason}; copy the whole workdir, or start the run again') from None
+
+
+def samples(workdir: pathlib.Path) -> dict[str, str]:
+    """Returns what the models made up, by run; nothing where the task has no samples, or the run is older.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = workdir / SAMPLES
+    found = read_json(path) if path.exists() else {}
+    if not all(isinstance(text, str) for text in found.values()):
+        raise UserError(f'{path} holds no samples of a run; put it back, or start the run again, which writes it')
+    return found
 
 
 def environment(workdir: pathlib.Path) -> dict | None:

@@ -1,10 +1,11 @@
 """The metrics of a twin at the end of a run: every name once, what it means, and where it is shown.
 
-The numbers themselves are made in `experiments.data.classification` (of every validation example) and in
+The numbers themselves are made by the task (in `experiments.data`, of every validation example or token) and in
 `qat.trajectory` (of every quantized weight); summary.json has them all, tables and reports those with a name here.
 """
 
 import dataclasses
+from collections.abc import Container
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,17 +17,20 @@ class Metric:
       heading: the heading of its column in the terminal's table; '' if it is not in that table.
       in_sweeps: whether the report of a sweep shows it.
       is_error: whether it is positive and spreads by factors, so that seeds are averaged as logarithms.
+      of_all_tasks: whether every run has it, so that one that lacks it is older; others are shown where they are.
     """
 
     meaning: str
     heading: str = ''
     in_sweeps: bool = False
     is_error: bool = False
+    of_all_tasks: bool = True
 
 
 METRICS = {
-    'accuracy': Metric('share of the validation examples classified correctly', 'accuracy', in_sweeps=True),
-    'loss': Metric('mean cross-entropy on the validation examples', 'loss'),
+    'accuracy': Metric('share of the validation predictions that are right', 'accuracy', in_sweeps=True),
+    'loss': Metric('mean cross-entropy of the validation predictions, in nats', 'loss'),
+    'perplexity': Metric('exp of the loss per token', 'perplexity', of_all_tasks=False),
     'weight_alignment_error': Metric(
         "distance to the reference (through the twin's M) over the length of the twin's path",
         'alignment\nerror',
@@ -36,7 +40,7 @@ METRICS = {
     'weight_alignment_error_displacement': Metric(
         'the same distance over how far the twin is from where it began', is_error=True
     ),
-    'quantized_weight_agreement': Metric('share of the quantized weights with the same code', 'equal codes'),
+    'quantized_weight_agreement': Metric('share of the quantized weights with the same code', 'equal\ncodes'),
     'quantized_weight_agreement_moved': Metric(
         'share with the same code among the weights whose code ever changed, in either run',
         'of the\nmoved',
@@ -55,7 +59,12 @@ METRICS = {
     'validation_accuracy_correlation': Metric('Pearson correlation of the validation accuracies over the run'),
     'validation_loss_correlation': Metric('Pearson correlation of the validation losses over the run'),
     'inference_agreement': Metric(
-        'share of the validation examples given the same class', 'equal\nclasses', in_sweeps=True
+        'share of the validation predictions that are the same', 'equal\noutputs', in_sweeps=True
     ),
-    'incorrect_inference_agreement': Metric('the same among the examples that both get wrong'),
+    'incorrect_inference_agreement': Metric('the same among those that both get wrong'),
 }
+
+
+def shown(there: Container[str]) -> dict[str, Metric]:
+    """Returns the metrics to show of runs with these names: all but those of other tasks."""
+    return {name: metric for name, metric in METRICS.items() if metric.of_all_tasks or name in there}

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 
 from experiments.results import explanation, limit, take_home
+from experiments.setup import users
 from experiments.setup.settings import Settings
 from experiments.workdir.records import ORIGIN
 from qat.lockstep import verdict
@@ -101,9 +102,11 @@ def to_do(settings: Settings, result: Mapping, workdir: pathlib.Path) -> list[St
 def _quantize(settings: Settings, flags: list[str], workdir: pathlib.Path) -> Step:
     """A run of the estimator from the weights of a run in full precision."""
     twins = explanation.twins_to_check(settings)
-    changes = ['--config.quantized=conv', f'--config.init_from={workdir}', f'--config.twins={twins}']
+    has_convolutions = 'conv' in users.fields(settings.model_class)
+    wanted, kernels = ('conv', 'the convolutions') if has_convolutions else ('all', 'all kernels')
+    changes = [f'--config.quantized={wanted}', f'--config.init_from={workdir}', f'--config.twins={twins}']
     command = explanation.train_command(flags, [*changes, _beside(flags, 'quantized')])
-    return Step('Quantize the convolutions, starting from these weights:', command)
+    return Step(f'Quantize {kernels}, starting from these weights:', command)
 
 
 def _remedy(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]:

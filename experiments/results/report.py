@@ -3,10 +3,11 @@
 import pathlib
 
 from experiments.results import explanation, figures, finished, next_steps, pages, take_home
-from experiments.results.metrics import METRICS
+from experiments.results.metrics import shown
 from experiments.setup.settings import Settings
 from experiments.workdir import places
 from experiments.workdir.files import blame_disk
+from qat.lockstep.twins import REFERENCE
 
 
 def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
@@ -28,6 +29,7 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
         'to_do': next_steps.to_do(settings, result, workdir),
         'config': settings.config.to_dict(),
         'run': finished.environment(workdir),
+        'samples': finished.samples(workdir),
     }
     if not settings.quantizes:
         with blame_disk(workdir):
@@ -51,7 +53,7 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             take_home.table(settings),
             **shared,
             evaluations=len(rows),
-            metrics=METRICS,
+            metrics=shown(result[REFERENCE]),
             theory=explanation.theory(settings),
             twins=explanation.twins(settings),
         )

@@ -1,11 +1,11 @@
 """Turns sums from the devices into a row of metrics.jsonl, and the rows into summary.json."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from experiments import terminal
 from experiments.results.limit import NOT_ASKED
-from experiments.results.metrics import METRICS
+from experiments.results.metrics import shown
 from experiments.setup.settings import Settings
 from experiments.workdir.records import correlations
 from qat import trajectory
@@ -17,7 +17,13 @@ PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
 
 
 def row(
-    computed_by: Mapping[str, str], step: int, losses: dict, evaluated: dict, measured: dict, rows: list[dict]
+    computed_by: Mapping[str, str],
+    step: int,
+    losses: dict,
+    evaluated: dict,
+    measured: dict,
+    rows: list[dict],
+    derived: Mapping[str, Callable],
 ) -> dict:
     """Returns the metrics of all runs at a step.
 
@@ -28,16 +34,18 @@ def row(
       evaluated: the sums of `Lockstep.evaluate`.
       measured: the result of `Lockstep.measure`.
       rows: the earlier rows, for the correlations.
+      derived: by name, metrics that are functions of the means of the others.
 
     Returns:
       A flat dict; what does not exist, or is not finite, is None.
     """
-    examples, of_task = evaluated['examples'], evaluated['metrics']
+    examples = evaluated['examples']
+    outcomes = {run: _means(evaluated, run, derived) for run in (REFERENCE, *computed_by.values())}
     line = {'step': step, 'train/loss': losses[REFERENCE]}
-    line |= {f'eval/{name}': sums[REFERENCE] / examples for name, sums in of_task.items()}
+    line |= {f'eval/{name}': value for name, value in outcomes[REFERENCE].items()}
     for twin, run in computed_by.items():
         line |= {f'{twin}/train_loss': losses[run]}
-        line |= {f'{twin}/eval_{name}': sums[run] / examples for name, sums in of_task.items()}
+        line |= {f'{twin}/eval_{name}': value for name, value in outcomes[run].items()}
         layers = measured[run]
         metrics = trajectory.summarize(layers.values())
         metrics |= correlations([*rows, line], twin)
@@ -51,6 +59,12 @@ def row(
             of_layer = trajectory.summarize([sums])
             line |= {f'{twin}/{layer}/{key}': of_layer[key] for key in PER_LAYER}
     return {key: _finite(value) for key, value in line.items()}
+
+
+def _means(evaluated: Mapping, run: str, derived: Mapping[str, Callable]) -> dict[str, float]:
+    """Returns the metrics of a run on the validation examples, and what is derived from them."""
+    means = {name: sums[run] / evaluated['examples'] for name, sums in evaluated['metrics'].items()}
+    return means | {name: function(means) for name, function in derived.items()}
 
 
 def _finite(value):
@@ -115,7 +129,7 @@ def _twins(settings: Settings, row: dict) -> dict:
 
 def table(result: dict) -> str:
     """Returns the table for the terminal, with the reference and each twin, from the content of summary.json."""
-    columns = {metric.heading: name for name, metric in METRICS.items() if metric.heading}
+    columns = {metric.heading: name for name, metric in shown(result[REFERENCE]).items() if metric.heading}
     rows = []
     for name, metrics in {REFERENCE: result[REFERENCE], **result['twins']}.items():
         values = [metrics.get(key) for key in columns.values()]

@@ -39,6 +39,10 @@ def contents(config: Mapping) -> dict[str, str]:
     found = code(config)
     if config['dataset'].endswith('.npz'):
         found[f'content of {config["dataset"]}'] = _digest(config['dataset'])
+    if config['dataset'].startswith('text:'):
+        found[f'content of {config["dataset"]}'] = _digest(
+            pathlib.Path(config['dataset'].removeprefix('text:')).expanduser()
+        )
     if config['dataset'].startswith('folder:'):
         found[f'content of {config["dataset"]}'] = content_of_images(config['dataset'].removeprefix('folder:'))
     if os.path.isfile(config['init_from']):

@@ -10,12 +10,14 @@ from qat import calls
 from qat.models.cifar_resnet import CifarResNet
 from qat.models.convnet import ConvNet
 from qat.models.resnet import ResNet50
+from qat.models.transformer import Transformer
 
 _DEPTHS = (8, 20, 32, 44, 56, 110)  # those of the paper, and one for a CPU
 MODELS = {  # what they are given: `Settings.model`
     'convnet': ConvNet,
     **{f'resnet{depth}': functools.partial(CifarResNet, depth=depth) for depth in _DEPTHS},
     'resnet50': ResNet50,
+    'transformer': Transformer,
 }
 
 

@@ -36,6 +36,7 @@ _COUNT = Interval(1, 2**31 - 1, low_included=True, high_included=True)
 _DOMAINS = {
     'seed': Interval(0, 2**32 - 1, low_included=True, high_included=True),
     'batch_size': _COUNT,
+    'context': Interval(1, 2**20, low_included=True, high_included=True),
     'image_size': Interval(1, 2048, low_included=True, high_included=True),  # few images of ImageNet have more
     'learning_rate': _RATE,
     'kernel_learning_rate_factor': _RATE,
@@ -73,16 +74,24 @@ class Settings:
         Args:
           classes: the number of outputs.
           axis_name: of the devices that share a batch, under `jax.pmap`.
+
+        Raises:
+          UserError: the model refuses its fields.
         """
         offered = {
             'conv': Conv,
             'dense': nn.Dense,
             'avg_pool': avg_pool,
             'classes': classes,
+            'context': self.config.context,
             'dtype': DTYPES[self.config.compute_dtype],
             'axis_name': axis_name if self.config.sync_batch_norm else None,
         }
-        return self.model_class(**{key: offered[key] for key in users.fields(self.model_class) if key in offered})
+        given = {key: offered[key] for key in users.fields(self.model_class) if key in offered}
+        try:
+            return self.model_class(**given)
+        except Exception as error:  # a model may raise anything
+            raise UserError(f'model: {self.config.model}: {error}') from error
 
     @property
     def quantizes(self) -> bool:
@@ -203,7 +212,7 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
     with blame('model'):
         model_class = models.load(config.model)
     with blame('optimizer'):
-        optimizer = optimizers.parse(config.optimizer, config.weight_decay)
+        optimizer = optimizers.parse(config.optimizer, config.weight_decay, config.decayed)
     with blame('placement'):
         transfer = optimizer.transfer(config.placement)
         if config.placement == 'update' and estimator.needs('gradient'):

@@ -134,7 +134,7 @@ def _checked(values: Iterable[tuple[str, str]], flags: Iterable[str], data: dict
         if not made.quantizes:
             raise UserError('a run in full precision has no twins, which a sweep compares; use experiments.train')
         config = made.config
-        key = (config.dataset, config.data_dir, config.batch_size, config.image_size)
+        key = (config.dataset, config.data_dir, config.batch_size, config.image_size, config.context)
         if key not in data:
             data[key] = registry.load(config).steps_in_data
         _, steps = made.steps(data[key])

@@ -7,7 +7,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from experiments.results import finished
-from experiments.results.metrics import METRICS
+from experiments.results.metrics import METRICS, shown
 from experiments.sweeps import worker
 from experiments.sweeps.plan import Point
 from experiments.workdir.files import replacing
@@ -19,7 +19,8 @@ REFERENCE_COLUMNS = {'reference_accuracy': 'accuracy', 'reference_loss': 'loss'}
 def rows(out: pathlib.Path, points: list[Point]) -> list[dict]:
     """Returns the rows of the finished runs.
 
-    A row has the grid's keys and the seed as written, steps, verdict, the results of the reference, twin, and METRICS.
+    A row has the grid's keys and the seed as written, steps, verdict, the results of the reference, twin, and METRICS,
+    without those that only tasks have of which there is no run.
     """
     found = []
     for point in points:
@@ -31,7 +32,8 @@ def rows(out: pathlib.Path, points: list[Point]) -> list[dict]:
         shared |= {column: result['reference'][key] for column, key in REFERENCE_COLUMNS.items()}
         for twin, metrics in result['twins'].items():
             found.append({**shared, 'twin': twin, **{key: metrics.get(key) for key in METRICS}})
-    return found
+    there = shown({key for row in found for key, value in row.items() if value is not None})
+    return [{key: value for key, value in row.items() if key in there or key not in METRICS} for row in found]
 
 
 def failures(out: pathlib.Path, points: list[Point]) -> dict[str, str]:

@@ -8,23 +8,22 @@ import numpy as np
 from experiments.errors import UserError
 from experiments.setup.settings import Settings
 
-_LARGE_INPUT = 100  # of mean 0 and deviation 1 hardly a number is so large
 _LARGE_RATE = 1  # at which it is likelier the cause than what else there is
 _LARGE_DECAY = 1
 _LONGEST_REASON = 90  # characters
 
 
-def on_not_finite(settings: Settings, step: int, largest_input: float) -> str:
+def on_not_finite(settings: Settings, step: int, doubt: str) -> str:
     """Returns what to try after numbers that are not finite.
 
     Args:
       settings: of the run.
       step: at which they were found.
-      largest_input: the largest magnitude that the model reads, in a batch.
+      doubt: what the task says of the data, perhaps ''.
     """
     config, rate = settings.config, settings.peak_learning_rate
-    if not largest_input <= _LARGE_INPUT:  # NaN too
-        return f'the images reach {largest_input:.3g}: bring them to a scale of 0 to 1, or to mean 0 and deviation 1'
+    if doubt:
+        return doubt
     if step == 0:
         return f'nothing is trained yet, so look at the model ({config.model}) and at init_from'
     if np.float32(dict(settings.optimizer.parameters).get('eps', 1)) == 0 and rate < _LARGE_RATE:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.data.batches import Batch
-from experiments.data.classification import Classification
+from experiments.data.task import Task
 from experiments.errors import UserError
 from qat.lockstep.finiteness import finite
 from qat.lockstep.lockstep import Lockstep
@@ -42,7 +42,7 @@ class Programs:
       devices: this process's.
     """
 
-    def __init__(self, lockstep: Lockstep, task: Classification, devices: list):
+    def __init__(self, lockstep: Lockstep, task: Task, devices: list):
         self.lockstep, self.devices = lockstep, devices
 
         def init(key, given=None):

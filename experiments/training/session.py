@@ -172,6 +172,8 @@ def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.P
         write_json(workdir / 'timing.json', trainer.timing())
     with replacing(workdir / 'weights.npz') as partial, partial.open('wb') as file:
         np.savez(file, **trainer.sampled_weights(state))
+    if made_up := trainer.samples(state):
+        write_json(workdir / finished.SAMPLES, made_up)
     cautions = list(dict.fromkeys([*settings.warnings(state.ranges), *trainer.lockstep.cautions(state)]))
     return summary.summarize(settings, rows, trainer.loss_of_guessing, cautions)
 

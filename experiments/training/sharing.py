@@ -6,7 +6,8 @@ import json
 import jax
 
 from experiments.data.batches import Batches
-from experiments.data.classification import Classification
+from experiments.data.task import Task
+from experiments.errors import blame
 from experiments.setup import identity
 from experiments.setup.settings import Settings
 from experiments.training.programs import AXIS, Programs, local_devices
@@ -22,14 +23,16 @@ _KEPT = 4  # programs; they take memory
 _cache: dict[str, Programs] = {}
 
 
-def lockstep(settings: Settings, task: Classification) -> Lockstep:
+def lockstep(settings: Settings, task: Task) -> Lockstep:
     """The reference and its twins that a config asks for.
 
     Raises:
-      UserError: the model has no weights of the kind that is to be quantized.
+      UserError: the model has no weights of the kind that is to be quantized, or that is to decay.
     """
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     config, quantized = settings.config, settings.quantized(params)
+    with blame(f'decayed={config.decayed}'):
+        settings.optimizer.check_decayed(params)
     return Lockstep(
         task.loss,
         settings.optimizer,

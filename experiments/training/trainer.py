@@ -34,6 +34,7 @@ FINISHED, NOT_FINITE = 0, 3  # exit codes, beside those of `stopping`
 _MOST_STEPS_IN_FLIGHT = 10  # the host runs so far ahead of the devices ...
 _SECONDS_IN_FLIGHT = 1  # ... but no further than this, for a signal finds it only in between
 _BATCHES_AHEAD = 2
+_SAMPLES = 2  # of what runs make up: the reference's, and the first twin's
 _SAMPLED_WEIGHTS = 4000  # a layer, for the report's scatter
 
 
@@ -46,6 +47,7 @@ class Trainer:
         self.steps_per_epoch, self.steps = settings.steps(batches.steps_in_data)
         self.record_every = config.eval_every_epochs * self.steps_per_epoch
         self.programs = programs(settings, batches)
+        self.task = batches.task(settings.model)  # of a model that knows of no other devices
         self.lockstep, self.devices = self.programs.lockstep, self.programs.devices
         self._learning_rates = settings.learning_rates(self.steps)
         self._train_seconds, self._steps_timed, self._compile_seconds = 0.0, 0, None
@@ -53,7 +55,7 @@ class Trainer:
     @property
     def loss_of_guessing(self) -> float:
         """The validation loss of a model that knows nothing."""
-        return self.batches.task(self.settings.model).loss_of_guessing
+        return self.task.loss_of_guessing
 
     def facts(self) -> dict[str, str]:
         """What must not differ among several processes, beside the settings."""
@@ -118,8 +120,7 @@ class Trainer:
 
     def _advice(self, step: int) -> str:
         batch = next(iter(self.batches.validation()))  # at once there, other than the training batch of a step
-        largest = self.batches.task(self.settings.model).largest_input(batch)
-        return advice.on_not_finite(self.settings, step, largest)
+        return advice.on_not_finite(self.settings, step, self.task.doubt(batch))
 
     def _compiled(self, state: State, first: int) -> Iterator[Drawn]:
         """What the steps from one on take of the data, with all programs compiled for it."""
@@ -171,7 +172,7 @@ class Trainer:
         losses = {name: run.loss.item() / since if step else None for name, run in state.runs.items()}
         evaluated = self.evaluate(state)
         measured = jax.device_get(self.programs.measure(state))
-        row = summary.row(plan.computed_by, step, losses, evaluated, measured, log.rows)
+        row = summary.row(plan.computed_by, step, losses, evaluated, measured, log.rows, self.task.derived)
         log.append(row)
         return row
 
@@ -198,6 +199,20 @@ class Trainer:
                 relative = np.ravel(weight / state.ranges[layer])
                 sampled[f'{name}/{layer}'] = relative[:: -(-relative.size // _SAMPLED_WEIGHTS)]
         return sampled
+
+    def samples(self, state: State) -> dict[str, str]:
+        """What the reference makes up, and the twin that an answer is on; nothing where the task has no samples."""
+        if not hasattr(self.task, 'sample'):
+            return {}
+        names, key = [REFERENCE, *self.settings.twins], jax.random.key(self.settings.config.seed)
+        computed_by = {REFERENCE: REFERENCE, **self.lockstep.plan(state.runs[REFERENCE].params).computed_by}
+        batch, quantized = next(iter(self.batches.validation())), jax.jit(self.lockstep.quantized, static_argnums=0)
+        return {
+            name: self.task.sample(
+                quantized(computed_by[name], state), state.runs[computed_by[name]].model_state, batch, key
+            )
+            for name in names[:_SAMPLES]
+        }
 
 
 def _postfix(row: dict) -> str:

@@ -11,7 +11,7 @@ from qat.lockstep.twins import REFERENCE
 
 @struct.dataclass
 class Examined:
-    """What a model makes of a batch; every array is (examples,).
+    """What a model makes of a batch; every array has the shape of the batch's mask.
 
     Attributes:
       metrics: by name, float or bool; the same names for every run. Their means are what is reported.
@@ -29,7 +29,8 @@ def compare(examined: Mapping[str, Examined], mask: jax.Array) -> dict:
 
     Args:
       examined: by run.
-      mask: (examples,) bool, False for padding.
+      mask: (examples,) bool, False for padding; with more axes, what is counted is not examples but their parts, such
+        as the tokens of a text.
 
     Returns:
       'examples', a scalar; 'metrics', by name and run; 'agreeing', 'both_wrong' and 'both_wrong_agreeing' by twin.

@@ -193,7 +193,7 @@ class Lockstep:
         Args:
           examine: (params, model_state, batch) -> `qat.lockstep.evaluation.Examined`.
           state: of the runs.
-          batch: with a 'mask', (examples,) bool, False for padding.
+          batch: with a 'mask', (examples, ...) bool, False for padding.
         """
         examined = {
             name: examine(self.quantized(name, state), run.model_state, batch) for name, run in state.runs.items()

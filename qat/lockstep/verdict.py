@@ -25,7 +25,7 @@ BEWARE = 'Beware: '  # what a caution in an answer begins with
 
 _ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'
 STE_TWINS = ('ste', 'naive_ste', 'map_ste')  # the first is the recipe's; without it the closest counts
-_OUTCOMES = ('accuracy', 'loss')
+_OUTCOMES = ('accuracy', 'loss', 'perplexity')
 
 Metrics = Mapping[str, Mapping[str, float | int | None]]  # by twin and name, see `qat.trajectory.summarize`
 
@@ -116,7 +116,8 @@ def _outcome(evidence: Evidence, twin: str) -> list[str]:
     """The outcomes of twin and reference side by side, where there are any."""
     of_twin, reference = evidence.over_time[-1][twin], evidence.reference
     pairs = [f'{key} {of_twin[key]:.4f} against {reference[key]:.4f}' for key in _OUTCOMES if key in reference]
-    said = [f'{twin} ends with {" and ".join(pairs)} of the reference.'] if pairs else []
+    listed = ' and '.join(filter(None, (', '.join(pairs[:-1]), *pairs[-1:])))
+    said = [f'{twin} ends with {listed} of the reference.'] if pairs else []
     return said + _yardstick(evidence, twin)
 
 

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     'theory.quadrature': {'estimators', 'theory.sampling'},
     'theory.coverage': {'estimators', 'theory.quadrature', 'theory.sampling'},
     'theory.weight_map': {'estimators', 'theory.closed_forms', 'theory.coverage', 'theory.quadrature'},
-    'optimizers': {'calls'},
+    'optimizers': {'calls', 'weights'},
     'theory.recipe': {
         *('calls', 'estimators', 'optimizers'),
         *('theory.coverage', 'theory.sampling', 'theory.weight_map'),

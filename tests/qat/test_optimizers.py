@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qat import optimizers
+from qat import optimizers, weights
 from qat.models.convnet import ConvNet
 from qat.optimizers import FAMILIES, PLACEMENTS
 from qat.probe import Probed
@@ -53,6 +53,56 @@ def test_first_update_and_how_weight_decay_enters_it(name, weight_decay, params,
     actual = updates(name, params, gradients, weight_decay)['conv2']['kernel']
     gradient, weight = gradients['conv2']['kernel'], params['conv2']['kernel']
     np.testing.assert_allclose(actual, FIRST_UPDATES[name](gradient, weight, weight_decay), atol=2e-4)
+
+
+DECAYING = {name for name, family in FAMILIES.items() if family.decay != 'unsupported'}
+
+
+@pytest.mark.parametrize('name', sorted(DECAYING))
+def test_only_what_is_to_decay_decays_and_that_as_it_would_among_all(name):
+    random = np.random.default_rng(0)
+    weight, gradient = (
+        {
+            path: np.float32(random.normal(size=shape))
+            for path, shape in {'one': (4, 6), 'two': (6, 4), 'gain': 6}.items()
+        }
+        for _ in range(2)
+    )
+
+    def update(decay, decayed='all'):
+        transformation = optimizers.make(name, decay, decayed).build(0.1)
+        return transformation.update(gradient, transformation.init(weight), weight)[0]
+
+    plain, everywhere = update(0.0), update(5.0)
+    assert all((plain[key] != everywhere[key]).any() for key in weight)
+    for decayed, keys in (('matrices', ('one', 'two')), ('t*', ('two',))):
+        found = update(5.0, decayed)
+        for key in weight:
+            np.testing.assert_allclose(found[key], (everywhere if key in keys else plain)[key], rtol=1e-5, atol=1e-6)
+
+
+def test_what_decays_is_chosen_by_axes_or_path_and_must_be_there(params):
+    def chosen(decayed):
+        of = optimizers.parse('adamw', 0.1, decayed).decays_of(params)
+        return {path for path, decays in zip(weights.all_paths(params), jax.tree.leaves(of)) if decays}
+
+    kernels = {f'{layer}/kernel' for layer in params}
+    assert chosen('matrices') == chosen('*/kernel') == kernels
+    assert chosen('all') == kernels | {f'{layer}/bias' for layer in params}
+    assert chosen('conv1/*') == {'conv1/kernel', 'conv1/bias'}
+    with pytest.raises(ValueError, match=r"'matrix' is no weight of the model\. Try all, .* a pattern of Dense_0"):
+        optimizers.make('adamw', 0.1, 'matrix').check_decayed(params)
+    optimizers.make('adamw', 0.0, 'matrix').check_decayed(params)  # nothing decays in any case
+
+
+@pytest.mark.parametrize('name', ['adamw', 'sgd', 'muon'])
+def test_the_class_of_what_decays_in_part_is_the_table_s(name):
+    optimizer = optimizers.make(name, 0.1, 'matrices')
+    found, expected = (
+        Probed(optimizer.build(0.01)).transfer('gradient', PROBED, KERNELS),
+        optimizer.transfer('gradient'),
+    )
+    assert (found.transfer_class, found.pulled_back) == (expected.transfer_class, expected.pulled_back)
 
 
 def test_every_optimizer_is_tested():
