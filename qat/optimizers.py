@@ -181,11 +181,14 @@ class Transfer:
 def with_clipping(transfer: Transfer, placement: str) -> Transfer:
     """The transfer where gradients are clipped by their global norm before the optimizer gets them.
 
-    SGD's steps follow the norm, and the twin takes that of s(w) g. Where a slope cancels, so does the factor of
-    clipping, as far as it is constant within the optimizer's memory. Under placement 'update' the gradients are STE's.
+    SGD's steps follow the norm, and the twin takes that of s(w) g. So it does where a slope cancels: the factor changes
+    from step to step within an optimizer's memory, and a coupled decay is added to what it leaves. Under placement
+    'update' the gradients are STE's. For the same reason not even a constant slope cancels.
     """
-    if placement == 'update' or transfer.transfer_class != 'map':
+    if placement == 'update':
         return transfer
+    if transfer.transfer_class == 'none':
+        return dataclasses.replace(transfer, scale_free=False)
     return dataclasses.replace(transfer, pulled_back=(*transfer.pulled_back, NORM))
 
 

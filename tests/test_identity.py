@@ -136,11 +136,14 @@ def test_an_identity_knows_the_images_of_a_folder(tmp_path):
         lambda: (cats / 'one.png').write_bytes(b'2'),
         lambda: (cats / 'one.png').rename(cats / 'two.png'),
         lambda: cats.rename(cats.with_name('dog')),
+        lambda: cats.with_name('dog').rename(cats.with_name(os.fsdecode(b'caf\xe9'))),  # of Latin-1, as archives have
     ):
         change()
         seen.append(found())
-    assert [list(one) for one in seen] == [[f'content of folder:{tmp_path}']] * 4
-    assert len({*map(str, seen)}) == 4 and seen[-1] == found()
+    assert [list(one) for one in seen] == [[f'content of folder:{tmp_path}']] * 5
+    assert len({*map(str, seen)}) == 5 and seen[-1] == found()
+    next(tmp_path.glob('train/*')).joinpath('.DS_Store').write_bytes(b'of a file manager')
+    assert seen[-1] == found()
 
 
 def test_a_pipe_in_place_of_arrays_is_not_waited_for(tmp_path):

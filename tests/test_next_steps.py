@@ -12,14 +12,11 @@ import pytest
 
 from experiments import train
 from experiments.data import registry
-from experiments.results import explanation, limit, next_steps, take_home
+from experiments.results import explanation, limit, next_steps
 from experiments.setup import command_line, settings
 from experiments.training.trainer import Trainer
-from qat import weights
 from qat.lockstep import verdict
 from qat.lockstep.lockstep import Lockstep
-from qat.ranges import RANGE_RULES
-from qat.theory.weight_map import WeightMap
 
 DIGITS, DSQ = '--config=configs/digits.py', 'dsq(k=6.5)'
 ANSWERED = {  # how an answer begins -> its kind, and a word of its first sentence
@@ -135,59 +132,19 @@ def test_class_identity_changes_nothing():
     assert (str(found.estimator), found.init_map, list(found.twins)) == ('ste', None, ['self'])
 
 
-@pytest.mark.parametrize(
-    'estimator, bits',
-    [
-        (DSQ, 2),
-        pytest.param('sine(lam=0.6)', 4, marks=pytest.mark.slow),
-        pytest.param('mad', 2, marks=pytest.mark.slow),  # it passes gradients outside the range
-    ],
-)
-def test_the_recipe_to_take_home_is_the_theorems(estimator, bits, tmp_path, monkeypatch):
-    made = resolved(f'--config.estimator={estimator}', f'--config.bits={bits}')
-    monkeypatch.chdir(tmp_path)
-    pathlib.Path(take_home.MAP_FILE).write_text(take_home.weight_map(made))
-    start, in_optax, in_torch = [step.to_copy for step in steps(made, verdict.NO) if step.to_copy][1:4]
-    params = {'layer': {'kernel': jnp.ones((3, 3, 1, 2)), 'bias': jnp.ones(2)}, 'dense': {'kernel': jnp.ones((2, 2))}}
-    home = {'optimizer': optax.sgd(1.0), 'params': params}
-    exec(start, home)  # what a person copies is a program
-    before = np.linspace(-1.3, 1.3, 977, dtype=np.float32)
-    np.testing.assert_allclose(home['M'](before, 0.9), WeightMap(made.estimator)(before, jnp.float32(0.9)), atol=1e-5)
-    exec(in_optax, home)
-    updates, _ = home['optimizer'].update(params, home['optimizer'].init(params))
-    alpha = made.alpha()
-    np.testing.assert_allclose(updates['layer']['kernel'], -alpha, rtol=1e-5)
-    np.testing.assert_array_equal(updates['layer']['bias'], -1)
-    np.testing.assert_array_equal(updates['dense']['kernel'], -1)  # the config says: only convolutions
-    assert home['M'](before, 0.9).dtype == np.float32
-    compile(in_torch, 'in_torch', 'exec')
-    assert f"'lr': {alpha:.6g} * 0.01" in in_torch
-
-
-@pytest.mark.parametrize(
-    'quantized, rule',
-    [('conv', 'he_uniform'), ('all', 'channel_max_abs'), ('conv*/*', 'he_uniform'), ('*_1/kernel', 'max_abs')],
-)
-def test_what_is_copied_quantizes_what_the_run_does(quantized, rule, tmp_path, monkeypatch):
-    made = resolved(f'--config.quantized={quantized}', f'--config.range={rule}')
-    monkeypatch.chdir(tmp_path)
-    pathlib.Path(take_home.MAP_FILE).write_text('0,0\n-0.5,-0.5\n0,0.1\n0.5,0.5\n')
-    params = {
-        'conv1': {'kernel': jax.random.normal(jax.random.key(0), (3, 3, 2, 5)), 'bias': jnp.zeros(5)},
-        'Dense_1': {'kernel': jax.random.normal(jax.random.key(1), (7, 5)), 'bias': jnp.zeros(5)},
-    }
-    home = {'params': params, 'optimizer': optax.sgd(1.0)}
-    for program in (take_home.start(made), take_home.in_jax(made, '0.5')):
-        exec(program, home)
-    compile(take_home.in_torch(made, '0.5'), 'in_torch', 'exec')
-    chosen = made.quantized(params)
-    paths = weights.all_paths(params)
-    assert dict(zip(paths, jax.tree.leaves(home['quantized'](params)))) == {path: path in chosen for path in paths}
-    for path, before, after in zip(paths, jax.tree.leaves(params), jax.tree.leaves(home['params'])):
-        assert np.array_equal(before, after) == (path not in chosen)  # it starts from M
-    for layer in params.values():
-        R = RANGE_RULES[rule](layer['kernel'])
-        np.testing.assert_allclose(home['range_of'](layer['kernel']), R, rtol=1e-6)
+def test_decay_is_pulled_back_by_the_programs_and_clipping_in_words():
+    given = '--config.weight_decay=0.25', '--config.clip_norm=1.0'
+    _, start, in_optax, in_torch, clipping, _ = steps(resolved(*given), verdict.YES)
+    assert 'weight_map.csv is M and s' in start.sentence and 'instead of v' in start.sentence
+    assert 'by the norm of s(w) g' in clipping.sentence and 'decay' not in clipping.sentence
+    assert all('decayed(v' in step.to_copy for step in (start, in_optax, in_torch))
+    assert "'lr': 0.01, 'weight_decay': 0.25}" in in_torch.to_copy and "* 0.01, 'weight_decay': 0}" in in_torch.to_copy
+    _, start, in_optax, in_torch, clipping, _ = steps(resolved(*given, '--config.optimizer=adam'), verdict.YES)
+    assert 'by the norm of s(w) g' in clipping.sentence
+    assert 'slope.csv is s' in start.sentence and 'decayed(v' in start.to_copy
+    assert not any('M(' in step.to_copy or 'optax.scale' in step.to_copy for step in (start, in_optax, in_torch))
+    _, start, *_, in_torch, _ = steps(resolved(given[0], '--config.optimizer=sgdw'), verdict.YES)
+    assert 'weight_decay' not in in_torch.to_copy and "v -= optimizer.param_groups[0]['lr'] * 0.25" in in_torch.to_copy
 
 
 def test_a_start_from_m_is_that_of_the_twin():

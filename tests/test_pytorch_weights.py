@@ -191,6 +191,10 @@ MISFITS = {
         '1 of another shape (conv1.weight (3, 3, 3, 16) in place of (16, 3, 3, 3))',
     ),
     'nothing': (lambda: {'x': np.zeros(1, np.float32)}, '1 unknown (x)'),
+    'twice': (
+        lambda: resnet20() | {'module.bn1.bias': np.zeros(16, np.float32)},
+        'has one weight twice, as bn1.bias and module.bn1.bias; leave one out',
+    ),
 }
 
 
@@ -211,6 +215,12 @@ def test_weights_that_do_not_fit_are_named(case, tmp_path, capsys):
     assert said in line_of(tmp_path / 'm.safetensors', CifarResNet(20), capsys)
 
 
+def eight_bits(size: int) -> bytes:
+    """A file of one tensor in float8, which numpy does not have."""
+    header = json.dumps({'x': {'dtype': 'F8_E4M3', 'shape': [size], 'data_offsets': [0, size]}}).encode()
+    return len(header).to_bytes(8, 'little') + header + bytes(size)
+
+
 # The name of a file and what it holds, made from that of a good one -> what is said.
 NO_FILES = {
     'truncated': ('m.safetensors', lambda good: good[:-1], 'it is truncated or no .safetensors file'),
@@ -219,6 +229,7 @@ NO_FILES = {
     'renamed pickle': ('m.safetensors', lambda good: b'PK\x03\x04' + good, 'it is truncated or no .safetensors file'),
     'pickle': ('m.pth', lambda good: b'PK\x03\x04', "safetensors.torch.save_file(model.state_dict(), 'model.safeten"),
     'missing': ('m.safetensors', lambda good: None, 'there is no file'),
+    'a byte a weight': ('m.safetensors', lambda good: eight_bits(400), 'has weights in 8 bits or fewer'),
 }
 
 

@@ -19,7 +19,7 @@ from experiments.training import sharing
 from experiments.workdir.files import read_json, write_json
 from qat.lockstep.verdict import NO
 from scripts import study as command_line
-from scripts.studies import convergence, kappa, matrix, placement, stableqat, study
+from scripts.studies import convergence, decay, finetuning, kappa, matrix, photographs, placement, stableqat, study
 
 STUDIES = {name: importlib.import_module(f'scripts.studies.{name}') for name in command_line.NAMES}
 RESULTS = pathlib.Path('docs/results')
@@ -100,6 +100,32 @@ def test_placement_tells_the_orders_apart():
         assert [estimate.value for estimate in ratios[optimizer, 'update']] == pytest.approx([0.5] * 4)
 
 
+def test_decay_and_photographs_find_the_orders_that_are_there():
+    def error(values, twin, part):
+        return float(values.get('learning_rate', 1)) ** {'ste': 0.9, 'jitter': 0.4}.get(twin, 0.0)
+
+    for module, part in ((decay, 'sgd'), (photographs, 'pretrained-sgd')):
+        rows = made_up(module.__name__.rpartition('.')[2], error)
+        for twin, expected in (('ste', (0.9, 0.5)), ('naive_ste', (0.0, -0.4))):
+            found = study.orders(rows, part, twin)
+            assert [estimate.value for estimate in found] == pytest.approx(expected)
+    assert photographs.twins_of(rows, 'scratch-adam') == [*photographs.TWINS]
+    over_steps, sizes = photographs.over_steps(rows), photographs.after_perturbation(rows)
+    assert list(over_steps['ste']) == [5, 10, 20, 40, 80] and list(sizes) == [1e-6, 1e-4, 1e-2]
+
+
+def test_finetuning_pairs_what_it_compares():
+    rows = made_up('finetuning', lambda values, twin, part: 0.1)
+    for row in rows:
+        lead = {'sgd-rdfs': 0.02, 'sgd-dsq': 0.0}.get(row['part'], 0.0)
+        row['reference_accuracy'] = 0.5 + 0.01 * int(row['seed']) + lead
+        row['accuracy'] = row['reference_accuracy'] + (0.03 if row['twin'] == 'naive_ste' else 0.0)
+    found = finetuning.differences(rows, ('sgd', '2', 'all'))
+    assert [round(estimate.value, 9) for estimate in found.values()] == [0, 3, 2, 0]
+    assert all(estimate.high - estimate.low < 1e-9 for estimate in found.values())
+    assert finetuning.told_apart(rows, 'RDFS') == (4, 8)
+
+
 def test_stableqat_counts_the_settings_that_differ():
     rows = made_up('stableqat', lambda values, twin, part: 0.1)
     for row in rows:
@@ -157,6 +183,8 @@ def test_a_committed_number_comes_out_again(name, tmp_path, monkeypatch):
     """The run of a study with the fewest steps, made again, ends where the committed table says."""
     if name == 'paper_table' and not prepared.is_prepared(prepared.tfds_directory(''), 'mnist'):
         pytest.skip('MNIST is not prepared here')
+    if name in ('photographs', 'finetuning') and not pathlib.Path('runs/cifar10').exists():
+        pytest.skip('the photographs are not here')
     monkeypatch.setattr(sharing, 'local_devices', lambda _: jax.local_devices()[:1])  # as it was committed
     part, point = shortest_point(name)
     with (RESULTS / name / f'{part}.csv').open() as file:

@@ -221,12 +221,21 @@ REFUSED = {
     'ste under muon': ([DIGITS, '--config.optimizer=muon'], 'no recipe is known: muon mixes'),
     'pulled back by dsq': ([DIGITS, '--config.pull_back=dsq'], 'only a run of ste pulls back'),
     'nothing to pull back': ([DIGITS, '--config.estimator=ste', '--config.pull_back=dsq'], 'nothing to pull back'),
+    'pulled back by mad': (
+        [DIGITS, '--config.estimator=ste', '--config.weight_decay=0.1', '--config.pull_back=mad'],
+        'only one of mad and ste passes gradients outside',
+    ),
     'clipping': ([DIGITS, '--config.clip_norm=-1'], 'clip_norm must be in'),
     'ste of ewgs': ([DIGITS, '--config.estimator=ewgs'], 'depends on the incoming gradient'),
     'ewgs on updates': (
         [DIGITS, '--config.estimator=ewgs', '--config.twins=jitter', '--config.placement=update'],
         "use placement 'gradient'",
     ),
+    'nobody has that home': (
+        [DIGITS, '--config.dataset=folder:~nobody-at-all/x'],
+        'cannot read the folder ~nobody-at-all',
+    ),
+    'too long a folder': ([DIGITS, f'--config.dataset=folder:/{"x" * 5000}'], 'File name too long'),
     'no such slope file': ([DIGITS, '--config.estimator=none.py:f'], "there is no file 'none.py'"),
     'no weights there': ([DIGITS, '--config.init_from=/nowhere'], 'init_from'),
     'no file of weights': ([DIGITS, '--config.init_from=none.safetensors'], 'there is no file none.safetensors'),

@@ -6,6 +6,7 @@ the order above. Hidden files, and what is no image by its suffix, are ignored; 
 
 import functools
 import itertools
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ def read(directory: str, image_size: int) -> Arrays:
     Raises:
       UserError: the folder is no such data set, a file is no image, or they do not fit in memory.
     """
-    root = pathlib.Path(directory).expanduser()
+    root = pathlib.Path(os.path.expanduser(directory))
     classes = _classes(root)
     files = {split: list(itertools.chain(*of_class)) for split, of_class in classes.items()}
     height, width = _size(root, list(itertools.chain(*files.values())), image_size)

@@ -28,7 +28,7 @@ _ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'
 _IN_THE_LIMIT = {
     'exact': 'yes, exactly, at every learning rate',
     'map': 'yes, with the recipe: a step adds an error of order (learning rate)^2',
-    'identity': 'yes, with nothing changed: kappa falls with it; eps must be far below slope times gradient',
+    'identity': 'yes, with the recipe: kappa falls with it; eps must be far below slope times gradient',
     'none': 'not by what is known; a ladder tries what STE does',
 }
 _AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the second, tries the limit'
@@ -187,19 +187,19 @@ def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
     if found.remaps_initialization:
         factor = found.learning_rate_factor
         changes += [f'multiply the learning rate of the quantized kernels by {factor:.4g}', 'start from M(w0)']
-    changes += pulled_back_in_words(found)
+    changes += pulled_back_in_words(found).values()
     return f'{ste}, {", ".join(changes) or "change nothing else"}'
 
 
-def pulled_back_in_words(found: Recipe) -> list[str]:
-    """Returns what of a recipe is to be pulled back, a clause each, for quantized weights v."""
+def pulled_back_in_words(found: Recipe) -> dict[str, str]:
+    """Returns a clause on each thing that a recipe pulls back, for quantized weights v."""
     source = 'w = M^-1(v)' if found.remaps_initialization else 'w = v'
     clauses = {
         WEIGHTS: f'give the optimizer {source} to read instead of v',
-        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (outside of the range on w/alpha)',
+        DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where s is 0)',
         NORM: f'clip by the norm of s(w) g, {source}, instead of g',
     }
-    return [clauses[what] for what in found.pulled_back]
+    return {what: clauses[what] for what in found.pulled_back}
 
 
 def as_config(settings: Settings) -> list[str]:

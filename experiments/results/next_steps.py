@@ -12,6 +12,7 @@ from experiments.results import explanation, limit, take_home
 from experiments.setup.settings import Settings
 from experiments.workdir.records import ORIGIN
 from qat.lockstep import verdict
+from qat.optimizers import DECAY
 
 _SHORTEST_LADDER = 3
 _LONGER = 4  # times the steps, where nobody knows how many times
@@ -165,23 +166,27 @@ def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str =
     train = [Step(f'Train the STE{adjusted} by itself:', command)] if by_itself else []
     said = ' that passes gradients outside the range too' if name.clip.passes else ''
     use = f'In your own program use STE{said} in place of {name}'
-    pulled_back = '; '.join(explanation.pulled_back_in_words(found))
-    if not found.remaps_initialization:
-        return [*proviso, Step(f'{use}, and {pulled_back or "change nothing else"}.'), *train]
-    factor = f'{found.learning_rate_factor:.6g}'
+    if not take_home.table(settings):
+        return [*proviso, Step(f'{use}, and change nothing else.'), *train]
+    return [*proviso, *_programs(settings, use), *train]
+
+
+def _programs(settings: Settings, use: str) -> list[Step]:
+    """The recipe as programs, and in words what they leave out; `use` says what they are for."""
+    found = explanation.recipe(settings)
+    pulled_back = explanation.pulled_back_in_words(found)
+    decay, moves = pulled_back.pop(DECAY, ''), found.remaps_initialization
+    start = 'start its quantized weights from M of what they would start from' if moves else ''
+    *first, last = filter(None, (use, start, decay))
+    (file,), tabulated = take_home.table(settings), ' and '.join([*(['M'] if moves else []), *(['s'] if decay else [])])
+    where = f'{file} is {tabulated} over one cell, R the range of a layer' + (', v a quantized weight' if decay else '')
+    rate = f'the learning rate of the quantized weights, and of no other, is multiplied by {take_home.factor(settings)}'
+    yours = ', around the optimizer with the weight decay that it has' if decay else ''
+    call = ', with a function to call before every step' if decay else ''
+    rest = '; '.join(pulled_back.values())
     return [
-        *proviso,
-        Step(
-            f'{use}. Its quantized weights start from M of what they would start from ({take_home.MAP_FILE} is M over '
-            'one cell, R the range of a layer):',
-            take_home.start(settings),
-        ),
-        Step(
-            f'and the learning rate of the quantized weights, and of no other, is multiplied by {factor}. '
-            'In JAX with optax:',
-            take_home.in_jax(settings, factor),
-        ),
-        Step('In PyTorch instead:', take_home.in_torch(settings, factor)),
-        *([Step(f'And for every quantized weight v {pulled_back}; g is its gradient.')] if pulled_back else []),
-        *train,
+        Step(f'{", ".join(first)}, and {last}; {where}:', take_home.start(settings)),
+        Step(f'{f"and {rate}. " if moves else ""}In JAX with optax{yours}:', take_home.in_jax(settings)),
+        Step(f'In PyTorch instead{call}:', take_home.in_torch(settings)),
+        *([Step(f'And for every quantized weight v {rest}; g is its gradient.')] if rest else []),
     ]

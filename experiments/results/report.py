@@ -48,7 +48,7 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             workdir,
             'report.html.jinja',
             drawn,
-            {take_home.MAP_FILE: table} if (table := take_home.weight_map(settings)) else {},
+            take_home.table(settings),
             **shared,
             evaluations=len(rows),
             metrics=METRICS,

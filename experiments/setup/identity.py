@@ -66,10 +66,15 @@ def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
 
 
 def _digest_of_images(folder: str) -> str:
-    """Of the names and contents of DIR/SPLIT/CLASS/FILE."""
-    root, found = pathlib.Path(folder).expanduser(), hashlib.sha256()
-    for path in sorted(path for path in root.glob('*/*/*') if path.is_file()):
-        found.update(f'{path.relative_to(root)} {_digest(path)}\n'.encode())
+    """Of the names and contents of DIR/SPLIT/CLASS/FILE, but for hidden files, which a file manager may leave."""
+    root, found = pathlib.Path(os.path.expanduser(folder)), hashlib.sha256()
+    try:
+        files = sorted(path for path in root.glob('*/*/*') if path.is_file() and not path.name.startswith('.'))
+    except OSError as error:
+        raise UserError(f'cannot read {folder}: {error.strerror}; the config names it') from None
+    for path in files:
+        line = f'{path.relative_to(root)} {_digest(path)}\n'
+        found.update(line.encode(errors='surrogateescape'))  # a name may be any bytes
     return found.hexdigest()
 
 

@@ -248,6 +248,8 @@ def _pull_back(config, estimator: estimators.Estimator, transfer: optimizers.Tra
         raise ValueError('there is nothing to pull back: no weight decay or clipping that meets a slope; leave it out')
     found = _estimator(config.pull_back, config.bits)
     check_covered(found, transfer.transfer_class)
+    if found.clip.passes != estimator.clip.passes:
+        raise ValueError(f'only one of {found} and {estimator} passes gradients outside the range; leave it out')
     return found
 
 

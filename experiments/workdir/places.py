@@ -9,7 +9,7 @@ from experiments.errors import UserError
 _SAYS_WHOSE = ('config.json', 'identity.json')  # either is there before anything else is written
 _FILES = (
     *('.lock', 'environment.json', 'origin.json', 'metrics.jsonl'),
-    *('timing.json', 'weights.npz', 'summary.json', 'report.html', 'weight_map.csv'),
+    *('timing.json', 'weights.npz', 'summary.json', 'report.html', 'weight_map.csv', 'slope.csv'),
 )
 _FOLDERS = ('checkpoints', 'tensorboard', 'figures')
 

@@ -51,7 +51,12 @@ def read(path: str, like: tuple[dict, dict]) -> tuple[dict, dict]:
     if _OF_A_RESNET not in paths:
         raise UserError('init_from: weights of PyTorch are read into a ResNet alone, as in --config.model=resnet20')
     shapes = {_renamed(path, _NAMES): _in_pytorch(leaf.shape) for path, leaf in zip(paths, leaves)}
-    found = {_renamed(name, _SYNONYMS): array for name, array in found.items()}
+    names = {name: _renamed(name, _SYNONYMS) for name in found}
+    found = {names[name]: array for name, array in found.items()}
+    if len(found) < len(names):
+        twice = next(name for name in found if list(names.values()).count(name) > 1)
+        both = ' and '.join(name for name in names if names[name] == twice)
+        raise UserError(f'init_from: {path} has one weight twice, as {both}; leave one out')
     if misfits := _misfits(found, shapes):
         raise UserError(f'init_from: {path} is of another model: {misfits}; set --config.model to its model')
     return jax.tree.unflatten(structure, [_in_flax(found[name]) for name in shapes])
@@ -71,6 +76,8 @@ def _tensors(path: str) -> Mapping[str, np.ndarray]:
         raise UserError(
             f'init_from: cannot read {path}: {error}; it is truncated or no {SUFFIX} file: get it again'
         ) from None
+    except AttributeError:  # what safetensors says of a dtype that numpy lacks
+        raise UserError(f'init_from: {path} has weights in 8 bits or fewer; save them as float32') from None
 
 
 def _renamed(name: str, rules: Mapping) -> str:

@@ -13,7 +13,7 @@ import optax
 
 from qat import trajectory, weights
 from qat.estimators import Estimator, fake_quantize, ste_with_clip_of
-from qat.lockstep import checks, evaluation
+from qat.lockstep import checks, evaluation, updating
 from qat.lockstep.cautions import cautions
 from qat.lockstep.plan import Plan, Run, make
 from qat.lockstep.spec import Spec, estimators, range_rules
@@ -128,7 +128,7 @@ class Lockstep:
             mapped = {layer: run.maps[layer](weight, ranges[layer]) for layer, weight in start.items()}
             # No two runs share a buffer, so that all may be donated.
             own = jax.tree.map(jnp.copy, (weights.replace(params, plan.paths, mapped), model_state))
-            opt_state = self.spec.optimizer.build(0.0).init(_read(plan, run, own[0], ranges))
+            opt_state = self.spec.optimizer.build(0.0).init(updating.read(plan, run, own[0], ranges))
             runs[name] = RunState(*own, opt_state, jnp.float32(0))
         tracking = self._tracker(plan).begin(self._followed(plan, runs), ranges)
         return State(jnp.int32(0), ranges, runs, tracking)
@@ -240,34 +240,14 @@ class Lockstep:
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
         (loss, model_state), gradients = self._mean_over_devices(results)
         with jax.named_scope('optimizer'):
-            gradients = self._clipped(plan, run, gradients, before.params, ranges)
+            gradients = updating.clipped(plan, run, self.spec.clip_norm, gradients, before.params, ranges)
             optimizer = self.spec.optimizer.build(run.learning_rate_factor * moment.learning_rate)
-            updates, opt_state = optimizer.update(gradients, before.opt_state, _read(plan, run, before.params, ranges))
-            updates = self._adjusted(plan, run, updates, before.params, ranges, moment.progress)
+            read = updating.read(plan, run, before.params, ranges)
+            updates, opt_state = optimizer.update(gradients, before.opt_state, read)
+            updates = updating.adjusted(plan, run, updates, before.params, ranges, moment.progress)
             params = optax.apply_updates(before.params, updates)
         sum_of_losses = jnp.where(moment.first, 0, before.loss) + jnp.asarray(loss, jnp.float32)
         return RunState(params, model_state, opt_state, sum_of_losses), loss
-
-    def _clipped(self, plan: Plan, run: Run, gradients, params, ranges):
-        """The gradients, scaled down where the norm that counts is above `clip_norm`."""
-        if self.spec.clip_norm is None:
-            return gradients
-        own, kernels = weights.get(gradients, plan.paths), weights.get(params, plan.paths)
-        measured = {
-            layer: each.measured(own[layer], kernels[layer], ranges[layer]) for layer, each in run.pull_backs.items()
-        }
-        norm = optax.tree.norm(weights.replace(gradients, plan.paths, own | measured))
-        factor = self.spec.clip_norm / jnp.maximum(norm, self.spec.clip_norm)
-        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), gradients)
-
-    def _adjusted(self, plan: Plan, run: Run, updates, params, ranges, progress):
-        """The optimizer's output, times the slope under placement 'update', times the recipe's factor."""
-        adjusted, kernels = weights.get(updates, plan.paths), weights.get(params, plan.paths)
-        for layer, factor in run.weight_factors.items():
-            if layer in run.output_slopes:
-                adjusted[layer] *= run.output_slopes[layer].at(kernels[layer], ranges[layer], progress=progress)
-            adjusted[layer] *= factor
-        return weights.replace(updates, plan.paths, adjusted)
 
     def _rounded(self, plan: Plan, run: Run, params, ranges, progress):
         with jax.named_scope('quantize'):
@@ -303,15 +283,6 @@ class Lockstep:
 
     def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
         return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}
-
-
-def _read(plan: Plan, run: Run, params, ranges):
-    """What the optimizer of a run reads in the place of its parameters."""
-    if not run.pull_backs:
-        return params
-    read = weights.get(params, plan.paths)
-    read |= {layer: each.read(read[layer], ranges[layer]) for layer, each in run.pull_backs.items()}
-    return weights.replace(params, plan.paths, read)
 
 
 def _summarized(plan: Plan, measured: Mapping) -> dict[str, dict[str, float | int | None]]:

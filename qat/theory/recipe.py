@@ -3,7 +3,7 @@
 import dataclasses
 
 from qat.estimators import Estimator, ste_with_clip_of
-from qat.optimizers import DECAY, Transfer
+from qat.optimizers import Transfer
 from qat.theory.coverage import NotCovered, check_covered, conditions_that_fail
 from qat.theory.sampling import extremes
 from qat.theory.weight_map import alpha
@@ -56,5 +56,5 @@ def is_ste(estimator: Estimator, transfer: Transfer) -> bool:
     if changes or estimator.clip != ste_with_clip_of(estimator).clip:
         return False
     least, largest = extremes(estimator)
-    scale_free = transfer.scale_free or (transfer.transfer_class == 'identity' and DECAY not in transfer.pulled_back)
+    scale_free = transfer.scale_free or (transfer.transfer_class == 'identity' and not transfer.pulled_back)
     return least == largest and (least == 1 or (largest > 0 and scale_free))

@@ -13,7 +13,7 @@ from qat.lockstep.twins import JITTER
 from qat.lockstep.verdict import ANSWERS, FEWEST_CHANGES, LIMIT, NO
 from scripts.studies.study import Sweep
 
-_RATIO = re.compile(r'(?:came|was) (\S+) (?:x|times) as far')
+_RATIO = re.compile(r'was (?:(\S+) times )?as far')  # without a number: as far
 _PLANTED = 'scripts/studies/planted.py'
 SAME = {
     'ste': 'STE and itself',
@@ -68,7 +68,7 @@ def largest(rows: list[dict]) -> dict[str, list[float]]:
     for row in rows:
         if row['twin'] == 'jitter':
             said = _RATIO.search(row['verdict'])
-            found.setdefault(of(row), []).append(float(said[1]) if said else 0.0)  # 0: exactly STE
+            found.setdefault(of(row), []).append(float(said[1] or 1) if said else 0.0)  # 0: exactly STE
     return found
 
 

@@ -5,6 +5,7 @@ runs/resnet20_cifar10.safetensors, and ImageNet's photographs, prepared by tenso
 """
 
 import itertools
+from collections.abc import Collection, Iterable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,9 +33,11 @@ _PHOTOGRAPHS = ('dataset=folder:runs/cifar10', 'batch_size=32', 'max_validation_
 _PRETRAINED = 'init_from=runs/resnet20_cifar10.safetensors'
 _UNDER_ADAM = (f'optimizer={ADAM}', 'weight_decay=0')
 _SCRATCH_RATES = {0.01: 20, 0.005: 40, 0.0025: 80, 0.00125: 160}  # their product is 0.2
+_EARLY_RATES = {0.002: 10, 0.001: 20, 0.0005: 40, 0.00025: 80}  # 0.02: before most differences have grown
 _PRETRAINED_RATES = {0.004: 20, 0.002: 40, 0.001: 80, 0.0005: 160}  # 0.08
-_ADAM_RATES = {8e-4: 25, 4e-4: 50, 2e-4: 100, 1e-4: 200}  # 0.02
-_IMAGENET_RATES = {SGD: {0.005: 16, 0.00125: 64}, ADAM: {2e-4: 16, 5e-5: 64}}
+_BATCH_RATES = {0.004: 20, 0.002: 40}
+_ADAM_RATES = {8e-4: 12, 4e-4: 24, 2e-4: 48, 1e-4: 96}  # 0.0096
+_IMAGENET_RATES = {SGD: {0.00125: 16, 0.0003125: 64}, ADAM: {2e-4: 16, 5e-5: 64}}
 MIDDLE = 0.0025  # the learning rate of what is measured at one
 HORIZON, PERTURBATION = 'horizon', 'perturbation'
 SIZES = (1e-6, 1e-4, 1e-2)  # of a change of the learning rate of the quantized kernels
@@ -62,6 +65,7 @@ def _imagenet(name: str, optimizer: str) -> Sweep:
 
 LADDERS = {  # parts, and what they are
     'scratch-sgd': 'ResNet-20 from scratch, SGD with decay',
+    'early': 'ResNet-20 from scratch, a tenth as far, SGD with decay',
     'scratch-adam': 'ResNet-20 from scratch, Adam',
     'pretrained-sgd': 'ResNet-20 pretrained, SGD with decay',
     'pretrained-adam': 'ResNet-20 pretrained, Adam',
@@ -71,9 +75,11 @@ LADDERS = {  # parts, and what they are
     'imagenet-sgd': 'ResNet-50 on ImageNet, SGD with decay',
     'imagenet-adam': 'ResNet-50 on ImageNet, Adam',
 }
+CAUSES, IMAGENET = ('depth', 'frozen', 'batch'), ('imagenet-sgd', 'imagenet-adam')
 SWEEPS = (
     _part('scratch-sgd', rates=_SCRATCH_RATES),
     _part('pretrained-sgd', _PRETRAINED, rates=_PRETRAINED_RATES),
+    _part('early', rates=_EARLY_RATES),
     _part('scratch-adam', *_UNDER_ADAM, rates=_ADAM_RATES),
     _part('pretrained-adam', _PRETRAINED, *_UNDER_ADAM, rates=_ADAM_RATES),
     _part(HORIZON, grids=('learning_rate=' + '|'.join(f'{MIDDLE};max_steps={steps}' for steps in (5, 10, 20, 40)),)),
@@ -86,7 +92,7 @@ SWEEPS = (
     ),
     _part('depth', 'model=resnet8', rates=_ends(_SCRATCH_RATES)),
     _part('frozen', _PRETRAINED, 'model=resnet20(frozen_statistics=True)', rates=_ends(_PRETRAINED_RATES)),
-    _part('batch', _PRETRAINED, 'batch_size=128', rates=_ends(_PRETRAINED_RATES)),
+    _part('batch', _PRETRAINED, 'batch_size=128', rates=_BATCH_RATES),
     _imagenet('imagenet-sgd', SGD),
     _imagenet('imagenet-adam', ADAM),
 )
@@ -99,10 +105,10 @@ def twins_of(rows: list[dict], part: str) -> list[str]:
     return [twin for twin in TWINS if twin in there and not (same and twin == 'naive_ste')]
 
 
-def gap(rows: list[dict], part: str, twin: str) -> Estimate:
-    """By how much the final accuracy of a twin differs from the reference's, in size, over all runs of a part."""
-    chosen = [row for row in rows if row['part'] == part and row['twin'] == twin]
-    return interval(abs(row['accuracy'] - row['reference_accuracy']) for row in chosen)
+def gap(rows: list[dict], parts: Collection[str], twin: str) -> Estimate:
+    """By how many points the final accuracy of a twin differs from the reference's, in size, over all runs of parts."""
+    chosen = [row for row in rows if row['part'] in parts and row['twin'] == twin]
+    return interval([100 * abs(row['accuracy'] - row['reference_accuracy']) for row in chosen])
 
 
 def over_steps(rows: list[dict]) -> dict[str, dict[int, Estimate]]:
@@ -125,9 +131,38 @@ def after_perturbation(rows: list[dict]) -> dict[float, Estimate]:
     return found
 
 
+def largest(rows: list[dict], parts: Iterable[str], twin: str) -> Estimate:
+    """The error of a twin in units of that of `jitter` where it is largest, over parts and learning rates."""
+    return max((found for part in parts for found in in_jitters(rows, part, twin)), key=lambda found: found.value)
+
+
+def least(rows: list[dict], parts: Iterable[str], twin: str) -> Estimate:
+    """The same where it is least."""
+    return min((found for part in parts for found in in_jitters(rows, part, twin)), key=lambda found: found.value)
+
+
 def stated(rows: list[dict]) -> list:
     """What the page has to state."""
-    return []
+    early, sgd, adam = 'early', ('scratch-sgd', 'pretrained-sgd'), ('scratch-adam', 'pretrained-adam')
+    highest = {twin: in_jitters(rows, early, twin)[-1] for twin in TWINS}
+    errors = over_steps(rows)
+    by_cause = [
+        [in_jitters(rows, part, twin)[place] for place in (-1, 0) for twin in ('ste', 'naive_ste')] for part in CAUSES
+    ]
+    imagenet = [
+        [in_jitters(rows, part, twin) for twin in twins_of(rows, part) if twin != 'jitter'] for part in IMAGENET
+    ]
+    gaps = [gap(rows, parts, twin) for parts in (sgd, adam) for twin in ('ste', 'reshuffle')]
+    return [
+        *(50, 20, 8, 50, 64, 24, 2, 6.5, '1%'),
+        *(0.02, max(_EARLY_RATES), highest['ste'], highest['naive_ste'], highest['reshuffle']),
+        *(MIDDLE, [list(errors[twin].values()) for twin in ('ste', 'jitter', 'naive_ste')]),
+        *(list(after_perturbation(rows).items()),),
+        *([orders(rows, part, twin) for part in sgd for twin in ('ste', 'naive_ste')]),
+        *(largest(rows, sgd, 'ste'), least(rows, sgd, 'naive_ste')),
+        *(largest(rows, adam, 'ste'), least(rows, adam, 'reshuffle')),
+        *(by_cause, imagenet, gaps),
+    ]
 
 
 def _axis(axis: Axes, title: str, x: str) -> None:
@@ -139,8 +174,7 @@ def _axis(axis: Axes, title: str, x: str) -> None:
 def figure(rows: list[dict]) -> Figure:
     """The error of every twin against the learning rate, a panel a part; then against steps and a planted change."""
     drawn = Figure(figsize=(15, 11), layout='constrained', dpi=figures.RESOLUTION)
-    *axes, steps, change, spare = drawn.subplots(3, 4, sharey=True).flat
-    spare.remove()
+    *axes, steps, change = drawn.subplots(3, 4, sharey=True).flat
     for axis, (part, title) in zip(axes, LADDERS.items()):
         for twin in twins_of(rows, part):
             rates, errors = ladder(rows, part, twin)
@@ -166,8 +200,8 @@ def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
         rates = [f'{rate:g}' for rate in ladder(rows, part, 'ste')[0]]
         for twin in twins_of(rows, part):
             lowest, *_, highest = in_jitters(rows, part, twin)
-            shown = (*orders(rows, part, twin), highest, lowest, gap(rows, part, twin))
+            shown = (*orders(rows, part, twin), highest, lowest, gap(rows, (part,), twin))
             lines.append([title, f'{rates[-1]} to {rates[0]}', f'`{twin}`', *map(with_interval, shown)])
     header = ['training', 'learning rates', 'twin', 'order of the error', 'of error / `jitter`']
-    header += ['error / `jitter` at the highest rate', 'at the lowest', 'accuracy apart']
+    header += ['error / `jitter` at the highest rate', 'at the lowest', 'accuracy apart, points']
     return header, lines

@@ -22,6 +22,7 @@ from experiments.results.pages import number
 from experiments.results.statistics import Estimate, interval, order
 from experiments.sweeps import plan, pool, table, worker
 from experiments.sweeps.report import ERROR, grouped
+from experiments.training.stopping import STOPPED
 from experiments.workdir.files import read_json, write_json, write_text
 from qat import calls
 
@@ -118,8 +119,12 @@ def parts(study: ModuleType, name: str | None) -> tuple[Sweep, ...]:
 
 
 def run(study: ModuleType, out: pathlib.Path, workers: int, chosen: Iterable[Sweep]) -> int:
-    """Runs, or continues, some parts; returns the first exit code that is not 0."""
-    codes = [pool.run(out / part.name, part.points(), workers, None, _command(study)) for part in chosen]
+    """Runs, or continues, some parts, until a signal stops it; returns the first exit code that is not 0."""
+    codes = []
+    for part in chosen:
+        codes.append(pool.run(out / part.name, part.points(), workers, None, _command(study)))
+        if codes[-1] in STOPPED:
+            return codes[-1]
     return next((code for code in codes if code), 0)
 
 

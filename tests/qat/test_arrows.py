@@ -62,6 +62,7 @@ MAY_IMPORT = {
     'probe': {'optimizers', 'weights'},
     'lockstep.spec': {'calls', 'estimators', 'optimizers', 'ranges', 'lockstep.twins'},
     'lockstep.plan': {'estimators', 'optimizers', 'lockstep.spec', 'lockstep.twins', 'weights', *THEORY},
+    'lockstep.updating': {'weights', 'lockstep.plan'},
     'lockstep.cautions': {'trajectory', 'weights', 'lockstep.plan', 'lockstep.state', 'lockstep.twins', *THEORY},
     'lockstep.conversion': {'estimators', 'optimizers', 'lockstep.state', 'weights', *THEORY},
     'lockstep.lockstep': {
@@ -70,8 +71,9 @@ MAY_IMPORT = {
         'probe',
         *(
             f'lockstep.{part}'
-            for part in ('cautions', 'checks', 'evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'verdict')
+            for part in ('cautions', 'checks', 'evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'updating')
         ),
+        'lockstep.verdict',
     },
     'api': {'estimators', 'optimizers', 'lockstep.lockstep', 'lockstep.state'},
     '': {'api'},

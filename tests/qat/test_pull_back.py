@@ -16,6 +16,7 @@ from qat import estimators, optimizers
 from qat.lockstep.lockstep import Lockstep
 from qat.lockstep.state import Moment
 from qat.theory.pull_back import PullBack
+from qat.theory.recipe import is_ste
 from qat.theory.weight_map import WeightMap
 
 DSQ, R = estimators.parse('dsq(k=6.5)', 2), 1.0
@@ -27,17 +28,19 @@ def linear(params, batch):
 
 
 @functools.cache
-def gradients(count: int) -> dict[str, np.ndarray]:
-    """What the loss multiplies by at each of so many moments of the unit interval; smooth in time."""
+def gradients(count: int, varied: bool = False) -> dict[str, np.ndarray]:
+    """What the loss multiplies by at each of so many moments of the unit interval; smooth in time.
+
+    Where it is varied, times a size that differs from step to step, as that of a batch's gradient does.
+    """
     random, t = np.random.default_rng(0), np.linspace(0, 1, count, endpoint=False).reshape(-1, 1, 1)
     one, two = random.normal(size=(2, 1, *SHAPE))
-    return {
-        'kernel': np.float32(one * np.cos(2 * t) + two * np.sin(3 * t)),
-        'bias': np.float32(random.normal(size=(1, SHAPE[1])) * (1 + t[..., 0])),
-    }
+    kernel, bias = one * np.cos(2 * t) + two * np.sin(3 * t), random.normal(size=(1, SHAPE[1])) * (1 + t[..., 0])
+    sizes = np.exp(varied * random.normal(size=(count, 1)))
+    return {'kernel': np.float32(kernel * sizes[..., None]), 'bias': np.float32(bias * sizes)}
 
 
-def errors(optimizer, twins, rates, length: float, **options) -> dict[str, list[float]]:
+def errors(optimizer, twins, rates, length: float, *, varied=False, **options) -> dict[str, list[float]]:
     """Mean of |M(w) - v| / R of every twin at each learning rate, where learning rate x steps is the length."""
     random = np.random.default_rng(1)
     params = {'a': {'kernel': jnp.asarray(random.uniform(-1, 1, SHAPE), jnp.float32), 'bias': jnp.zeros(SHAPE[1])}}
@@ -58,7 +61,7 @@ def errors(optimizer, twins, rates, length: float, **options) -> dict[str, list[
             return pair.step(state, batch, Moment(learning_rate=jnp.float32(rate)))[0], None
 
         state = jax.jit(lambda state, data, step=step: jax.lax.scan(step, state, data)[0])(
-            pair.init(params), gradients(steps)
+            pair.init(params), gradients(steps, varied)
         )
         plan = pair.plan(params)
         weights = {name: run.params['a']['kernel'] for name, run in state.runs.items()}
@@ -98,6 +101,24 @@ def test_coupled_decay_under_normalising_optimizers(text):
     found = errors(optimizer, ('ste', 'naive_ste'), (4e-3, 1e-3), 0.4)
     assert found['ste'][-1] < max(0.35 * found['ste'][0], 1e-5)
     assert found['naive_ste'][-1] > 0.8 * found['naive_ste'][0] and found['naive_ste'][-1] > 10 * found['ste'][-1]
+
+
+@pytest.mark.parametrize('text, decay', [('adam(b1=0.5,b2=0.6)', 0.0), ('adam(b1=0.5,b2=0.6)', 2.0), ('signsgd', 2.0)])
+def test_clipping_under_normalising_optimizers(text, decay):
+    """Some steps are clipped and others are not."""
+    optimizer, options = optimizers.parse(text, decay), {'clip_norm': 40.0, 'varied': True}
+    found = errors(optimizer, ('ste', 'naive_ste'), (4e-3, 1e-3), 0.4, **options)
+    assert found['ste'][-1] < max(0.35 * found['ste'][0], 1e-5)
+    assert found['naive_ste'][-1] > 0.8 * found['naive_ste'][0] and found['naive_ste'][-1] > 3 * found['ste'][-1]
+
+
+@pytest.mark.parametrize('name', ['adam', 'muon'])
+def test_a_constant_slope_does_not_cancel_where_gradients_are_clipped(name):
+    half, transfer = (
+        estimators.from_slope(lambda r: 0 * r + 0.5, 2, name='half'),
+        optimizers.make(name).transfer('gradient'),
+    )
+    assert is_ste(half, transfer) and not is_ste(half, optimizers.with_clipping(transfer, 'gradient'))
 
 
 def test_a_constant_slope_does_not_cancel_beside_decay():
