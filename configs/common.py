@@ -36,7 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.init_from = ''  # weights to start from: workdir of a run, or FILE.safetensors for a ResNet; '': from scratch
     config.init_map = ''  # an estimator: start from M(w0), its M, as the recipe of `experiments.explain` asks of STE
     config.bits = 2  # of the quantized kernels, 1..8
-    config.range = 'he_uniform'  # he_uniform | max_abs | channel_max_abs, from the initial weights
+    # Of the initial weights.
+    config.range = 'he_uniform'  # he_uniform, max_abs, channel_max_abs, mean_abs, or of blocks: block_max_abs(size=32)
 
     # The estimator under study.
     config.estimator = 'dsq'  # qat/slopes.py, or 'my_file.py:my_slope(x=3)'

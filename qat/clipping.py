@@ -1,16 +1,21 @@
 """Clip rules: the slope of an estimator outside the range [-R, R], an axis of its own beside the slope inside.
 
-Outside, a slope depends on x = |w| / R > 1 alone. The map M of the theorem follows from it by the same integral as
-inside, dM/dw = alpha s_twin / s, with an STE twin that passes gradients outside (s_twin = 1) where the estimator does:
-M(w) = sgn(w) R (1 + alpha G(x)), G(x) = integral of dy/s(y) from 1 to x. Where no gradient passes, neither run moves
-by a gradient, and M is the identity.
+Outside, a slope depends on x = |w| / R > 1 alone, and is 0 beyond the rule's reach X. The map M of the theorem follows
+from it by the same integral as inside, dM/dw = alpha s_twin / s, with an STE twin that passes gradients outside
+(s_twin = 1) as far as M(X R): M(w) = sgn(w) R (1 + alpha G(x)), G(x) = integral of dy/s(y) from 1 to x <= X. Where no
+gradient passes, neither run moves by a gradient, and dM/dw = 1.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from qat import calls
+from qat.calls import Interval
+from qat.quantizers import Quantizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,34 +24,89 @@ class ClipRule:
 
     Attributes:
       name: for people.
-      slope: x = |w| / R >= 1 -> s there, elementwise.
-      integral: G(x) = integral of dy/s(y) from 1 to x, elementwise; None where s = 0.
+      within: x = |w| / R in [1, reach] -> s there, elementwise.
+      integral: G(x) = integral of dy/s(y) from 1 to x, elementwise.
       inverse: the inverse of G.
+      reach: X, in units of R: beyond it s = 0. 1: everywhere outside.
     """
 
     name: str
-    slope: Callable[[jax.Array], jax.Array]
-    integral: Callable[[jax.Array], jax.Array] | None = None
-    inverse: Callable[[jax.Array], jax.Array] | None = None
+    within: Callable[[jax.Array], jax.Array]
+    integral: Callable[[jax.Array], jax.Array]
+    inverse: Callable[[jax.Array], jax.Array]
+    reach: float
 
     @property
     def passes(self) -> bool:
-        """Whether gradients pass outside the range."""
-        return self.integral is not None
+        """Whether gradients pass anywhere outside the range."""
+        return self.reach > 1
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        """s at x = |w| / R >= 1, elementwise."""
+        return jnp.where(x <= self.reach, self.within(x), 0) if self.passes else jnp.zeros_like(x)
 
     def map(self, weights: jax.Array, R: jax.Array, alpha: float) -> jax.Array:
         """M(w) for weights outside the range; what lies inside is not to be read."""
         if not self.passes:
             return weights
-        return jnp.sign(weights) * R * (1 + alpha * self.integral(jnp.maximum(jnp.abs(weights) / R, 1)))
+        x = jnp.maximum(jnp.abs(weights) / R, 1)
+        moving = alpha * self.integral(jnp.minimum(x, self.reach))
+        return jnp.sign(weights) * R * (1 + moving + jnp.maximum(x - self.reach, 0))
 
     def unmap(self, weights: jax.Array, R: jax.Array, alpha: float) -> jax.Array:
         """The inverse of `map`."""
         if not self.passes:
             return weights
-        return jnp.sign(weights) * R * self.inverse(jnp.maximum(jnp.abs(weights) / R - 1, 0) / alpha)
+        y, end = jnp.maximum(jnp.abs(weights) / R - 1, 0), self._end(alpha) - 1
+        x = self.inverse(jnp.minimum(y, end) / alpha) + jnp.maximum(y - end, 0)
+        return jnp.sign(weights) * R * x
+
+    def of_twin(self, alpha: float = 1.0) -> 'ClipRule':
+        """The rule of STE that passes gradients where this one does: as far as M(X R), or as X R where alpha is 1."""
+        if not self.passes:
+            return CLIP
+        return PASS if math.isinf(self.reach) else trust(self._end(alpha))
+
+    def _end(self, alpha: float) -> float:
+        """Where M moves the reach to, in units of R."""
+        if math.isinf(self.reach):
+            return math.inf
+        return 1 + alpha * float(self.integral(self.reach))
 
 
-CLIP = ClipRule('clip', jnp.zeros_like)
-PASS = ClipRule('pass', jnp.ones_like, lambda x: x - 1, lambda y: y + 1)
-RECIPROCAL = ClipRule('reciprocal', jnp.reciprocal, lambda x: (x**2 - 1) / 2, lambda y: jnp.sqrt(2 * y + 1))
+def _less_one(x):
+    return x - 1
+
+
+def _plus_one(y):
+    return y + 1
+
+
+def trust(reach: float) -> ClipRule:
+    """s = 1 up to |w| = reach R, and 0 beyond (QuEST, arXiv 2502.05003, where it reaches half a step size)."""
+    return ClipRule('trust', jnp.ones_like, _less_one, _plus_one, reach)
+
+
+CLIP = ClipRule('clip', jnp.zeros_like, _less_one, _plus_one, 1.0)
+PASS = ClipRule('pass', jnp.ones_like, _less_one, _plus_one, math.inf)
+RECIPROCAL = ClipRule('reciprocal', jnp.reciprocal, lambda x: (x**2 - 1) / 2, lambda y: jnp.sqrt(2 * y + 1), math.inf)
+RULES = ('clip', 'pass', 'trust')
+_DOMAINS = {'T': Interval(0, 100)}
+
+
+def parse(text: str, quantizer: Quantizer) -> ClipRule:
+    """The rule of a call: 'clip', 'pass', or 'trust(T=0.5)', which passes gradients up to T step sizes outside.
+
+    Raises:
+      ValueError: there is no such rule, or it does not take the arguments.
+    """
+    name, given = calls.parse(text)
+    made = {'clip': lambda: CLIP, 'pass': lambda: PASS, 'trust': lambda *, T=0.5: trust(_reach(quantizer, T))}
+    if name not in made:
+        raise ValueError(calls.unknown('clip rule', name, RULES))
+    return made[name](**calls.bind(f'clip rule {name!r}', made[name], given, _DOMAINS, leading=0))
+
+
+def _reach(quantizer: Quantizer, T: float) -> float:
+    """|w| / R of T times the outermost gap between values outside the range."""
+    return 1 + T * float(quantizer.place(jnp.float32(1), jnp.float32(1)).width)

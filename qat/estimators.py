@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from qat import calls, trial
-from qat.clipping import CLIP, PASS, ClipRule
-from qat.quantizers import UniformQuantizer
+from qat.clipping import CLIP, ClipRule
+from qat.grids import quantizer
+from qat.quantizers import Quantizer
 from qat.slopes import CATALOGUE, Entry
 
 CONTEXT = ('bits', 'gradient', 'progress')  # what a slope may ask for besides its own parameters
@@ -36,7 +37,7 @@ class Estimator:
     """
 
     name: str
-    quantizer: UniformQuantizer
+    quantizer: Quantizer
     slope: Callable
     parameters: tuple[tuple[str, object], ...]
     clip: ClipRule = CLIP
@@ -46,7 +47,7 @@ class Estimator:
         return calls.write(self.name, dict(self.parameters))
 
     @property
-    def bits(self) -> int:
+    def bits(self) -> float:
         """Of the quantizer."""
         return self.quantizer.bits
 
@@ -62,7 +63,7 @@ class Estimator:
 
     def at(self, weights: jax.Array, R: jax.Array, gradient: jax.Array = 1.0, progress: jax.Array = 0.0) -> jax.Array:
         """s(w), shaped like `weights`: the slope inside [-R, R], the clip rule outside; R broadcasts against them."""
-        _, r = self.quantizer.nearest_threshold(weights, R)
+        r = self.quantizer.place(weights, R).offset
         outside = self.clip.slope(jnp.maximum(jnp.abs(weights) / R, 1))
         return jnp.where(jnp.abs(weights) <= R, self(r, gradient, progress), outside)
 
@@ -97,7 +98,7 @@ def _backward(estimator, residuals, gradient):
 fake_quantize.defvjp(_forward, _backward)
 
 
-def parse(text: str, bits: int) -> Estimator:
+def parse(text: str, bits: int | str | Quantizer) -> Estimator:
     """The catalogued estimator of a call with literals, such as 'dsq(k=6.5)'; nothing is evaluated.
 
     Raises:
@@ -107,24 +108,24 @@ def parse(text: str, bits: int) -> Estimator:
     return make(name, bits, **arguments)
 
 
-def make(name: str, bits: int, /, **parameters) -> Estimator:
-    """The catalogued estimator of this name.
+def make(name: str, bits: int | str | Quantizer, /, **parameters) -> Estimator:
+    """The catalogued estimator of this name, for a quantizer: its bits, its name, or itself (see `qat.grids`).
 
     Raises:
-      ValueError: unknown name or argument, a value outside its domain, or bits outside 1..8.
+      ValueError: unknown name or argument, a value outside its domain, or no such quantizer.
     """
     if name not in CATALOGUE:
         raise ValueError(calls.unknown('estimator', name, CATALOGUE))
     return _bind(name, bits, CATALOGUE[name], parameters)
 
 
-def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> Estimator:
+def from_slope(slope: Callable, bits: int | str | Quantizer, *, name: str = '', **parameters) -> Estimator:
     """An estimator from a user's function `slope(r, *, parameter=default)`, elementwise on `r`.
 
     Args:
       slope: a function, a `functools.partial` of one, or an object with `__call__`; all that it takes besides its first
         argument and what `qat.slopes` names are its parameters, with or without the `*`.
-      bits: of the quantizer.
+      bits: of the quantizer, as in `make`.
       name: what it is called; by default as the function, or the object's class.
       **parameters: values for its parameters.
 
@@ -148,13 +149,15 @@ def from_slope(slope: Callable, bits: int, *, name: str = '', **parameters) -> E
     return estimator
 
 
-def ste_with_clip_of(estimator: Estimator) -> Estimator:
-    """STE on the same quantizer, passing gradients outside the range if and only if the estimator does (as `mad`)."""
-    ste = make('ste', estimator.bits)
-    return dataclasses.replace(ste, quantizer=estimator.quantizer, clip=PASS if estimator.clip.passes else CLIP)
+def ste_with_clip_of(estimator: Estimator, alpha: float = 1.0) -> Estimator:
+    """STE on the same quantizer, which passes gradients outside the range where the estimator does (as `mad`).
+
+    `alpha`: the estimator's, where its weights go through M, which moves the place up to which they pass.
+    """
+    return dataclasses.replace(make('ste', estimator.quantizer), clip=estimator.clip.of_twin(alpha))
 
 
-def _bind(name: str, bits: int, entry: Entry, given: dict) -> Estimator:
-    quantizer = UniformQuantizer(bits)  # refuses bits outside 1..8
-    given = entry.resolve(bits, calls.bind(f'estimator {name!r}', entry.slope, given, entry.domains, CONTEXT))
-    return Estimator(name, quantizer, entry.slope, tuple(given.items()), entry.clip, entry.closed_form)
+def _bind(name: str, bits: int | str | Quantizer, entry: Entry, given: dict) -> Estimator:
+    made = quantizer(bits)
+    given = entry.resolve(made.bits, calls.bind(f'estimator {name!r}', entry.slope, given, entry.domains, CONTEXT))
+    return Estimator(name, made, entry.slope, tuple(given.items()), entry.clip, entry.closed_form)

@@ -1,11 +1,14 @@
-"""The uniform quantizer: integer codes, the values they stand for, and the thresholds between them.
+"""Quantizers: integer codes, the values they stand for, and the thresholds between them.
 
-Source: arXiv 2405.05171, section 2. All arithmetic is float32, also under bfloat16 compute, and
-codes are compared as integers, never as floats.
+Source: arXiv 2405.05171, section 2; where values are not evenly spaced, or no power of two, derived. All arithmetic is
+float32, also under bfloat16 compute, and codes are compared as integers, never as floats.
 """
 
+import abc
 import dataclasses
 import functools
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +17,98 @@ import numpy as np
 MAX_BITS = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class UniformQuantizer:
-    """A symmetric uniform quantizer with `2**bits` values on `[-R, R]`.
+class Place(NamedTuple):
+    """Where weights lie among the thresholds; every field is shaped like the weights.
 
-    R is always an array that broadcasts against the weights: a scalar for a layer, or
-    `(1, ..., 1, channels)` for its output channels. Weights, R, step sizes and values share one unit.
+    Attributes:
+      threshold: T, the threshold in the gap between the two values around the weight, in the weights' unit.
+      offset: r = (w - T) / width, clipped to [-1/2, 1/2] and positive above the threshold. A weight outside the range
+        is clipped to it.
+      width: of the gap, from value to value: D where values are evenly spaced. It broadcasts against the weights.
+    """
+
+    threshold: jax.Array
+    offset: jax.Array
+    width: jax.Array
+
+
+class Quantizer(abc.ABC):
+    """What rounds weights to values on [-R, R]; frozen and hashable.
+
+    R is always an array that broadcasts against the weights: a scalar for a layer, `(1, ..., 1, channels)` for its
+    output channels, or one value a weight. Weights, R, step sizes and values share one unit.
+
+    Attributes:
+      name: for people.
+      intervals: the number of gaps between neighbouring values, and of rounding thresholds; codes are 0..intervals.
+      bits: log2 of the number of codes: an integer, or 1.58 of a ternary quantizer.
+    """
+
+    name: str
+    intervals: int
+    bits: float
+
+    @abc.abstractmethod
+    def step_size(self, R: jax.Array) -> jax.Array:
+        """The least distance D between two neighbouring values, shaped like `R`."""
+
+    @abc.abstractmethod
+    def codes(self, weights: jax.Array, R: jax.Array) -> jax.Array:
+        """Integer codes in `0..intervals`, int32, shaped like `weights`; they do not fall where weights grow."""
+
+    @abc.abstractmethod
+    def values(self, codes: jax.Array, R: jax.Array) -> jax.Array:
+        """The float32 value of every code."""
+
+    @abc.abstractmethod
+    def place(self, weights: jax.Array, R: jax.Array) -> Place:
+        """Where each weight lies among the thresholds."""
+
+    def quantize(self, weights: jax.Array, R: jax.Array) -> jax.Array:
+        """The quantized weights: `values(codes(weights))`, and NaN where a weight is NaN."""
+        # Without the select XLA's CPU backend quantizes anew in every transpose of the result: docs/performance.md.
+        return jnp.where(jnp.isnan(weights), weights, self.values(self.codes(weights, R), R))
+
+    def clip_to_cell(self, weights: jax.Array, codes: jax.Array, R: jax.Array) -> jax.Array:
+        """The float32 nearest to each weight that lies in the range and has the given code.
+
+        The last float of each cell is found by bisection over the floats themselves, so the result
+        has the wanted code even where rounding moves a threshold by a few units in the last place.
+        """
+        first = _first_float_of_each_code(self, jnp.asarray(R))  # (intervals + 2, ...) with the axes of R
+        channel = np.indices(first.shape[1:], sparse=True)  # broadcasts against the weights as R does
+        return jnp.clip(weights, first[codes, *channel], jnp.nextafter(first[codes + 1, *channel], -jnp.inf))
+
+
+class EvenQuantizer(Quantizer):
+    """A symmetric quantizer with evenly spaced values; ties go to the even code."""
+
+    def step_size(self, R: jax.Array) -> jax.Array:
+        return 2 * R / self.intervals
+
+    def codes(self, weights: jax.Array, R: jax.Array) -> jax.Array:
+        # XLA rewrites a division by D as it sees fit, otherwise here than there, and a few weights in
+        # a million would change their code with the context. One product, by a factor that no
+        # rewriting can reach, rounds the same everywhere.
+        steps_per_unit = self.intervals / jax.lax.optimization_barrier(2 * R)
+        shifted = jnp.clip(weights, -R, R) + R
+        codes = jnp.round(shifted * jax.lax.optimization_barrier(steps_per_unit)).astype(jnp.int32)
+        return jnp.clip(codes, 0, self.intervals)  # 2R/D may round above the last code
+
+    def values(self, codes: jax.Array, R: jax.Array) -> jax.Array:
+        return -R + codes.astype(jnp.float32) * self.step_size(R)
+
+    def place(self, weights: jax.Array, R: jax.Array) -> Place:
+        step = self.step_size(R)
+        clipped = jnp.clip(weights, -R, R)
+        cell = jnp.clip(jnp.floor((clipped + R) / step), 0, self.intervals - 1)
+        threshold = (cell - (self.intervals - 1) / 2) * step  # exactly 0 in the middle
+        return Place(threshold, jnp.clip((clipped - threshold) / step, -0.5, 0.5), step)
+
+
+@dataclasses.dataclass(frozen=True)
+class UniformQuantizer(EvenQuantizer):
+    """The quantizer with `2**bits` values.
 
     Attributes:
       bits: an integer in 1..8.
@@ -35,61 +124,27 @@ class UniformQuantizer:
             raise ValueError(f'bits must be an integer in 1..{MAX_BITS}, got {self.bits!r}')
 
     @property
+    def name(self) -> str:
+        return f'{self.bits} bit{"s" if self.bits > 1 else ""}'
+
+    @property
     def intervals(self) -> int:
-        """Number of steps between the lowest and the highest value, and of rounding thresholds."""
         return 2**self.bits - 1
 
-    def step_size(self, R: jax.Array) -> jax.Array:
-        """The distance D between two neighbouring values, shaped like `R`."""
-        return 2 * R / self.intervals
 
-    def codes(self, weights: jax.Array, R: jax.Array) -> jax.Array:
-        """Integer codes in `0..2**bits - 1`, int32, shaped like `weights`; ties go to the even code."""
-        # XLA rewrites a division by D as it sees fit, otherwise here than there, and a few weights in
-        # a million would change their code with the context. One product, by a factor that no
-        # rewriting can reach, rounds the same everywhere.
-        steps_per_unit = self.intervals / jax.lax.optimization_barrier(2 * R)
-        shifted = jnp.clip(weights, -R, R) + R
-        codes = jnp.round(shifted * jax.lax.optimization_barrier(steps_per_unit)).astype(jnp.int32)
-        return jnp.clip(codes, 0, self.intervals)  # 2R/D may round above the last code
+@dataclasses.dataclass(frozen=True)
+class TernaryQuantizer(EvenQuantizer):
+    """Values -R, 0 and R, thresholds at -R/2 and R/2 (BitNet b1.58, arXiv 2402.17764, with R the mean of |w|)."""
 
-    def values(self, codes: jax.Array, R: jax.Array) -> jax.Array:
-        """The float32 value `-R + c*D` of every code."""
-        return -R + codes.astype(jnp.float32) * self.step_size(R)
-
-    def quantize(self, weights: jax.Array, R: jax.Array) -> jax.Array:
-        """The quantized weights: `values(codes(weights))`, and NaN where a weight is NaN."""
-        # Without the select XLA's CPU backend quantizes anew in every transpose of the result: docs/performance.md.
-        return jnp.where(jnp.isnan(weights), weights, self.values(self.codes(weights, R), R))
-
-    def nearest_threshold(self, weights: jax.Array, R: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The threshold T nearest to each weight, and the weight's offset from it.
-
-        Returns:
-          `(T, r)`: T in the weights' unit, `r = (w - T) / D` in units of the step, clipped to
-          [-1/2, 1/2] and positive above the threshold. Weights outside the range are clipped to it.
-        """
-        step = self.step_size(R)
-        clipped = jnp.clip(weights, -R, R)
-        cell = jnp.clip(jnp.floor((clipped + R) / step), 0, self.intervals - 1)
-        threshold = (cell - (self.intervals - 1) / 2) * step  # exactly 0 in the middle
-        return threshold, jnp.clip((clipped - threshold) / step, -0.5, 0.5)
-
-    def clip_to_cell(self, weights: jax.Array, codes: jax.Array, R: jax.Array) -> jax.Array:
-        """The float32 nearest to each weight that lies in the range and has the given code.
-
-        The last float of each cell is found by bisection over the floats themselves, so the result
-        has the wanted code even where rounding moves a threshold by a few units in the last place.
-        """
-        first = _first_float_of_each_code(self, jnp.asarray(R))  # (2**bits + 1, ...) with the axes of R
-        channel = np.indices(first.shape[1:], sparse=True)  # broadcasts against the weights as R does
-        return jnp.clip(weights, first[codes, *channel], jnp.nextafter(first[codes + 1, *channel], -jnp.inf))
+    name = 'ternary'
+    intervals = 2
+    bits = math.log2(3)
 
 
 @functools.partial(jax.jit, static_argnums=0)  # outside of a compiled program, the loop would be compiled at each call
-def _first_float_of_each_code(quantizer: UniformQuantizer, ranges: jax.Array) -> jax.Array:
+def _first_float_of_each_code(quantizer: Quantizer, ranges: jax.Array) -> jax.Array:
     """For ranges of any shape: the smallest float32 in [-R, R] of every code, then the first one above R."""
-    codes = jnp.arange(1, 2**quantizer.bits).reshape(-1, *(1,) * ranges.ndim)
+    codes = jnp.arange(1, quantizer.intervals + 1).reshape(-1, *(1,) * ranges.ndim)
     ranges = ranges[None]  # of one rank with the codes
     low = _float_to_ordinal(quantizer.values(codes - 1, ranges))
     high = _float_to_ordinal(quantizer.values(codes, ranges))

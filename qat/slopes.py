@@ -4,7 +4,7 @@ A slope is an elementwise function of `r`, the offset of a weight from the neare
 threshold in units of the step, in [-1/2, 1/2] and positive above the threshold. Keyword-only
 arguments with a default are its parameters. It may also take, without a default,
 
-  bits      the quantizer's bits,
+  bits      the quantizer's bits: log2 of the number of its codes,
   gradient  the incoming gradient dL/dq, shaped like r,
   progress  the fraction of training done, a scalar in [0, 1];
 
@@ -43,7 +43,7 @@ class Entry:
     slope: Callable
     domains: dict[str, Interval] = dataclasses.field(default_factory=dict)
     clip: ClipRule = CLIP
-    resolve: Callable[[int, dict], dict] = lambda bits, given: given
+    resolve: Callable[[float, dict], dict] = lambda bits, given: given
     closed_form: Callable[..., Antiderivative] | None = None
 
 
@@ -73,10 +73,10 @@ def ste(r):
 DSQ_SHARPNESS = {1: 2.0, 2: 6.5, 4: 18.0}  # the paper's experiments (arXiv 2405.05171), by bits
 
 
-def _dsq_default(bits: int, given: dict) -> dict:
+def _dsq_default(bits: float, given: dict) -> dict:
     if given.get('k') is None:
         if bits not in DSQ_SHARPNESS:
-            raise ValueError(f'dsq has no default k at {bits} bits: give one, as in dsq(k=6.5)')
+            raise ValueError(f'dsq has no default k at {bits:.3g} bits: give one, as in dsq(k=6.5)')
         return {**given, 'k': DSQ_SHARPNESS[bits]}
     return given
 

@@ -10,10 +10,10 @@ import pytest
 
 from experiments.results import take_home
 from experiments.setup import command_line, settings
-from qat import weights
+from qat import ranges, weights
 from qat.lockstep.lockstep import Lockstep
 from qat.lockstep.state import Moment
-from qat.ranges import RANGE_RULES, he_uniform
+from qat.ranges import he_uniform
 from qat.theory.pull_back import PullBack
 from qat.theory.weight_map import WeightMap
 
@@ -73,7 +73,10 @@ def test_the_recipe_to_take_home_is_the_theorems(estimator, bits, write_table):
 
 @pytest.mark.parametrize(
     'quantized, rule',
-    [('conv', 'he_uniform'), ('all', 'channel_max_abs'), ('conv*/*', 'he_uniform'), ('*_1/kernel', 'max_abs')],
+    [
+        *(('conv', 'he_uniform'), ('all', 'channel_max_abs'), ('conv*/*', 'he_uniform'), ('*_1/kernel', 'max_abs')),
+        *(('conv', 'mean_abs'), ('conv', 'block_max_abs(size=1)')),
+    ],
 )
 def test_what_is_copied_quantizes_what_the_run_does(quantized, rule, write_table):
     made = resolved(f'--config.quantized={quantized}', f'--config.range={rule}')
@@ -91,7 +94,7 @@ def test_what_is_copied_quantizes_what_the_run_does(quantized, rule, write_table
     for path, before, after in zip(paths, jax.tree.leaves(params), jax.tree.leaves(home['params'])):
         assert np.array_equal(before, after) == (path not in chosen)  # it starts from M
     for layer in params.values():
-        R = RANGE_RULES[rule](layer['kernel'])
+        R = ranges.rule(rule)(layer['kernel'])
         np.testing.assert_allclose(home['range_of'](layer['kernel']), R, rtol=1e-6)
 
 

@@ -9,7 +9,7 @@ from experiments.setup.settings import Settings
 from experiments.workdir import initial_weights
 from qat import weights
 from qat.lockstep import checks
-from qat.ranges import RANGE_RULES
+from qat.ranges import rule as range_rule
 
 
 def initial(settings: Settings) -> dict[str, np.ndarray]:
@@ -24,7 +24,7 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
     config = settings.config
     task, key = registry.task(config, settings.model), jax.random.key(config.seed)
     shapes, model_state = jax.eval_shape(task.init, key)
-    paths, rule = weights.select(shapes, settings.quantized(shapes).__contains__), RANGE_RULES[config.range]
+    paths, rule = weights.select(shapes, settings.quantized(shapes).__contains__), range_rule(config.range)
 
     def ranges(params) -> dict[str, jax.Array]:
         return {layer: rule(weight) for layer, weight in weights.get(params, paths).items()}

@@ -11,7 +11,9 @@ import numpy as np
 
 from experiments.results import explanation
 from experiments.setup.settings import Settings
+from qat import calls
 from qat.optimizers import DECAY, FAMILIES
+from qat.ranges import BLOCK
 from qat.theory.weight_map import WeightMap
 
 MAP_FILE, SLOPE_FILE = 'weight_map.csv', 'slope.csv'
@@ -20,6 +22,8 @@ _RANGES = {  # of a weight whose last axis is its outputs, see `qat.ranges`
     'he_uniform': '(6 / np.prod(w.shape[:-1])) ** 0.5',
     'max_abs': 'np.abs(w).max()',
     'channel_max_abs': 'np.abs(w).max(axis=tuple(range(w.ndim - 1)), keepdims=True)',
+    'mean_abs': 'np.abs(w).mean()',
+    'block_max_abs': 'np.repeat(np.abs(w).reshape(*w.shape[:-2], -1, {size}, w.shape[-1]).max(-2), {size}, axis=-2)',
 }
 _IN_JAX = {  # see `Settings.quantized`
     'conv': "path.split('/')[-1] == 'kernel' and w.ndim >= 3",
@@ -64,11 +68,16 @@ def start(settings: Settings) -> str:
         'start.py.jinja',
         settings,
         file=MAP_FILE if moves else SLOPE_FILE,
-        rule=_RANGES[settings.config.range],
+        rule=_range(settings.config.range),
         bits=settings.estimator.bits,
         alpha=f'{settings.alpha() or 1:.6g}',  # without one as in `positive_slope`
         passes=settings.estimator.clip.passes,  # as `mad`, whose slope is R/|w| there, and whose alpha is 1
     )
+
+
+def _range(text: str) -> str:
+    name, arguments = calls.parse(text)
+    return _RANGES[name].format(**{'size': BLOCK, **arguments})
 
 
 def in_jax(settings: Settings) -> str:

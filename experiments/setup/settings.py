@@ -15,12 +15,11 @@ import optax
 
 from experiments.errors import UserError, blame
 from experiments.setup import models, users
-from qat import calls, estimators, optimizers, weights
+from qat import calls, estimators, optimizers, ranges, weights
 from qat.calls import Interval
 from qat.layers import Conv
 from qat.lockstep.twins import Twin, twins
 from qat.pooling import avg_pool
-from qat.ranges import RANGE_RULES
 from qat.theory import small_parameters
 from qat.theory.coverage import check_covered
 from qat.theory.recipe import is_ste, obstacles
@@ -193,7 +192,9 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
       UserError: a value that names nothing, or lies outside its domain.
     """
     _check_numbers(config)
-    for key, valid in {'range': RANGE_RULES, 'compute_dtype': DTYPES, 'corrupt_images': CORRUPT_IMAGES}.items():
+    with blame('range'):
+        ranges.rule(config.range)
+    for key, valid in {'compute_dtype': DTYPES, 'corrupt_images': CORRUPT_IMAGES}.items():
         if config[key] not in valid:
             raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
     if not _NAME.fullmatch(config.name):

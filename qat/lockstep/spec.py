@@ -5,11 +5,10 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 
-from qat.calls import unknown
 from qat.estimators import Estimator, from_slope, parse
 from qat.lockstep import twins
 from qat.optimizers import check_placement
-from qat.ranges import RANGE_RULES, RangeRule
+from qat.ranges import RangeRule, rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +88,11 @@ def range_rules(ranges: str | RangeRule | Mapping[str, str | RangeRule]) -> Call
             return rules[path]
 
         return of_path
-    rule = _range_rule(ranges)
-    return lambda path: rule
+    of_all = _range_rule(ranges)
+    return lambda path: of_all
 
 
 def _range_rule(given: str | RangeRule) -> RangeRule:
     if callable(given):
         return given
-    if not isinstance(given, str) or given not in RANGE_RULES:
-        raise ValueError(unknown('range', str(given), RANGE_RULES))
-    return RANGE_RULES[given]
+    return rule(str(given))

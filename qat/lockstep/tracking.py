@@ -15,7 +15,7 @@ from flax import struct
 
 from qat import trajectory
 from qat.lockstep import blocks
-from qat.quantizers import UniformQuantizer
+from qat.quantizers import Quantizer
 from qat.weights import Weights
 
 
@@ -47,7 +47,7 @@ class Tracker:
       change_points: whether they are tracked; without them only weights and codes are compared.
     """
 
-    quantizers: Mapping[str, UniformQuantizer]
+    quantizers: Mapping[str, Quantizer]
     reference: str
     maps: Mapping[str, Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]]
     change_points: bool

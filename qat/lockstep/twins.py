@@ -41,13 +41,19 @@ class Twin:
 
 
 def _ste(reference: Estimator, transfer: Transfer) -> Twin:
-    return Twin(ste_with_clip_of(reference), recipe=recipe(reference, transfer))
+    return _with(reference, recipe(reference, transfer))
+
+
+def _with(reference: Estimator, changes: Recipe) -> Twin:
+    """STE with a recipe; where that moves the weights, it moves how far gradients pass outside the range too."""
+    moved = alpha(reference) if changes.remaps_initialization else 1.0
+    return Twin(ste_with_clip_of(reference, moved), recipe=changes)
 
 
 TWINS = {
     'ste': _ste,
     'naive_ste': lambda reference, transfer: Twin(ste_with_clip_of(reference)),
-    'map_ste': lambda reference, transfer: Twin(ste_with_clip_of(reference), recipe=Recipe(alpha(reference), True)),
+    'map_ste': lambda reference, transfer: _with(reference, Recipe(alpha(reference), True)),
     'jitter': lambda reference, transfer: Twin(reference, learning_rate_factor=JITTER),
     'reshuffle': lambda reference, transfer: Twin(reference, reshuffled=True),
     'self': lambda reference, transfer: Twin(reference),

@@ -96,6 +96,6 @@ class WeightMap:
 
     def _within_cells(self, weights, R, moved_offset):
         quantizer = self.estimator.quantizer
-        _, r = quantizer.nearest_threshold(weights, R)
-        moved = weights + quantizer.step_size(R) * (moved_offset(r) - r)  # exactly w where s is constant
+        place = quantizer.place(weights, R)
+        moved = weights + place.width * (moved_offset(place.offset) - place.offset)  # exactly w where s is constant
         return quantizer.clip_to_cell(moved, quantizer.codes(weights, R), R)

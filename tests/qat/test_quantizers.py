@@ -54,19 +54,19 @@ def test_a_weight_that_is_not_a_number_stays_one():
 def test_one_bit_has_its_only_threshold_at_zero():
     quantizer = UniformQuantizer(1)
     weights = jnp.float32([-0.7, -0.01, 0.01, 0.7])
-    threshold, r = quantizer.nearest_threshold(weights, RANGE)
+    threshold, r, _ = quantizer.place(weights, RANGE)
     assert (threshold == 0).all()
     np.testing.assert_allclose(r, weights / (2 * RANGE), rtol=1e-6)
     assert quantizer.codes(weights, RANGE).tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize('bits', [1, 2, 3, 8])
-def test_nearest_threshold_is_nearest(bits):
+def test_the_threshold_of_a_place_is_the_nearest(bits):
     quantizer = UniformQuantizer(bits)
     weights = np.random.default_rng(0).uniform(-RANGE, RANGE, 5000).astype(np.float32)
     thresholds = -RANGE + (np.arange(2**bits - 1) + 0.5) * 2 * float(RANGE) / (2**bits - 1)
     nearest = thresholds[np.abs(weights[:, None] - thresholds).argmin(axis=1)]
-    threshold, r = quantizer.nearest_threshold(weights, RANGE)
+    threshold, r, _ = quantizer.place(weights, RANGE)
     np.testing.assert_allclose(threshold, nearest, atol=1e-6)
     np.testing.assert_allclose(r, (weights - nearest) / (2 * RANGE / (2**bits - 1)), atol=1e-4)
     assert (np.abs(r) <= 0.5).all()

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from qat.ranges import RANGE_RULES
+from qat.ranges import RANGE_RULES, rule
 
 KERNEL = np.asarray(jax.random.normal(jax.random.key(0), (3, 2, 4, 5)))
 # (rule, output axes) -> R of KERNEL, written with numpy alone.
@@ -19,21 +19,41 @@ EXPECTED = {
     ('channel_max_abs', 2): np.array([[np.abs(KERNEL[..., h, c]).max() for c in range(5)] for h in range(4)])[
         None, None
     ],
+    ('mean_abs', 1): np.abs(KERNEL.astype(np.float64)).mean(),
+    ('mean_abs', 2): np.abs(KERNEL.astype(np.float64)).mean(),
+    ('block_max_abs(size=2)', 1): np.repeat(
+        [np.abs(KERNEL[:, :, i : i + 2]).max(axis=2) for i in (0, 2)], 2, axis=0
+    ).transpose(1, 2, 0, 3),
+    ('block_max_abs(size=1)', 2): np.abs(KERNEL),
 }
 
 
 def test_every_rule_is_tested():
-    assert {name for name, _ in EXPECTED} == set(RANGE_RULES)
+    assert {call.partition('(')[0] for call, _ in EXPECTED} == set(RANGE_RULES)
 
 
-@pytest.mark.parametrize('name, output_axes', EXPECTED)
-def test_rules(name, output_axes):
-    found = functools.partial(RANGE_RULES[name], output_axes=output_axes)(KERNEL)
-    expected = np.asarray(EXPECTED[name, output_axes], np.float32)
+@pytest.mark.parametrize('call, output_axes', EXPECTED)
+def test_rules(call, output_axes):
+    found = functools.partial(rule(call), output_axes=output_axes)(KERNEL)
+    expected = np.asarray(EXPECTED[call, output_axes], np.float32)
     assert found.dtype == np.float32 and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-7)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     if output_axes == 1:  # the default
-        assert (RANGE_RULES[name](KERNEL) == found).all()
+        assert (rule(call)(KERNEL) == found).all()
+
+
+@pytest.mark.parametrize(
+    'call, message',
+    [('max_ab', "did you mean 'max_abs'"), ('block_max_abs(size=0)', 'size'), ('max_abs(size=2)', 'size')],
+)
+def test_a_rule_that_does_not_exist_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        rule(call)
+
+
+def test_blocks_that_do_not_divide_the_inputs_are_refused():
+    with pytest.raises(ValueError, match=r'block_max_abs\(size=3\): a weight of shape \(3, 2, 4, 5\)'):
+        rule('block_max_abs(size=3)')(KERNEL)
 
 
 @pytest.mark.parametrize('name', ['max_abs', 'channel_max_abs'])

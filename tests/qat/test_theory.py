@@ -184,7 +184,7 @@ def test_M_solves_the_equation_that_makes_a_step_a_step_of_STE(estimator, closed
     twin = estimators.ste_with_clip_of(estimator)
     w = np.random.default_rng(0).uniform(-2 * R, 2 * R, 4000)
     with jax.enable_x64(True):
-        _, r = estimator.quantizer.nearest_threshold(w, R)
+        r = estimator.quantizer.place(w, R).offset
         # Away from the corners of the cells and of s, where M has no second derivative: thresholds, and dge's knees.
         smooth = np.abs(np.abs(r) - 0.5) > 1e-3
         smooth &= (np.abs(r) > 0.02) & (np.abs(estimator(r) - dict(estimator.parameters).get('clamp', 0)) > 1e-2)
