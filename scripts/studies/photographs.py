@@ -1,7 +1,7 @@
 """Residual networks with batch norm on photographs: is STE still the estimator, and what hides it?
 
-Data and weights: CIFAR-10 as a folder of images in runs/cifar10, a ResNet-20 for it in full precision as
-runs/resnet20_cifar10.safetensors, and ImageNet's photographs, prepared by tensorflow-datasets, in runs/imagenet64.
+Data and weights: CIFAR-10 as a folder of images in runs/cifar10, and a ResNet-20 for it in full precision as
+runs/resnet20_cifar10.safetensors.
 """
 
 import itertools
@@ -42,7 +42,6 @@ _FOUR_BITS_RATES = {0.001: 20, 0.00025: 80}
 _FROZEN_RATES = {0.0025: 20, 0.000625: 80}
 _BATCH_RATES = {0.004: 20, 0.002: 40}
 _ADAM_RATES = {8e-4: 12, 4e-4: 24, 2e-4: 48, 1e-4: 96}  # 0.0096
-_IMAGENET_RATES = {SGD: {0.00125: 16, 0.0003125: 64}, ADAM: {2e-4: 16, 5e-5: 64}}
 MIDDLE = 0.0025  # the learning rate of what is measured at one
 HORIZON, PERTURBATION = 'horizon', 'perturbation'
 SIZES = (1e-6, 1e-4, 1e-2)  # of a change of the learning rate of the quantized kernels
@@ -60,14 +59,6 @@ def _ends(rates: dict[float, int]) -> dict[float, int]:
     return dict(itertools.islice(rates.items(), 0, 3, 2))
 
 
-def _imagenet(name: str, optimizer: str) -> Sweep:
-    decay = 1e-4 if optimizer == SGD else 0
-    data = ('data_dir=runs/imagenet64', 'batch_size=16', 'max_validation_examples=200')
-    own = (f'optimizer={optimizer}', f'weight_decay={decay}', 'twins=ste,naive_ste,jitter')
-    rates = at_constant_length(_IMAGENET_RATES[optimizer])
-    return Sweep(name, (rates,), (*BOTH_ENDS, *data, *own), seeds=3, config='configs/imagenet64_resnet50.py')
-
-
 LADDERS = {  # parts, and what they are
     'scratch-sgd': 'ResNet-20 from scratch, SGD with decay',
     'early': 'ResNet-20 from scratch, a tenth as far, SGD with decay',
@@ -78,10 +69,8 @@ LADDERS = {  # parts, and what they are
     'frozen': 'ResNet-8 from scratch, nothing normalised, SGD with decay',
     'batch': 'ResNet-20 pretrained, batches of 128, SGD with decay',
     'four-bits': 'ResNet-20 pretrained, 4 bits, SGD with decay',
-    'imagenet-sgd': 'ResNet-50 on ImageNet, SGD with decay',
-    'imagenet-adam': 'ResNet-50 on ImageNet, Adam',
 }
-CAUSES, IMAGENET = ('depth', 'frozen', 'four-bits', 'batch'), ('imagenet-sgd', 'imagenet-adam')
+CAUSES = ('depth', 'frozen', 'four-bits', 'batch')
 SWEEPS = (
     _part('scratch-sgd', rates=_SCRATCH_RATES),
     _part('pretrained-sgd', _PRETRAINED, rates=_PRETRAINED_RATES),
@@ -100,8 +89,6 @@ SWEEPS = (
     _part('four-bits', _PRETRAINED, *_FOUR_BITS, rates=_FOUR_BITS_RATES),
     _part('frozen', 'model=resnet8(frozen_statistics=True)', rates=_FROZEN_RATES),
     _part('batch', _PRETRAINED, 'batch_size=128', rates=_BATCH_RATES),
-    _imagenet('imagenet-sgd', SGD),
-    _imagenet('imagenet-adam', ADAM),
 )
 
 
@@ -151,24 +138,19 @@ def least(rows: list[dict], parts: Iterable[str], twin: str) -> Estimate:
 def stated(rows: list[dict]) -> list:
     """What the page has to state."""
     early, sgd, adam = 'early', ('scratch-sgd', 'pretrained-sgd'), ('scratch-adam', 'pretrained-adam')
-    highest = {twin: in_jitters(rows, early, twin)[-1] for twin in TWINS}
-    errors = over_steps(rows)
-    by_cause = [
-        [in_jitters(rows, part, twin)[place] for place in (-1, 0) for twin in ('ste', 'naive_ste')] for part in CAUSES
-    ]
-    imagenet = [
-        [in_jitters(rows, part, twin) for twin in twins_of(rows, part) if twin != 'jitter'] for part in IMAGENET
-    ]
-    gaps = [gap(rows, parts, twin) for parts in (sgd, adam) for twin in ('ste', 'reshuffle')]
+    errors, lengths = over_steps(rows), [[5, 10, 20, 40], 80]
+    sizes = [(f'{size:g}', found) for size, found in after_perturbation(rows).items()]
     return [
-        *(50, 20, 8, 50, 64, 24, 2, 6.5, '1%'),
-        *(0.02, max(_EARLY_RATES), highest['ste'], highest['naive_ste'], highest['reshuffle']),
-        *(MIDDLE, [list(errors[twin].values()) for twin in ('ste', 'jitter', 'naive_ste')]),
-        *(list(after_perturbation(rows).items()),),
-        *([orders(rows, part, twin) for part in sgd for twin in ('ste', 'naive_ste')]),
-        *(largest(rows, sgd, 'ste'), least(rows, sgd, 'naive_ste')),
+        *('`ResNet-20`', '`ResNet-8`', 32, 2, 6.5, 1e-4, '1%', max(_SCRATCH_RATES), 0.02, max(_EARLY_RATES)),
+        *(in_jitters(rows, early, twin)[-1] for twin in ('ste', 'naive_ste', 'reshuffle')),
+        *(MIDDLE, lengths, [list(errors[twin].values()) for twin in ('ste', 'jitter', 'naive_ste')]),
+        *('1%', MIDDLE, 80, sizes),
+        *(0.2, 0.08, [orders(rows, part, twin) for part in sgd for twin in ('ste', 'naive_ste')]),
+        *(largest(rows, sgd, 'ste'), least(rows, sgd, 'naive_ste'), least(rows, sgd, 'reshuffle')),
         *(largest(rows, adam, 'ste'), least(rows, adam, 'reshuffle')),
-        *(by_cause, imagenet, gaps),
+        '`ResNet-8`',
+        *([in_jitters(rows, part, twin)[-1] for twin in ('ste', 'naive_ste')] for part in CAUSES),
+        *(gap(rows, parts, twin) for parts in (sgd, adam) for twin in ('ste', 'reshuffle')),
     ]
 
 
@@ -180,10 +162,9 @@ def _axis(axis: Axes, title: str, x: str) -> None:
 
 def figure(rows: list[dict]) -> Figure:
     """The error of every twin against the learning rate, a panel a part; then against steps and a planted change."""
-    drawn = Figure(figsize=(18, 11), layout='constrained', dpi=figures.RESOLUTION)
-    *axes, steps, change, one, other = drawn.subplots(3, 5, sharey=True).flat
-    for spare in (one, other):
-        spare.remove()
+    drawn = Figure(figsize=(15, 11), layout='constrained', dpi=figures.RESOLUTION)
+    *axes, steps, change, spare = drawn.subplots(3, 4, sharey=True).flat
+    spare.remove()
     for axis, (part, title) in zip(axes, LADDERS.items()):
         for twin in twins_of(rows, part):
             rates, errors = ladder(rows, part, twin)
