@@ -7,7 +7,7 @@ Command:  python -m experiments.train --config=configs/cifar10_resnet20.py
           in full precision: --config.quantized=none
 Data:     tfds fetches it; or --config.dataset=folder:DIR with DIR/{train,test}/<class>/*.png.
 Cost:     four runs of 39,000 steps of 128 photographs: for an accelerator. On a CPU try --config.max_steps=200.
-Result:   not measured yet.
+Result:   docs/results/photographs: at the size of a CPU, in the first steps and as far as 160 of them.
 """
 
 from configs import common

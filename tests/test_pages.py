@@ -10,10 +10,21 @@ from experiments.results.metrics import METRICS
 from experiments.results.pages import number, with_interval
 from experiments.results.statistics import Estimate
 from experiments.workdir.files import read_json
-from scripts.studies import calibration, convergence, decay, kappa, matrix, paper_table, placement, stableqat, study
+from scripts.studies import (
+    calibration,
+    convergence,
+    decay,
+    kappa,
+    matrix,
+    paper_table,
+    photographs,
+    placement,
+    stableqat,
+    study,
+)
 
 RESULTS = pathlib.Path('docs/results')
-STUDIES = (calibration, convergence, decay, kappa, matrix, paper_table, placement, stableqat)
+STUDIES = (calibration, convergence, decay, kappa, matrix, paper_table, photographs, placement, stableqat)
 DSQ = 'dsq(k=6.5)'
 RUNS = sorted(path.parent for path in RESULTS.glob('*/*/summary.json'))
 

@@ -141,7 +141,8 @@ def stated(rows: list[dict]) -> list:
     errors, lengths = over_steps(rows), [[5, 10, 20, 40], 80]
     sizes = [(f'{size:g}', found) for size, found in after_perturbation(rows).items()]
     return [
-        *('`ResNet-20`', '`ResNet-8`', 32, 2, 6.5, 1e-4, '1%', max(_SCRATCH_RATES), 0.02, max(_EARLY_RATES)),
+        *('`ResNet-20`', '`ResNet-8`', 32, 2, 6.5, 1e-4, '1%', max(_SCRATCH_RATES), '`ResNet-50`'),
+        *(0.02, max(_EARLY_RATES)),
         *(in_jitters(rows, early, twin)[-1] for twin in ('ste', 'naive_ste', 'reshuffle')),
         *(MIDDLE, lengths, [list(errors[twin].values()) for twin in ('ste', 'jitter', 'naive_ste')]),
         *('1%', MIDDLE, 80, sizes),
