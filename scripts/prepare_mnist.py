@@ -5,9 +5,7 @@ This is for machines without internet:
   python -m scripts.prepare_mnist --idx-dir DIR [--data-dir DIR] [--name mnist|fashion_mnist]
 """
 
-import contextlib
 import gzip
-import io
 import math
 import pathlib
 import struct
@@ -81,34 +79,12 @@ def read_splits(directory: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarr
     return splits
 
 
-def store(splits: dict[str, tuple[np.ndarray, np.ndarray]], directory: pathlib.Path, name: str) -> str:
-    """Writes the splits as a dataset of tfds, and returns its folder.
+def _examples(images: np.ndarray, labels: np.ndarray) -> list[tuple[int, dict]]:
+    return [(key, {'image': image, 'label': int(label)}) for key, (image, label) in enumerate(zip(images, labels))]
 
-    Raises:
-      UserError: the folder cannot be written.
-    """
-    tfds = prepared.import_tfds()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # tfds says that it downloads
-            return tfds.dataset_builders.store_as_tfds_dataset(
-                name=name,
-                version=VERSIONS[name],
-                data_dir=str(directory),
-                split_datasets={
-                    split: [
-                        (key, {'image': image, 'label': int(label)}) for key, (image, label) in enumerate(zip(*arrays))
-                    ]
-                    for split, arrays in splits.items()
-                },
-                features=tfds.features.FeaturesDict(
-                    {
-                        'image': tfds.features.Image(shape=(28, 28, 1)),
-                        'label': tfds.features.ClassLabel(num_classes=CLASSES),
-                    }
-                ),
-            ).data_dir
-    except Exception as error:  # whatever tfds or a file system raises
-        raise UserError(f'--data-dir: cannot write {directory}: {" ".join(str(error).split())[:80]}') from error
+
+def _features(features) -> dict:
+    return {'image': features.Image(shape=(28, 28, 1)), 'label': features.ClassLabel(num_classes=CLASSES)}
 
 
 @told
@@ -125,7 +101,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f'{arguments.name} is already prepared in {directory}')
         return 0
     print(f'Preparing {arguments.name} from the files in {arguments.idx_dir}', flush=True)
-    folder = store(splits, directory, arguments.name)
+    examples = {split: _examples(*arrays) for split, arrays in splits.items()}
+    folder = prepared.store(directory, arguments.name, VERSIONS[arguments.name], examples, _features)
     counts = ', '.join(f'{len(labels)} {split}' for split, (_, labels) in splits.items())
     print(f'{arguments.name}: {counts} examples in {folder}')
     return 0

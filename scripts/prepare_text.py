@@ -7,10 +7,6 @@ This is for machines without internet; the text may be compressed with gzip:
 A text of your own needs no preparation: --config.dataset=text:FILE.
 """
 
-import contextlib
-import io
-import pathlib
-
 from experiments.command import run, told
 from experiments.data import prepared, text
 from experiments.errors import UserError
@@ -34,26 +30,6 @@ def split(content: str) -> dict[str, str]:
     return parts
 
 
-def store(parts: dict[str, str], directory: pathlib.Path) -> str:
-    """Writes the parts as a dataset of tfds, and returns its folder.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
-    tfds = prepared.import_tfds()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # tfds says that it downloads
-            return tfds.dataset_builders.store_as_tfds_dataset(
-                name=NAME,
-                version=VERSION,
-                data_dir=str(directory),
-                split_datasets={name: [(name, {'text': part})] for name, part in parts.items()},
-                features=tfds.features.FeaturesDict({'text': tfds.features.Text()}),
-            ).data_dir
-    except Exception as error:  # whatever tfds or a file system raises
-        raise UserError(f'--data-dir: cannot write {directory}: {" ".join(str(error).split())[:80]}') from error
-
-
 @told
 def main(argv: list[str] | None = None) -> int:
     """Prepares the dataset, unless it is there already, and returns the exit code."""
@@ -70,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f'Preparing {NAME} from {arguments.file}', flush=True)
     if len(content) != _CHARACTERS:
         print(f'note: this text has {len(content):,} characters, Tiny Shakespeare has {_CHARACTERS:,}', flush=True)
-    folder = store(parts, directory)
+    examples = {part: [(part, {'text': written})] for part, written in parts.items()}
+    folder = prepared.store(directory, NAME, VERSION, examples, lambda features: {'text': features.Text()})
     counts = ', '.join(f'{len(part):,} {name}' for name, part in parts.items())
     print(f'{NAME}: {counts} characters in {folder}')
     return 0

@@ -3,9 +3,11 @@
 This is the only importer of TensorFlow, which is loaded only when it is needed and never uses an accelerator.
 """
 
+import contextlib
+import io
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from tqdm import tqdm
@@ -72,6 +74,38 @@ def prepare(directory: pathlib.Path, name: str, splits: Iterable[str], source: s
         if split not in builder.info.splits:
             raise _prepare_anew(builder.data_dir, f'no split {split}')
     return builder
+
+
+def store(
+    directory: pathlib.Path,
+    name: str,
+    version: str,
+    splits: Mapping[str, Iterable[tuple[object, dict]]],
+    features_of: Callable,
+) -> str:
+    """Writes examples as a prepared data set, as if tfds had downloaded it, and returns its folder.
+
+    Args:
+      directory: of prepared data sets.
+      name, version: of the data set in tfds.
+      splits: by split, a key and the features of every example.
+      features_of: the features that they have, as a function of `tfds.features`.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    tfds = import_tfds()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # tfds says that it downloads
+            return tfds.dataset_builders.store_as_tfds_dataset(
+                name=name,
+                version=version,
+                data_dir=str(directory),
+                split_datasets=splits,
+                features=tfds.features.FeaturesDict(features_of(tfds.features)),
+            ).data_dir
+    except Exception as error:  # whatever tfds or a file system raises
+        raise UserError(f'--data-dir: cannot write {directory}: {" ".join(str(error).split())[:80]}') from error
 
 
 def read(builder, split: str) -> dict[str, np.ndarray]:
