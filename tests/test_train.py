@@ -231,6 +231,10 @@ REFUSED = {
         [DIGITS, '--config.estimator=ewgs', '--config.twins=jitter', '--config.placement=update'],
         "use placement 'gradient'",
     ),
+    'nobody has that home, of a text': (
+        [DIGITS, '--config.dataset=text:~nobody-at-all/x'],
+        'cannot read ~nobody-at-all/x',
+    ),
     'nobody has that home': (
         [DIGITS, '--config.dataset=folder:~nobody-at-all/x'],
         'cannot read the folder ~nobody-at-all',

@@ -36,7 +36,8 @@ def import_tfds():
 
 def tfds_directory(data_dir: str) -> pathlib.Path:
     """Returns the directory of prepared data sets; '' stands for the default of tfds."""
-    return pathlib.Path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+    chosen = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+    return pathlib.Path(os.path.expanduser(chosen))
 
 
 def is_prepared(directory: pathlib.Path, name: str) -> bool:

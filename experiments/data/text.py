@@ -8,6 +8,7 @@ import codecs
 import dataclasses
 import gzip
 import itertools
+import os
 import pathlib
 import zlib
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def read(path: str) -> bytes:
     Raises:
       UserError: it cannot be read, is empty, no text or damaged, or does not fit in memory.
     """
-    file = pathlib.Path(path).expanduser()
+    file = pathlib.Path(os.path.expanduser(path))
     try:
         if not file.is_file():  # a pipe would be waited for
             raise OSError(0, 'it is a folder' if file.is_dir() else 'no such file')

@@ -40,9 +40,7 @@ def contents(config: Mapping) -> dict[str, str]:
     if config['dataset'].endswith('.npz'):
         found[f'content of {config["dataset"]}'] = _digest(config['dataset'])
     if config['dataset'].startswith('text:'):
-        found[f'content of {config["dataset"]}'] = _digest(
-            pathlib.Path(config['dataset'].removeprefix('text:')).expanduser()
-        )
+        found[f'content of {config["dataset"]}'] = _digest(os.path.expanduser(config['dataset'].removeprefix('text:')))
     if config['dataset'].startswith('folder:'):
         found[f'content of {config["dataset"]}'] = content_of_images(config['dataset'].removeprefix('folder:'))
     if os.path.isfile(config['init_from']):
