@@ -35,9 +35,14 @@ def get_config() -> ml_collections.ConfigDict:
     # Of a run the reference's weights; a file has the names and the layout of PyTorch, as torchvision's resnet50 has.
     config.init_from = ''  # weights to start from: workdir of a run, or FILE.safetensors for a ResNet; '': from scratch
     config.init_map = ''  # an estimator: start from M(w0), its M, as the recipe of `experiments.explain` asks of STE
-    config.bits = 2  # of the quantized kernels, 1..8
-    # Of the initial weights.
+    config.quantizer = 'uniform'  # of `bits`; 'ternary', three values; 'e2m1', the 15 values of FP4
+    config.bits = 2  # of the quantized kernels under quantizer=uniform, 1..8
+    # R, the outermost value, from the weights of a layer.
     config.range = 'he_uniform'  # he_uniform, max_abs, channel_max_abs, mean_abs, or of blocks: block_max_abs(size=32)
+    # 'fixed': of the initial weights; 'dynamic': of the weights at every step; 'learned': LSQ, which trains the step
+    # size D beside w; 'learned_u': beside u = w/D, which is what is stored and trained, and what decays.
+    config.range_policy = 'fixed'
+    config.clip_rule = ''  # gradients outside [-R, R]: clip, pass, trust(T=0.5) step sizes far; '': the estimator's own
 
     # The estimator under study.
     config.estimator = 'dsq'  # qat/slopes.py, or 'my_file.py:my_slope(x=3)'

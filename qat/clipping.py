@@ -28,6 +28,7 @@ class ClipRule:
       integral: G(x) = integral of dy/s(y) from 1 to x, elementwise.
       inverse: the inverse of G.
       reach: X, in units of R: beyond it s = 0. 1: everywhere outside.
+      map_in_words: M(w) within the reach.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ClipRule:
     integral: Callable[[jax.Array], jax.Array]
     inverse: Callable[[jax.Array], jax.Array]
     reach: float
+    map_in_words: str = 'sgn(w) (R + alpha (|w| - R))'
 
     @property
     def passes(self) -> bool:
@@ -82,6 +84,14 @@ def _plus_one(y):
     return y + 1
 
 
+def _half_square(x):
+    return (x**2 - 1) / 2
+
+
+def _root(y):
+    return jnp.sqrt(2 * y + 1)
+
+
 def trust(reach: float) -> ClipRule:
     """s = 1 up to |w| = reach R, and 0 beyond (QuEST, arXiv 2502.05003, where it reaches half a step size)."""
     return ClipRule('trust', jnp.ones_like, _less_one, _plus_one, reach)
@@ -89,7 +99,7 @@ def trust(reach: float) -> ClipRule:
 
 CLIP = ClipRule('clip', jnp.zeros_like, _less_one, _plus_one, 1.0)
 PASS = ClipRule('pass', jnp.ones_like, _less_one, _plus_one, math.inf)
-RECIPROCAL = ClipRule('reciprocal', jnp.reciprocal, lambda x: (x**2 - 1) / 2, lambda y: jnp.sqrt(2 * y + 1), math.inf)
+RECIPROCAL = ClipRule('reciprocal', jnp.reciprocal, _half_square, _root, math.inf, 'sgn(w) (R^2 + w^2) / (2R)')
 RULES = ('clip', 'pass', 'trust')
 _DOMAINS = {'T': Interval(0, 100)}
 

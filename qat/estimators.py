@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from qat import calls, trial
+from qat import calls, clipping, trial
 from qat.clipping import CLIP, ClipRule
 from qat.grids import quantizer
 from qat.quantizers import Quantizer
@@ -50,6 +50,14 @@ class Estimator:
     def bits(self) -> float:
         """Of the quantizer."""
         return self.quantizer.bits
+
+    def with_clip(self, rule: str) -> 'Estimator':
+        """The same with the clip rule of a call, such as 'pass', see `qat.clipping`; '': its own.
+
+        Raises:
+          ValueError: there is no such rule.
+        """
+        return dataclasses.replace(self, clip=clipping.parse(rule, self.quantizer)) if rule else self
 
     def needs(self, context: str) -> bool:
         """Whether the slope asks for 'gradient', 'progress' or 'bits'."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from experiments import terminal
 from experiments.errors import UserError
+from experiments.setup import rounding
 from experiments.setup.settings import Settings
-from qat.estimators import Estimator
+from qat.estimators import Estimator, ste_with_clip_of
 from qat.lockstep.twins import computed_by
 from qat.optimizers import ALL, DECAY, NORM, WEIGHTS
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
@@ -40,6 +41,14 @@ _TWINS = {
     'jitter': 'the reference with 1.01 times the learning rate, the yardstick: a change nobody cares about',
     'reshuffle': 'the reference on another order of the same data: what the order alone does',
     'self': 'an exact copy of the reference',
+}
+_RANGES = {  # by range policy
+    'fixed': '',
+    'dynamic': 'computed from the weights at every step; STE keeps its own only where it has the same weights, which no '
+    'M and no alpha gives it: under Adam and its like, while kappa is small. A fixed range has a recipe under SGD too',
+    'learned': 'the step size D is trained beside w (LSQ), by a gradient that reads w: as for a dynamic range, STE keeps '
+    'step only where it has the same weights. learned_u has a recipe under SGD too',
+    'learned_u': 'D is trained beside u = w/D, by a gradient that reads codes only: what is said of w is true of u',
 }
 FULL_PRECISION = 'nothing is quantized (quantized=none): estimator, bits and range are not used, and there are no twins'
 _WHAT_KAPPA_IS = (
@@ -97,7 +106,8 @@ def _json_value(value):
 def setting(settings: Settings) -> str:
     """Returns the setting as one line."""
     config = settings.config
-    what = f'{settings.estimator} at {config.bits} bits' if settings.quantizes else 'full precision'
+    rounded = f'{settings.estimator}{rounding.in_words(config, settings.estimator)}'
+    what = rounded if settings.quantizes else 'full precision'
     decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
     decay += f' of {config.decayed}' if decay and config.decayed != ALL else ''
     decay += f', gradients clipped to norm {config.clip_norm:g}' if config.clip_norm else ''
@@ -120,10 +130,11 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
     if alpha is not None:
         said['alpha'] = f'{alpha:.4g}, the harmonic mean of the slope over a cell'
         said['M(w)'] = _map_in_words(estimator)
+    said['Range'] = _RANGES[settings.config.range_policy]
     said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
     if kappas is not None:
         said['kappa'] = _kappas_in_words(kappas)
-    said['Recipe'] = _recipe_in_words(found, estimator) if found else f'none is known: {settings.why_no_recipe()}'
+    said['Recipe'] = recipe_in_words(found, estimator) if found else f'none is known: {settings.why_no_recipe()}'
     exact = is_ste(estimator, transfer) or (found == UNCHANGED and not settings.optimizer.decays)
     said[_LIMIT] = _IN_THE_LIMIT['exact' if exact else transfer.transfer_class if found else 'none']
     said[_SETTING] = 'yes, exactly' if exact else _AT_THIS_SETTING
@@ -166,7 +177,7 @@ def _covered_in_words(estimator: Estimator, alpha: float | None) -> str:
 def _map_in_words(estimator: Estimator) -> str:
     offsets = np.linspace(-0.5, 0.5, 1001, dtype=np.float32)
     shift = float(np.abs(np.asarray(jax.jit(WeightMap(estimator).on_offsets)(offsets)) - offsets).max())
-    outside = '; outside the range sgn(w) (R^2 + w^2) / (2R)' if estimator.clip.passes else ''
+    outside = f'; outside the range {estimator.clip.map_in_words}' if estimator.clip.passes else ''
     if shift < TOLERANCE:
         return f'the identity{outside}'
     return (
@@ -182,7 +193,8 @@ def _kappas_in_words(kappas: Mapping[str, float]) -> str:
     return f'from {kappas[low]:.2g} ({low}) to {kappas[high]:.2g} ({high}) in {len(kappas)} layers'
 
 
-def _recipe_in_words(found: Recipe, estimator: Estimator) -> str:
+def recipe_in_words(found: Recipe, estimator: Estimator) -> str:
+    """Returns what to do to train STE in place of an estimator, in the imperative."""
     ste = 'use ste' + (' that passes gradients outside the range too' if estimator.clip.passes else '')
     changes = []
     if found.remaps_initialization:
@@ -206,11 +218,14 @@ def pulled_back_in_words(found: Recipe) -> dict[str, str]:
 def as_config(settings: Settings) -> list[str]:
     """Returns the flags that turn a run of the estimator into the STE run of its recipe, which is trained by itself.
 
-    None where there is no recipe, or the config keys cannot say it: an STE that passes gradients outside the range, or
-    M of weights that begin at another M.
+    None where there is no recipe, or the config keys cannot say it: an STE that passes gradients outside the range as
+    far as the estimator does not, or M of weights that begin at another M.
     """
     found, config = recipe(settings), settings.config
-    if found is None or settings.estimator.clip.passes or (found.remaps_initialization and config.init_map):
+    if found is None or (found.remaps_initialization and config.init_map):
+        return []
+    alpha = found.learning_rate_factor if found.remaps_initialization else 1.0
+    if settings.estimator.clip != ste_with_clip_of(settings.estimator, alpha).clip:
         return []
     flags = ['--config.estimator=ste', '--config.twins=self', '--config.ladder=1']
     if found.remaps_initialization:
@@ -230,7 +245,8 @@ def twins_to_check(settings: Settings) -> str:
     """Returns the value of `twins` for a run that puts the theory to the test."""
     if recipe(settings):
         return 'ste,naive_ste,jitter'
-    return 'naive_ste,jitter' if settings.alpha() is None else 'naive_ste,map_ste,jitter'
+    has_map = settings.alpha() is not None and settings.transfer.has_map
+    return 'naive_ste,map_ste,jitter' if has_map else 'naive_ste,jitter'
 
 
 def page(said: Mapping[str, str], to_copy: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping
 
 import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 from experiments.results.statistics import Estimate
 from experiments.setup.settings import Settings
 from qat.lockstep.verdict import STE_TWINS
-from qat.quantizers import UniformQuantizer
+from qat.quantizers import Quantizer
 from qat.theory.coverage import NotCovered
 from qat.theory.weight_map import WeightMap
 
@@ -212,7 +213,7 @@ def estimator(settings: Settings) -> Figure:
     quantizer, reach = settings.estimator.quantizer, np.linspace(-1.25, 1.25, 4001, dtype=np.float32)
     right.plot(reach, np.asarray(jax.jit(quantizer.quantize)(reach, np.float32(1))), color='#222222', lw=1.8, label='q')
     right.plot([-1.25, 1.25], [-1.25, 1.25], color='#bbbbbb', lw=0.8, label='unchanged')
-    styled(right, f'all {quantizer.intervals + 1} levels of {quantizer.bits} bits', 'w / R', 'q(w) / R')
+    styled(right, f'all {quantizer.intervals + 1} levels of {quantizer.name}', 'w / R', 'q(w) / R')
     for axis in (left, middle, right):
         legend(axis)
     return figure
@@ -264,8 +265,10 @@ def _weight_map(settings: Settings) -> WeightMap | None:
         return None
 
 
-def _thresholds(quantizer: UniformQuantizer) -> np.ndarray:
+def _thresholds(quantizer: Quantizer) -> np.ndarray:
     """Returns the rounding thresholds for a range of 1; none for more than 4 bits, where they would hide the points."""
     if quantizer.bits > 4:
         return np.array([])
-    return (np.arange(quantizer.intervals) - (quantizer.intervals - 1) / 2) * 2 / quantizer.intervals
+    R = jnp.float32(1)
+    values = quantizer.values(jnp.arange(quantizer.intervals + 1), R)
+    return np.asarray(quantizer.place((values[:-1] + values[1:]) / 2, R).threshold)

@@ -169,6 +169,9 @@ def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str =
     train = [Step(f'Train the STE{adjusted} by itself:', command)] if by_itself else []
     said = ' that passes gradients outside the range too' if name.clip.passes else ''
     use = f'In your own program use STE{said} in place of {name}'
+    if lacking := take_home.lacking(settings):
+        whole = f'In your own program {explanation.recipe_in_words(found, name)}'
+        return [*proviso, Step(f'{whole}. There is no program to copy for {lacking}.'), *train]
     if not take_home.table(settings):
         return [*proviso, Step(f'{use}, and change nothing else.'), *train]
     return [*proviso, *_programs(settings, use), *train]

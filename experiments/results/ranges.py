@@ -5,15 +5,15 @@ import numpy as np
 
 from experiments.data import registry
 from experiments.errors import blame
+from experiments.setup import rounding
 from experiments.setup.settings import Settings
 from experiments.workdir import initial_weights
 from qat import weights
 from qat.lockstep import checks
-from qat.ranges import rule as range_rule
 
 
 def initial(settings: Settings) -> dict[str, np.ndarray]:
-    """Returns the range R of every quantized layer, as a run of this config computes it from its initial weights.
+    """Returns R of every quantized layer, in the unit of what is trained, as a run of this config begins with it.
 
     R is a scalar or, if the rule gives every channel its own, an array that broadcasts over the weight.
 
@@ -24,10 +24,11 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
     config = settings.config
     task, key = registry.task(config, settings.model), jax.random.key(config.seed)
     shapes, model_state = jax.eval_shape(task.init, key)
-    paths, rule = weights.select(shapes, settings.quantized(shapes).__contains__), range_rule(config.range)
+    paths, policy = weights.select(shapes, settings.quantized(shapes).__contains__), rounding.range_policy(config)
+    quantizer = settings.estimator.quantizer
 
     def ranges(params) -> dict[str, jax.Array]:
-        return {layer: rule(weight) for layer, weight in weights.get(params, paths).items()}
+        return {layer: policy.begin(weight, quantizer).R for layer, weight in weights.get(params, paths).items()}
 
     if config.init_from:
         params, _ = initial_weights.read(config.init_from, (shapes, model_state))

@@ -13,6 +13,7 @@ from experiments.results import explanation
 from experiments.setup.settings import Settings
 from qat import calls
 from qat.optimizers import DECAY, FAMILIES
+from qat.quantizers import EvenQuantizer
 from qat.ranges import BLOCK
 from qat.theory.weight_map import WeightMap
 
@@ -33,6 +34,15 @@ _IN_TORCH = {
     'conv': '(torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)',
     'all': '(torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.Linear)',
 }
+_OUTSIDE = {  # by clip rule: M(w) outside the range, and there w/s(w) of v, with M in the recipe and without
+    'clip': ('w', 'v / {alpha}', 'v / {alpha}'),
+    'pass': (
+        'np.sign(w) * (R + {alpha} * (np.abs(w) - R))',
+        'v.clip(-R, R) + (v - v.clip(-R, R)) / {alpha}',
+        'v',
+    ),
+    'reciprocal': ('np.sign(w) * (R**2 + w**2) / (2 * R)', '2 * v - v.clip(-R, R)', 'v * abs(v) / R'),
+}
 _PROGRAMS = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).with_name('templates')),
     undefined=jinja2.StrictUndefined,
@@ -49,7 +59,7 @@ def table(settings: Settings) -> dict[str, str]:
     weight decay is pulled back. M is left out where it is not in the recipe.
     """
     moves, decays = _parts(settings)
-    if not (moves or decays):
+    if not (moves or decays) or lacking(settings):
         return {}
     columns = {'w': np.linspace(-0.5, 0.5, _OFFSETS, dtype=np.float32)}
     if moves:
@@ -61,17 +71,34 @@ def table(settings: Settings) -> dict[str, str]:
     return {MAP_FILE if moves else SLOPE_FILE: '\n'.join(lines) + '\n'}
 
 
+def lacking(settings: Settings) -> str:
+    """Returns what of a setting the programs cannot say, for people; '' where they say all that the recipe asks for."""
+    if not any(_parts(settings)):
+        return ''
+    unsaid = {
+        f'the values of {settings.estimator.quantizer.name}': not isinstance(
+            settings.estimator.quantizer, EvenQuantizer
+        ),
+        f'the clip rule {settings.estimator.clip.name}': settings.estimator.clip.name not in _OUTSIDE,
+        f'the range policy {settings.config.range_policy}': settings.config.range_policy != 'fixed',
+    }
+    return ' and '.join(what for what, is_unsaid in unsaid.items() if is_unsaid)
+
+
 def start(settings: Settings) -> str:
     """Returns the program of R, M and what weight decay acts on, which reads the file of `table`."""
     moves, _ = _parts(settings)
+    alpha = f'{settings.alpha() or 1:.6g}'  # without one as in `positive_slope`
+    of_map, with_map, without = (text.format(alpha=alpha) for text in _OUTSIDE[settings.estimator.clip.name])
     return _program(
         'start.py.jinja',
         settings,
         file=MAP_FILE if moves else SLOPE_FILE,
         rule=_range(settings.config.range),
-        bits=settings.estimator.bits,
-        alpha=f'{settings.alpha() or 1:.6g}',  # without one as in `positive_slope`
-        passes=settings.estimator.clip.passes,  # as `mad`, whose slope is R/|w| there, and whose alpha is 1
+        intervals=settings.estimator.quantizer.intervals,
+        alpha=alpha,
+        map_outside=of_map,
+        outside=with_map if moves else without,
     )
 
 

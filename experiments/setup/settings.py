@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from experiments.errors import UserError, blame
-from experiments.setup import models, users
-from qat import calls, estimators, optimizers, ranges, weights
+from experiments.setup import models, rounding, users
+from qat import calls, estimators, optimizers, weights
 from qat.calls import Interval
 from qat.layers import Conv
 from qat.lockstep.twins import Twin, twins
@@ -192,8 +192,7 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
       UserError: a value that names nothing, or lies outside its domain.
     """
     _check_numbers(config)
-    with blame('range'):
-        ranges.rule(config.range)
+    rounding.check(config)
     for key, valid in {'compute_dtype': DTYPES, 'corrupt_images': CORRUPT_IMAGES}.items():
         if config[key] not in valid:
             raise UserError(f'{key}: {calls.unknown(key, config[key], valid)}')
@@ -203,12 +202,10 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         )
     for key in ('estimator', 'optimizer'):
         _check_own_keys(key, config)
-    with blame('bits'):
-        estimators.make('ste', config.bits)
     with blame('estimator'):
-        estimator = _estimator(config.estimator, config.bits)
+        estimator = rounding.estimator(config.estimator, config)
     with blame('init_map'):
-        start = _estimator(config.init_map, config.bits) if config.init_map else None
+        start = rounding.estimator(config.init_map, config) if config.init_map else None
         init_map = WeightMap(start) if start else None
     with blame('model'):
         model_class = models.load(config.model)
@@ -220,6 +217,9 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
             raise ValueError(f"{estimator.name} depends on the incoming gradient, use placement 'gradient'")
     if config.clip_norm:
         transfer = optimizers.with_clipping(transfer, config.placement)
+    policy = rounding.range_policy(config)
+    if policy.moves:
+        transfer = optimizers.with_moving_range(transfer, policy.why)
     with blame('pull_back'):
         pull_back = _pull_back(config, estimator, transfer)
     resolved = ml_collections.ConfigDict(config)
@@ -227,9 +227,9 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         resolved.twins = ''  # without a quantizer there is nothing that they could differ in
     with blame('twins'):
         made = twins(names_of_twins(resolved.twins), estimator, transfer)
-    resolved.estimator = _as_written(config.estimator, estimator)
-    resolved.init_map = _as_written(config.init_map, start) if start else ''
-    resolved.pull_back = _as_written(config.pull_back, pull_back) if pull_back else ''
+    resolved.estimator = rounding.as_written(config.estimator, estimator)
+    resolved.init_map = rounding.as_written(config.init_map, start) if start else ''
+    resolved.pull_back = rounding.as_written(config.pull_back, pull_back) if pull_back else ''
     resolved.optimizer = str(optimizer)
     return Settings(resolved, estimator, optimizer, transfer, made, model_class, init_map, pull_back)
 
@@ -256,16 +256,11 @@ def _pull_back(config, estimator: estimators.Estimator, transfer: optimizers.Tra
         raise ValueError(f'only a run of ste pulls back, the estimator is {estimator}; leave pull_back out')
     if not transfer.pulled_back:
         raise ValueError('there is nothing to pull back: no weight decay or clipping that meets a slope; leave it out')
-    found = _estimator(config.pull_back, config.bits)
+    found = rounding.estimator(config.pull_back, config)
     check_covered(found, transfer.transfer_class)
     if found.clip.passes != estimator.clip.passes:
         raise ValueError(f'only one of {found} and {estimator} passes gradients outside the range; leave it out')
     return found
-
-
-def _as_written(text: str, estimator: estimators.Estimator) -> str:
-    file, colon, _ = text.partition(':')
-    return f'{file}:{estimator}' if colon else str(estimator)
 
 
 def _check_own_keys(key: str, config) -> None:
@@ -278,10 +273,3 @@ def _check_own_keys(key: str, config) -> None:
         own = [name] if name in config else calls.abbreviated(name, config)
         if own:
             raise UserError(f'{key}: {name} is a key of its own, outside of the call: --config.{own[0]}={value!r}')
-
-
-def _estimator(text: str, bits: int) -> estimators.Estimator:
-    file, colon, call = text.partition(':')
-    if colon:
-        return users.load_estimator(file, call, bits)
-    return estimators.parse(text, bits)

@@ -40,6 +40,7 @@ def lockstep(settings: Settings, task: Task) -> Lockstep:
         quantized=quantized.__contains__ if quantized else None,
         twins=tuple(settings.twins),
         ranges=config.range,
+        range_policy=config.range_policy,
         placement=config.placement,
         has_state=True,
         axis_name=AXIS,

@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import optax
 
 from qat import trajectory, weights
-from qat.estimators import Estimator, fake_quantize, ste_with_clip_of
-from qat.lockstep import checks, evaluation, updating
+from qat.estimators import Estimator, ste_with_clip_of
+from qat.lockstep import checks, evaluation, ranged, updating
 from qat.lockstep.cautions import cautions
 from qat.lockstep.plan import Plan, Run, make
 from qat.lockstep.spec import Spec, estimators, range_rules
 from qat.lockstep.state import Moment, RunState, State
-from qat.lockstep.tracking import Tracker, Tracking
+from qat.lockstep.tracking import Followed, Tracker, Tracking
 from qat.lockstep.twins import REFERENCE
 from qat.lockstep.verdict import FULL_PRECISION, Evidence, verdict
 from qat.optimizers import Optimizer
+from qat.policies import policy
 from qat.probe import Probed
 from qat.ranges import RangeRule
 from qat.theory.recipe import obstacles
@@ -37,12 +38,15 @@ class Lockstep:
         `qat.optimizers.Optimizer`, which takes its learning rate from `Moment`.
       estimator: a call such as 'dsq(k=6.5)', see `qat.slopes`; or a slope of your own, a function of that form; or a
         `qat.estimators.Estimator`, which has its bits.
-      bits: of the quantizer: an integer, or a function from a weight's path to one.
+      bits: of the quantizer: an integer, or 'ternary' or 'e2m1', or a function from a weight's path to one of these.
       quantized: the path of a leaf of the parameters, such as 'Dense_0/kernel' -> whether it is quantized. None: none
         is; such a run is in full precision and has no twins.
       twins: names, see `qat.lockstep.twins`.
-      ranges: the range policy: a name of `qat.ranges`, a rule (initial weights -> R), or a mapping from the path of
-        every quantized weight to either. R is computed once and kept.
+      ranges: a name of `qat.ranges`, a rule (weights -> R), or a mapping from the path of every quantized weight to
+        either.
+      range_policy: what becomes of a range in training, see `qat.policies`: 'fixed', 'dynamic', 'learned', 'learned_u'.
+      clip_rule: what the estimator does outside the range, see `qat.clipping`: 'clip', 'pass', 'trust(T=0.5)'; '': its
+        own, which is 'clip' but for `mad`.
       placement: 'gradient': the slope multiplies the gradient; 'update': it multiplies the optimizer's output.
       has_state: whether the model has a state besides its parameters, such as batch norm's statistics.
       axis_name: of the devices that share a batch, where `step` runs under `jax.pmap`; None: one device.
@@ -60,11 +64,13 @@ class Lockstep:
         loss: Callable,
         optimizer: optax.GradientTransformation | Optimizer,
         estimator: str | Callable | Estimator,
-        bits: int | Callable[[str], int] | None = None,
+        bits: int | str | Callable[[str], int | str] | None = None,
         *,
         quantized: Callable[[str], bool] | None,
         twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self'),
         ranges: str | RangeRule | Mapping[str, str | RangeRule] = 'max_abs',
+        range_policy: str = 'fixed',
+        clip_rule: str = '',
         placement: str = 'gradient',
         has_state: bool = False,
         axis_name: str | None = None,
@@ -80,8 +86,9 @@ class Lockstep:
         self.spec = Spec(
             optimizer=optimizer if isinstance(optimizer, Optimizer) else Probed(optimizer),
             quantized=quantized,
-            estimator=estimators(estimator, bits),
+            estimator=estimators(estimator, bits, clip_rule),
             range_rule=range_rules(ranges),
+            range_policy=policy(range_policy),
             placement=placement,
             twins=tuple(twins),
             kernel_learning_rate_factor=kernel_learning_rate_factor,
@@ -98,6 +105,7 @@ class Lockstep:
         Raises:
           ValueError: no weight is quantized, a leaf that no gradient exists of, or a twin that has no recipe.
         """
+        params = ranged.of_model(params)
         weights.check_floats(params)
         leaves, structure = jax.tree.flatten(params)
         key = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
@@ -119,8 +127,8 @@ class Lockstep:
 
     def _init(self, params, model_state) -> State:
         plan = self.plan(params)
+        params, ranges = ranged.begin(plan, params)
         start = weights.get(params, plan.paths)
-        ranges = {layer: self.spec.range_rule(plan.paths[layer])(weight) for layer, weight in start.items()}
         if self.spec.start is not None:
             start = {layer: self.spec.start(weight, ranges[layer]) for layer, weight in start.items()}
         runs = {}
@@ -130,14 +138,14 @@ class Lockstep:
             own = jax.tree.map(jnp.copy, (weights.replace(params, plan.paths, mapped), model_state))
             opt_state = self.spec.optimizer.build(0.0).init(updating.read(plan, run, own[0], ranges))
             runs[name] = RunState(*own, opt_state, jnp.float32(0))
-        tracking = self._tracker(plan).begin(self._followed(plan, runs), ranges)
+        tracking = self._tracker(plan).begin(self._followed(plan, runs, ranges))
         return State(jnp.int32(0), ranges, runs, tracking)
 
     def restart(self, state: State, reference: RunState) -> State:
         """The state of runs that all go on from this one, as copies of it, with nothing tracked so far."""
         plan = self.plan(reference.params)
         runs = dict.fromkeys(plan.runs, reference)
-        tracking = jax.jit(self._tracker(plan).begin)(self._followed(plan, runs), state.ranges)
+        tracking = jax.jit(self._tracker(plan).begin)(self._followed(plan, runs, state.ranges))
         return state.replace(runs=runs, tracking=tracking)
 
     def step(
@@ -178,14 +186,14 @@ class Lockstep:
     def track(self, before: State, after: Mapping[str, RunState]) -> Tracking:
         """The tracking one update later, from the state before it and the runs after it."""
         plan = self.plan(before.runs[REFERENCE].params)
-        followed = self._followed(plan, before.runs), self._followed(plan, after)
+        followed = (self._followed(plan, runs, before.ranges) for runs in (before.runs, after))
         with jax.named_scope('tracking'):
             return self._tracker(plan).advance(before.tracking, *followed, before.ranges, before.step + 1)
 
     def quantized(self, name: str, state: State, progress: jax.Array | float = 0.0):
         """The parameters of a run as its model reads them, the quantized ones rounded."""
         plan = self.plan(state.runs[REFERENCE].params)
-        return self._rounded(plan, plan.runs[name], state.runs[name].params, state.ranges, progress)
+        return ranged.read(plan, plan.runs[name], state.runs[name].params, state.ranges, progress)
 
     def evaluate(self, examine: Callable, state: State, batch: Mapping) -> dict:
         """Sums over the examples of a validation batch, see `qat.lockstep.evaluation.compare`.
@@ -203,7 +211,7 @@ class Lockstep:
     def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By computed twin and layer: the sums that `qat.trajectory.summarize` turns into metrics."""
         plan = self.plan(state.runs[REFERENCE].params)
-        followed = self._followed(plan, state.runs)
+        followed = self._followed(plan, state.runs, state.ranges)
         return self._tracker(plan).measure(state.tracking, followed, state.ranges, state.step)
 
     def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
@@ -234,11 +242,12 @@ class Lockstep:
 
     def _update(self, plan: Plan, run: Run, before: RunState, ranges, moment: Moment, batch) -> tuple:
         def loss_of(params):
-            rounded = self._rounded(plan, run, params, ranges, moment.progress)
+            rounded = ranged.read(plan, run, params, ranges, moment.progress)
             return checks.returned(self.loss(rounded, before.model_state, batch))
 
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
         (loss, model_state), gradients = self._mean_over_devices(results)
+        ranges = ranged.current(plan, before.params, ranges)
         with jax.named_scope('optimizer'):
             gradients = updating.clipped(plan, run, self.spec.clip_norm, gradients, before.params, ranges)
             optimizer = self.spec.optimizer.build(run.learning_rate_factor * moment.learning_rate)
@@ -248,14 +257,6 @@ class Lockstep:
             params = optax.apply_updates(before.params, updates)
         sum_of_losses = jnp.where(moment.first, 0, before.loss) + jnp.asarray(loss, jnp.float32)
         return RunState(params, model_state, opt_state, sum_of_losses), loss
-
-    def _rounded(self, plan: Plan, run: Run, params, ranges, progress):
-        with jax.named_scope('quantize'):
-            rounded = {
-                layer: fake_quantize(run.estimators[layer], weight, ranges[layer], jnp.float32(progress))
-                for layer, weight in weights.get(params, plan.paths).items()
-            }
-        return weights.replace(params, plan.paths, rounded)
 
     def _mean_over_devices(self, tree):
         """The mean of floats over devices; XLA's CPU backend would copy even what a single device has by itself."""
@@ -281,8 +282,11 @@ class Lockstep:
         maps = {name: run.maps for name, run in plan.runs.items() if name != REFERENCE}
         return Tracker(quantizers, REFERENCE, maps, self.spec.track_change_points and bool(maps))
 
-    def _followed(self, plan: Plan, runs: Mapping[str, RunState]) -> dict[str, weights.Weights]:
-        return {name: weights.get(run.params, plan.paths) for name, run in runs.items()}
+    def _followed(self, plan: Plan, runs: Mapping[str, RunState], ranges: weights.Weights) -> dict[str, Followed]:
+        return {
+            name: Followed(weights.get(run.params, plan.paths), ranged.current(plan, run.params, ranges))
+            for name, run in runs.items()
+        }
 
 
 def _summarized(plan: Plan, measured: Mapping) -> dict[str, dict[str, float | int | None]]:

@@ -11,7 +11,8 @@ from qat.estimators import Estimator, ste_with_clip_of
 from qat.lockstep import twins
 from qat.lockstep.spec import Spec
 from qat.lockstep.twins import REFERENCE, Twin
-from qat.optimizers import Transfer, with_clipping
+from qat.optimizers import Transfer, with_clipping, with_moving_range
+from qat.policies import RangePolicy
 from qat.theory.pull_back import PullBack
 from qat.theory.weight_map import WeightMap
 
@@ -46,6 +47,7 @@ class Plan:
     Attributes:
       paths: of the quantized weights, by layer.
       estimators: the reference's, by layer.
+      policies: of the ranges, by layer.
       transfer: the optimizer's class, and why.
       runs: by name, the reference first, then the twins that are computed.
       computed_by: by listed twin, the run that computes it.
@@ -53,6 +55,7 @@ class Plan:
 
     paths: weights.Paths
     estimators: Mapping[str, Estimator]
+    policies: Mapping[str, RangePolicy]
     transfer: Transfer
     runs: Mapping[str, Run]
     computed_by: Mapping[str, str]
@@ -66,11 +69,14 @@ def make(spec: Spec, params) -> Plan:
     """
     paths = weights.select(params, spec.quantized)
     estimators = {layer: spec.estimator(path) for layer, path in paths.items()}
+    policies = {layer: spec.range_policy(spec.range_rule(path)) for layer, path in paths.items()}
     transfer = Transfer('none', 'nothing is quantized')
     if paths:
         transfer = spec.optimizer.transfer(spec.placement, params, tuple(paths.values()))
     if spec.clip_norm:
         transfer = with_clipping(transfer, spec.placement)
+    if spec.range_policy.moves:
+        transfer = with_moving_range(transfer, spec.range_policy.why)
     if spec.placement == 'update' and any(estimator.needs('gradient') for estimator in estimators.values()):
         raise ValueError("an estimator that depends on the incoming gradient needs placement 'gradient'")
     # By run and layer. Layers with one estimator share its twins.
@@ -80,7 +86,7 @@ def make(spec: Spec, params) -> Plan:
     computed = {REFERENCE: {layer: Twin(each) for layer, each in estimators.items()}}
     computed |= {name: listed[name] for name in dict.fromkeys(computed_by.values())}
     runs = {name: _run(spec, transfer, by_layer, estimators) for name, by_layer in computed.items()}
-    return Plan(paths, estimators, transfer, runs, computed_by)
+    return Plan(paths, estimators, policies, transfer, runs, computed_by)
 
 
 def _run(spec: Spec, transfer: Transfer, by_layer: Mapping[str, Twin], reference: Mapping[str, Estimator]) -> Run:

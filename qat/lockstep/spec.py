@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from qat.estimators import Estimator, from_slope, parse
 from qat.lockstep import twins
 from qat.optimizers import check_placement
+from qat.policies import Fixed, RangePolicy
 from qat.ranges import RangeRule, rule
 
 
@@ -20,7 +21,8 @@ class Spec:
         paths)` its transfer class. `qat.optimizers.Optimizer`, or `qat.probe.Probed` around any optax transformation.
       quantized: the path of a leaf -> whether it is quantized; None: none is.
       estimator: the path of a quantized leaf -> the reference's estimator there, with its bits.
-      range_rule: the path of a quantized leaf -> its range policy.
+      range_rule: the path of a quantized leaf -> the rule of its range.
+      range_policy: what becomes of a range in training, made from its rule.
       placement: 'gradient' (the slope multiplies the gradient) or 'update' (it multiplies the optimizer's output).
       twins: names, see `qat.lockstep.twins`.
       kernel_learning_rate_factor: on the learning rate of the quantized weights of every run.
@@ -34,6 +36,7 @@ class Spec:
     quantized: Callable[[str], bool] | None
     estimator: Callable[[str], Estimator]
     range_rule: Callable[[str], RangeRule]
+    range_policy: type[RangePolicy] = Fixed
     placement: str = 'gradient'
     twins: tuple[str, ...] = ('ste', 'naive_ste', 'jitter', 'self')
     kernel_learning_rate_factor: float = 1.0
@@ -50,9 +53,9 @@ class Spec:
 
 
 def estimators(
-    estimator: str | Estimator | Callable, bits: int | Callable[[str], int] | None
+    estimator: str | Estimator | Callable, bits: int | str | Callable[[str], int | str] | None, clip_rule: str = ''
 ) -> Callable[[str], Estimator]:
-    """The path of a weight -> its estimator, from what a user gives for both.
+    """The path of a weight -> its estimator, from what a user gives for both, with a clip rule; '': its own.
 
     Raises:
       ValueError: bits that are given twice or not at all, or an estimator that does not exist.
@@ -62,11 +65,12 @@ def estimators(
     if isinstance(estimator, Estimator):
         if bits is not None:
             raise ValueError(f'bits are given twice: {estimator} has {estimator.bits} already; leave them out')
-        return lambda path: estimator
+        clipped = estimator.with_clip(clip_rule)
+        return lambda path: clipped
     if bits is None:
         raise ValueError(f'give the bits of the quantizer, as in bits=2, with the estimator {estimator!r}')
     make = parse if isinstance(estimator, str) else from_slope
-    made = functools.lru_cache(maxsize=None)(functools.partial(make, estimator))
+    made = functools.lru_cache(maxsize=None)(lambda bits: make(estimator, bits).with_clip(clip_rule))
     if callable(bits):
         return lambda path: made(bits(path))
     made(bits)  # refuses now what does not exist
@@ -74,7 +78,7 @@ def estimators(
 
 
 def range_rules(ranges: str | RangeRule | Mapping[str, str | RangeRule]) -> Callable[[str], RangeRule]:
-    """The path of a weight -> its range policy, from a name, a rule, or a mapping of paths to either.
+    """The path of a weight -> the rule of its range, from a name, a rule, or a mapping of paths to either.
 
     Raises:
       ValueError: a name of none; when it is asked, a path that the mapping lacks.

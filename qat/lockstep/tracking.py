@@ -1,13 +1,15 @@
 """Every twin's weights compared with the reference's, run by run and layer by layer, on the device.
 
 Weights here are quantized weights by layer, arrays of any shape; ranges are their R, by layer, scalars or shaped to
-broadcast against them.
+broadcast against them. Codes are those of the range of a run at the time; distances are in units of the R that a layer
+began with.
 """
 
 import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +38,18 @@ class Tracking:
     since: jax.Array | None = None
 
 
+class Followed(NamedTuple):
+    """One run now.
+
+    Attributes:
+      weights: by layer.
+      ranges: in which they are rounded now, by layer.
+    """
+
+    weights: Weights
+    ranges: Weights
+
+
 @dataclasses.dataclass(frozen=True)
 class Tracker:
     """Follows the quantized weights of all runs.
@@ -52,12 +66,12 @@ class Tracker:
     maps: Mapping[str, Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]]
     change_points: bool
 
-    def begin(self, weights: dict[str, Weights], ranges: Weights) -> Tracking:
-        """Before the first step; `weights` by run and layer."""
-        paths = {twin: jax.tree.map(trajectory.begin_path, weights[twin]) for twin in self.maps}
+    def begin(self, runs: dict[str, Followed]) -> Tracking:
+        """Before the first step; by run."""
+        paths = {twin: jax.tree.map(trajectory.begin_path, runs[twin].weights) for twin in self.maps}
         if not self.change_points:
             return Tracking({}, paths, {})
-        codes = {run: self._packed_codes(of_run, ranges) for run, of_run in weights.items()}
+        codes = {run: self._packed_codes(followed) for run, followed in runs.items()}
         histories = {run: trajectory.begin(code) for run, code in codes.items()}
         lags = {twin: jnp.zeros(codes[twin].shape, jnp.uint32) for twin in self.maps}
         return Tracking(histories, paths, lags, jnp.zeros(len(codes[self.reference]), jnp.int32))
@@ -65,22 +79,24 @@ class Tracker:
     def advance(
         self,
         tracking: Tracking,
-        before: dict[str, Weights],
-        after: dict[str, Weights],
-        ranges: Weights,
+        before: dict[str, Followed],
+        after: dict[str, Followed],
+        units: Weights,
         step: jax.Array,
     ) -> Tracking:
-        """One update later, the one that makes it `step` of them."""
+        """One update later, the one that makes it `step` of them; `units` by layer, the R that distances are in."""
         paths = {
             twin: {
-                layer: trajectory.advance_path(path, before[twin][layer], after[twin][layer], ranges[layer])
+                layer: trajectory.advance_path(
+                    path, before[twin].weights[layer], after[twin].weights[layer], units[layer]
+                )
                 for layer, path in layers.items()
             }
             for twin, layers in tracking.paths.items()
         }
         if not self.change_points:
             return tracking.replace(paths=paths)
-        codes = {run: self._packed_codes(after[run], ranges) for run in tracking.histories}
+        codes = {run: self._packed_codes(after[run]) for run in tracking.histories}
         differing = (blocks.differing(codes[run], history.code) for run, history in tracking.histories.items())
         changed = functools.reduce(operator.or_, differing)
         state = tracking.histories, tracking.lags, tracking.since
@@ -102,32 +118,32 @@ class Tracker:
         }
 
     def measure(
-        self, tracking: Tracking, weights: dict[str, Weights], ranges: Weights, step: jax.Array
+        self, tracking: Tracking, runs: dict[str, Followed], units: Weights, step: jax.Array
     ) -> dict[str, dict[str, dict[str, jax.Array]]]:
         """By twin and layer, after so many steps: the sums that `trajectory.summarize` turns into metrics."""
         sums = {
-            twin: {layer: self._measure_layer(path, weights, ranges, twin, layer) for layer, path in layers.items()}
+            twin: {layer: self._measure_layer(path, runs, units[layer], twin, layer) for layer, path in layers.items()}
             for twin, layers in tracking.paths.items()
         }
         if self.change_points:
             lags = self._lags(tracking.histories, tracking.lags, step + 1 - tracking.since)
-            shapes = {layer: weights[self.reference][layer].shape for layer in self.quantizers}
+            shapes = {layer: runs[self.reference].weights[layer].shape for layer in self.quantizers}
             for layer, (histories, lag) in blocks.unpack((tracking.histories, lags), shapes).items():
                 for twin in self.maps:
                     pair = histories[self.reference], histories[twin]
                     sums[twin][layer] |= trajectory.measure_histories(*pair, lag[twin])
         return sums
 
-    def _measure_layer(self, path, weights, ranges, twin: str, layer: str) -> dict[str, jax.Array]:
-        quantizer, R = self.quantizers[layer], ranges[layer]
-        weights = {run: weights[run][layer] for run in (self.reference, twin)}
-        codes = {run: quantizer.codes(weight, R) for run, weight in weights.items()}
-        mapped = self.maps[twin][layer](weights[self.reference], R)
-        sums = trajectory.measure_weights(mapped, codes[self.reference], weights[twin], codes[twin], path, R)
-        start_codes = quantizer.codes(path.start, R)
+    def _measure_layer(self, path, runs, unit, twin: str, layer: str) -> dict[str, jax.Array]:
+        quantizer = self.quantizers[layer]
+        weights = {run: runs[run].weights[layer] for run in (self.reference, twin)}
+        codes = {run: quantizer.codes(weight, runs[run].ranges[layer]) for run, weight in weights.items()}
+        mapped = self.maps[twin][layer](weights[self.reference], unit)  # where a range moves, there is no M
+        sums = trajectory.measure_weights(mapped, codes[self.reference], weights[twin], codes[twin], path, unit)
+        start_codes = quantizer.codes(path.start, unit)
         return sums | trajectory.measure_movement(start_codes, codes[twin], path, quantizer.step_size(1.0))
 
-    def _packed_codes(self, weights: Weights, ranges: Weights) -> jax.Array:
+    def _packed_codes(self, run: Followed) -> jax.Array:
         """The codes of one run's weights, uint8."""
-        codes = (quantizer.codes(weights[layer], ranges[layer]) for layer, quantizer in self.quantizers.items())
+        codes = (quantizer.codes(run.weights[layer], run.ranges[layer]) for layer, quantizer in self.quantizers.items())
         return blocks.pack(code.astype(jnp.uint8) for code in codes)

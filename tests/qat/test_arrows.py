@@ -19,6 +19,7 @@ BELOW_LOCKSTEP = {
     'weights',
     'calls',
     'clipping',
+    'policies',
     'ranges',
     'quantizers',
     'slopes',
@@ -36,6 +37,7 @@ MAY_IMPORT = {
     'slopes': {'calls', 'clipping', 'theory.closed_forms'},
     'trial': set(),
     'estimators': {'calls', 'clipping', 'grids', 'quantizers', 'slopes', 'trial'},
+    'policies': {'calls', 'estimators', 'quantizers', 'ranges'},
     'theory.sampling': {'estimators'},
     'theory.quadrature': {'estimators', 'theory.sampling'},
     'theory.coverage': {'estimators', 'theory.quadrature', 'theory.sampling'},
@@ -61,8 +63,9 @@ MAY_IMPORT = {
     'lockstep.checks': {'optimizers', 'lockstep.state'},
     'lockstep.finiteness': {'lockstep.state', 'weights'},
     'probe': {'optimizers', 'weights'},
-    'lockstep.spec': {'estimators', 'optimizers', 'ranges', 'lockstep.twins'},
-    'lockstep.plan': {'estimators', 'optimizers', 'lockstep.spec', 'lockstep.twins', 'weights', *THEORY},
+    'lockstep.spec': {'estimators', 'optimizers', 'policies', 'ranges', 'lockstep.twins'},
+    'lockstep.plan': {'estimators', 'optimizers', 'policies', 'lockstep.spec', 'lockstep.twins', 'weights', *THEORY},
+    'lockstep.ranged': {'policies', 'weights', 'lockstep.plan'},
     'lockstep.updating': {'weights', 'lockstep.plan'},
     'lockstep.cautions': {'trajectory', 'weights', 'lockstep.plan', 'lockstep.state', 'lockstep.twins', *THEORY},
     'lockstep.conversion': {'estimators', 'optimizers', 'lockstep.state', 'weights', *THEORY},
@@ -72,9 +75,9 @@ MAY_IMPORT = {
         'probe',
         *(
             f'lockstep.{part}'
-            for part in ('cautions', 'checks', 'evaluation', 'plan', 'spec', 'state', 'tracking', 'twins', 'updating')
+            for part in ('cautions', 'checks', 'evaluation', 'plan', 'ranged', 'spec', 'state', 'tracking', 'twins')
         ),
-        'lockstep.verdict',
+        *('lockstep.updating', 'lockstep.verdict'),
     },
     'api': {'estimators', 'optimizers', 'lockstep.lockstep', 'lockstep.state'},
     '': {'api'},

@@ -1,0 +1,60 @@
+"""What a config says of rounding: quantizer, range, clip rule, and the estimators that stand in for its derivative."""
+
+from experiments.errors import UserError, blame
+from experiments.setup import users
+from qat import calls, estimators, policies, ranges
+from qat.estimators import Estimator
+from qat.grids import QUANTIZERS
+
+UNIFORM = 'uniform'  # the quantizer of `bits`
+_EVERY_WEIGHT = 'block_max_abs'
+
+
+def check(config) -> None:
+    """Refuses a quantizer, a range, a range policy or a clip rule that does not exist.
+
+    Raises:
+      UserError: with the key.
+    """
+    if config.quantizer not in (UNIFORM, *QUANTIZERS):
+        raise UserError(f'quantizer: {calls.unknown("quantizer", config.quantizer, [UNIFORM, *QUANTIZERS])}')
+    with blame('bits'):
+        made = estimators.make('ste', config.bits)
+    with blame('range'):
+        ranges.rule(config.range)
+    with blame('range_policy'):
+        if policies.policy(config.range_policy).learns and calls.parse(config.range)[0] == _EVERY_WEIGHT:
+            raise ValueError(f'{config.range_policy} trains a step size a layer or a channel, {config.range} has more')
+    with blame('clip_rule'):
+        made.with_clip(config.clip_rule)
+
+
+def estimator(text: str, config) -> Estimator:
+    """The estimator of a call, on the quantizer and with the clip rule of a config.
+
+    Raises:
+      ValueError: there is none, or not on this quantizer.
+    """
+    grid = config.bits if config.quantizer == UNIFORM else config.quantizer
+    file, colon, call = text.partition(':')
+    made = users.load_estimator(file, call, grid) if colon else estimators.parse(text, grid)
+    return made.with_clip(config.clip_rule)
+
+
+def as_written(text: str, made: Estimator) -> str:
+    """The call with every argument, behind the file that it is of."""
+    file, colon, _ = text.partition(':')
+    return f'{file}:{made}' if colon else str(made)
+
+
+def range_policy(config) -> policies.RangePolicy:
+    """The range policy with its rule."""
+    return policies.policy(config.range_policy)(ranges.rule(config.range))
+
+
+def in_words(config, made: Estimator) -> str:
+    """What an estimator rounds and how, where that is not what is usual, as the rest of a sentence that names it."""
+    on = f' at {config.bits} bits' if config.quantizer == UNIFORM else f' on the values of {made.quantizer.name}'
+    rule = f', clip rule {config.clip_rule}' if config.clip_rule else ''
+    moving = f', range {config.range_policy} from {config.range}' if config.range_policy != 'fixed' else ''
+    return f'{on}{rule}{moving}'
