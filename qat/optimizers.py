@@ -173,14 +173,12 @@ class Transfer:
       scale_free: whether one factor on all gradients of a weight changes nothing, so that a constant slope is STE.
       pulled_back: what the STE twin of the recipe computes from the reference's weights, see `qat.theory.pull_back`:
         WEIGHTS: what its optimizer reads; DECAY: what is added to its gradients; NORM: what they are clipped by.
-      has_map: whether M says anything of the weights: not where their range moves.
     """
 
     transfer_class: str
     reason: str
     scale_free: bool = False
     pulled_back: tuple[str, ...] = ()
-    has_map: bool = True
 
 
 def with_clipping(transfer: Transfer, placement: str) -> Transfer:
@@ -203,8 +201,8 @@ def with_moving_range(transfer: Transfer, why: str) -> Transfer:
     Two runs whose weights M keeps apart then round in two ranges. Where a slope cancels they have the same weights.
     """
     if transfer.transfer_class == 'map':
-        return dataclasses.replace(transfer, transfer_class='none', reason=why, pulled_back=(), has_map=False)
-    return dataclasses.replace(transfer, has_map=False)
+        return Transfer('none', why)
+    return transfer
 
 
 @dataclasses.dataclass(frozen=True)

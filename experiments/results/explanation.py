@@ -44,10 +44,10 @@ _TWINS = {
 }
 _RANGES = {  # by range policy
     'fixed': '',
-    'dynamic': 'computed from the weights at every step; STE keeps its own only where it has the same weights, which no '
-    'M and no alpha gives it: under Adam and its like, while kappa is small. A fixed range has a recipe under SGD too',
-    'learned': 'the step size D is trained beside w (LSQ), by a gradient that reads w: as for a dynamic range, STE keeps '
-    'step only where it has the same weights. learned_u has a recipe under SGD too',
+    'dynamic': 'computed from the weights at every step: STE has the same range only where it has the same weights, '
+    'under Adam and its like while kappa is small. A fixed range has a recipe under SGD too',
+    'learned': 'the step size D is trained beside w (LSQ), by a gradient that reads w: STE has the same D only where '
+    'it has the same weights, under Adam and its like while kappa is small. learned_u has a recipe under SGD too',
     'learned_u': 'D is trained beside u = w/D, by a gradient that reads codes only: what is said of w is true of u',
 }
 FULL_PRECISION = 'nothing is quantized (quantized=none): estimator, bits and range are not used, and there are no twins'
@@ -245,8 +245,7 @@ def twins_to_check(settings: Settings) -> str:
     """Returns the value of `twins` for a run that puts the theory to the test."""
     if recipe(settings):
         return 'ste,naive_ste,jitter'
-    has_map = settings.alpha() is not None and settings.transfer.has_map
-    return 'naive_ste,map_ste,jitter' if has_map else 'naive_ste,jitter'
+    return 'naive_ste,jitter' if settings.alpha() is None else 'naive_ste,map_ste,jitter'
 
 
 def page(said: Mapping[str, str], to_copy: Mapping[str, str]) -> str:

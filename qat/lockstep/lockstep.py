@@ -279,8 +279,9 @@ class Lockstep:
 
     def _tracker(self, plan: Plan) -> Tracker:
         quantizers = {layer: estimator.quantizer for layer, estimator in plan.estimators.items()}
+        first_ranges = {layer: ranged.first(plan, layer) for layer in plan.paths}
         maps = {name: run.maps for name, run in plan.runs.items() if name != REFERENCE}
-        return Tracker(quantizers, REFERENCE, maps, self.spec.track_change_points and bool(maps))
+        return Tracker(quantizers, REFERENCE, maps, first_ranges, self.spec.track_change_points and bool(maps))
 
     def _followed(self, plan: Plan, runs: Mapping[str, RunState], ranges: weights.Weights) -> dict[str, Followed]:
         return {

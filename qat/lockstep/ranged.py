@@ -3,7 +3,7 @@
 Trained step sizes are parameters like others: they stand in a run's tree under a key of their own, by layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,12 @@ def current(plan: Plan, params, ranges: weights.Weights) -> weights.Weights:
         layer: plan.policies[layer].current(*each, plan.estimators[layer].quantizer)
         for layer, each in _begun(plan, params, ranges).items()
     }
+
+
+def first(plan: Plan, layer: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """(weights before the first step, the R that `begin` found) -> the R in which they are rounded."""
+    policy, quantizer = plan.policies[layer], plan.estimators[layer].quantizer
+    return lambda weights, R: policy.current(weights, R, quantizer.step_size(R), quantizer)
 
 
 def read(plan: Plan, run: Run, params, ranges: weights.Weights, progress: jax.Array | float):

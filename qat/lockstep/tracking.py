@@ -58,12 +58,14 @@ class Tracker:
       quantizers: give the codes, by layer.
       reference: the name of the run that the others are compared with.
       maps: by twin and layer, what the reference's weights go through before they are compared: (w, R) -> w.
+      first_ranges: by layer, what weights are rounded in before the first step: (v(0), the unit of distances) -> R.
       change_points: whether they are tracked; without them only weights and codes are compared.
     """
 
     quantizers: Mapping[str, Quantizer]
     reference: str
     maps: Mapping[str, Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]]
+    first_ranges: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]
     change_points: bool
 
     def begin(self, runs: dict[str, Followed]) -> Tracking:
@@ -138,9 +140,9 @@ class Tracker:
         quantizer = self.quantizers[layer]
         weights = {run: runs[run].weights[layer] for run in (self.reference, twin)}
         codes = {run: quantizer.codes(weight, runs[run].ranges[layer]) for run, weight in weights.items()}
-        mapped = self.maps[twin][layer](weights[self.reference], unit)  # where a range moves, there is no M
+        mapped = self.maps[twin][layer](weights[self.reference], runs[self.reference].ranges[layer])
         sums = trajectory.measure_weights(mapped, codes[self.reference], weights[twin], codes[twin], path, unit)
-        start_codes = quantizer.codes(path.start, unit)
+        start_codes = quantizer.codes(path.start, self.first_ranges[layer](path.start, unit))
         return sums | trajectory.measure_movement(start_codes, codes[twin], path, quantizer.step_size(1.0))
 
     def _packed_codes(self, run: Followed) -> jax.Array:

@@ -50,16 +50,10 @@ def _with(reference: Estimator, changes: Recipe) -> Twin:
     return Twin(ste_with_clip_of(reference, moved), recipe=changes)
 
 
-def _map_ste(reference: Estimator, transfer: Transfer) -> Twin:
-    if not transfer.has_map:
-        raise NotCovered('M is of a range that stays, and this one moves')
-    return _with(reference, Recipe(alpha(reference), True))
-
-
 TWINS = {
     'ste': _ste,
     'naive_ste': lambda reference, transfer: Twin(ste_with_clip_of(reference)),
-    'map_ste': _map_ste,
+    'map_ste': lambda reference, transfer: _with(reference, Recipe(alpha(reference), True)),
     'jitter': lambda reference, transfer: Twin(reference, learning_rate_factor=JITTER),
     'reshuffle': lambda reference, transfer: Twin(reference, reshuffled=True),
     'self': lambda reference, transfer: Twin(reference),
