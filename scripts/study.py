@@ -25,6 +25,7 @@ NAMES = (
     'photographs',
     'finetuning',
     'decay',
+    'quantizers',
 )
 
 
