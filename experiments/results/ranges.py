@@ -10,6 +10,7 @@ from experiments.setup.settings import Settings
 from experiments.workdir import initial_weights
 from qat import weights
 from qat.lockstep import checks
+from qat.policies import Begun
 
 
 def initial(settings: Settings) -> dict[str, np.ndarray]:
@@ -27,15 +28,18 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
     paths, policy = weights.select(shapes, settings.quantized(shapes).__contains__), rounding.range_policy(config)
     quantizer = settings.estimator.quantizer
 
-    def ranges(params) -> dict[str, jax.Array]:
-        return {layer: policy.begin(weight, quantizer).R for layer, weight in weights.get(params, paths).items()}
+    def begun(params) -> dict[str, Begun]:
+        return {layer: policy.begin(weight, quantizer) for layer, weight in weights.get(params, paths).items()}
 
     if config.init_from:
         params, _ = initial_weights.read(config.init_from, (shapes, model_state))
-        found = jax.device_get(ranges(params))
+        found = jax.device_get(begun(params))
         with blame(f'range={config.range}'):
-            checks.ranges(found)
-        return found
-    # The compiler drops the forward pass, because only the ranges are asked for. The rest runs once and needs no speed.
-    once = {'compiler_options': {'xla_backend_optimization_level': 0}}
-    return jax.device_get(jax.jit(lambda key: ranges(task.init(key)[0]), **once)(key))
+            checks.ranges(
+                {layer: each.R if each.step_size is None else each.step_size for layer, each in found.items()}
+            )
+    else:
+        # The compiler drops the forward pass, because only the ranges are asked for. It runs once and needs no speed.
+        once = {'compiler_options': {'xla_backend_optimization_level': 0}}
+        found = jax.device_get(jax.jit(lambda key: begun(task.init(key)[0]), **once)(key))
+    return {layer: each.R for layer, each in found.items()}

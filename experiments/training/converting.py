@@ -22,6 +22,7 @@ from experiments.workdir.checkpoints import Checkpoints, read_reference
 from experiments.workdir.files import write_json
 from experiments.workdir.lock import Busy, locked
 from experiments.workdir.records import ORIGIN
+from qat.lockstep import ranged
 from qat.lockstep.conversion import Conversion
 from qat.lockstep.state import State
 from qat.lockstep.twins import REFERENCE
@@ -61,7 +62,7 @@ def convert(workdir: pathlib.Path, to: str, out: str, overrides: list[str], run_
     with blame('no equivalent run'):
         config.pull_back = _pulled_back(source, target)
     with blame('no equivalent run'):
-        conversion = Conversion(source.estimator, target.estimator, target.optimizer, config.placement)
+        conversion = Conversion(source.estimator, target.estimator, target.optimizer, config.placement, target.transfer)
     factor = conversion.kernel_learning_rate_factor(config.kernel_learning_rate_factor)
     config.kernel_learning_rate_factor = factor
     target = resolve(config)
@@ -124,7 +125,8 @@ def _begin(settings: Settings, source: State, conversion: Conversion) -> State:
         raise UserError(f'--from: {source.step} of {steps} steps are done, nothing is left; raise --config.{limiting}')
     pair, before = lockstep(settings, batches.task(settings.model)), source.runs[REFERENCE]
     paths = pair.plan(before.params).paths
-    reference = jax.jit(lambda run, ranges: conversion(run, ranges, paths))(before, source.ranges)
+    ranges = ranged.current(pair.plan(before.params), before.params, source.ranges)
+    reference = jax.jit(lambda run, ranges: conversion(run, ranges, paths))(before, ranges)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(reference)):
         raise UserError('no equivalent run: its weights or their moments are not finite in float32')
     return pair.restart(source, reference)

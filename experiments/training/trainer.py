@@ -25,7 +25,7 @@ from experiments.workdir.beginning import Beginning
 from experiments.workdir.checkpoints import Checkpoints
 from experiments.workdir.records import NoRecords
 from qat import weights
-from qat.lockstep import checks
+from qat.lockstep import checks, ranged
 from qat.lockstep.finiteness import complaint
 from qat.lockstep.state import Moment, State
 from qat.lockstep.twins import REFERENCE
@@ -75,7 +75,7 @@ class Trainer:
         key = jax.random.key(self.settings.config.seed)
         state = self.programs.init(key, self._given(key) if self.settings.config.init_from else None)
         with blame(f'range={self.settings.config.range}'):
-            checks.ranges(state.ranges)
+            checks.ranges(ranged.scales(state.runs[REFERENCE].params, state.ranges))
         return self.programs.placed(state)
 
     def _given(self, key: jax.Array) -> tuple:

@@ -30,7 +30,7 @@ import optax
 from qat import weights
 from qat.estimators import Estimator
 from qat.lockstep.state import RunState
-from qat.optimizers import Optimizer
+from qat.optimizers import Optimizer, Transfer
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import recipe
 from qat.theory.weight_map import WeightMap, positive_slope
@@ -40,12 +40,21 @@ from qat.weights import Paths
 class Conversion:
     """From runs of `source` to runs of `target`, under one optimizer and placement.
 
+    `transfer`: the optimizer's class there, with all that bears on it; None: what the two alone say.
+
     Raises:
       NotCovered: one of the two has no recipe, or only one passes gradients outside the range (`mad`).
     """
 
-    def __init__(self, source: Estimator, target: Estimator, optimizer: Optimizer, placement: str):
-        transfer = optimizer.transfer(placement)
+    def __init__(
+        self,
+        source: Estimator,
+        target: Estimator,
+        optimizer: Optimizer,
+        placement: str,
+        transfer: Transfer | None = None,
+    ):
+        transfer = transfer or optimizer.transfer(placement)
         recipes = [recipe(one, transfer) for one in (source, target)]
         if source.clip.passes != target.clip.passes:
             raise NotCovered(f'only one of {source} and {target} passes gradients outside the range')

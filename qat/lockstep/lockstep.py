@@ -122,7 +122,7 @@ class Lockstep:
         """
         self.plan(params)  # outside of the compiled part, so that what it refuses has a short traceback
         state = jax.jit(self._init)(params, {} if model_state is None else model_state)
-        checks.ranges(state.ranges)
+        checks.ranges(ranged.scales(state.runs[REFERENCE].params, state.ranges))
         return state
 
     def _init(self, params, model_state) -> State:

@@ -41,6 +41,11 @@ def of_model(params):
     return params
 
 
+def scales(params, ranges: weights.Weights) -> weights.Weights:
+    """What has to be positive of a run before its first step, by layer: R, or the step size where that is trained."""
+    return {**ranges, **params[STEP_SIZES]} if of_model(params) is not params else ranges
+
+
 def current(plan: Plan, params, ranges: weights.Weights) -> weights.Weights:
     """The R in which a run's weights are rounded now; `ranges` are those of `begin`."""
     return {

@@ -87,9 +87,7 @@ def test_a_step_size_for_every_weight_is_refused():
         begun('learned_u', 2, rule='block_max_abs(size=10)')
 
 
-def runs(
-    policy: str, optimizer, twins, rates, *, bits=2, length=3.0, estimator='dsq(k=6.5)', rule='max_abs', **options
-):
+def runs(policy: str, optimizer, twins, rates, *, bits=2, length=0.3, estimator='sine', rule='max_abs', **options):
     """The displacement error of every twin at each learning rate, and the last state.
 
     The loss is linear in the quantized weights, so that g is the same at every code.
