@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     # resnet50(small_images=True) for 32x32, as the other ResNets are.
     # transformer(layers=4, width=128, heads=4, dropout=0.0) is for texts; 'block*/kernel' are its inner kernels.
     config.model = 'convnet'  # convnet, transformer; resnet8 resnet20 resnet32 resnet44 resnet56 resnet110 resnet50
-    # In full precision estimator, bits and range are not used, and there are no twins, whatever `twins` says.
+    # In full precision estimator, bits, range and activation_bits are not used, and there are no twins.
     config.quantized = 'conv'  # conv kernels; 'all': dense too; 'none': full precision; or of paths, 'block*/kernel'
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
     config.sync_batch_norm = True  # batch statistics over all devices, or each device its own
@@ -38,6 +38,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.bits = 2  # of the quantized kernels, 1..8
     # Of the initial weights.
     config.range = 'he_uniform'  # he_uniform, max_abs, channel_max_abs, mean_abs, or of blocks: block_max_abs(size=32)
+
+    # The inputs of the layers whose kernels are quantized; one scale a token (dense) or an example (convolutions).
+    config.activation_bits = 0  # of them, 2..8; 0: they are not quantized
+    config.activation_estimator = 'ste'  # as estimator, of every run, but of the twin ste_activations, which has ste
 
     # The estimator under study.
     config.estimator = 'dsq'  # qat/slopes.py, or 'my_file.py:my_slope(x=3)'
@@ -67,7 +71,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.ladder = 1  # rungs
     config.ladder_seeds = 5  # runs at each
 
-    # What the reference is compared with: ste, naive_ste, map_ste, jitter, reshuffle, self.
+    # What the reference is compared with: ste, naive_ste, map_ste, jitter, reshuffle, self; ste_activations.
     config.twins = 'ste,naive_ste,jitter,self'
     config.track_change_points = True  # 19 bytes a quantized weight and run
 

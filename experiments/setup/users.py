@@ -30,13 +30,13 @@ _IMPORT_SECONDS = 600  # for the imports of this project, on a busy machine
 _STARTED = b'started\n'
 
 
-def load_estimator(file: str, call: str, bits: int) -> estimators.Estimator:
+def load_estimator(file: str, call: str, bits: int | str) -> estimators.Estimator:
     """Returns an estimator from the slope in a Python file.
 
     Args:
       file: the path of the file.
       call: the name of the function, with arguments.
-      bits: the bits of the quantizer.
+      bits: the bits of the quantizer, or its name.
 
     Raises:
       ValueError: there is no such file or function, or the function is not a slope, or does not return in time.
@@ -93,7 +93,7 @@ def _content(file: str) -> tuple[tuple[str, bytes], ...]:
 
 
 @functools.lru_cache
-def _problem(file: str, content: tuple, call: str, bits: int) -> str | None:
+def _problem(file: str, content: tuple, call: str, bits: int | str) -> str | None:
     """Returns what goes wrong in a child process, or None. The cache keeps the same content from being tried again."""
     command = [sys.executable, '-m', __name__, file, call, str(bits), str(_SECONDS)]
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
@@ -118,7 +118,7 @@ def _line(child: subprocess.Popen, seconds: float) -> bytes | None:
         return child.stdout.readline() if selector.select(seconds) else None
 
 
-def _make(file: str, call: str, bits: int) -> estimators.Estimator:
+def _make(file: str, call: str, bits: int | str) -> estimators.Estimator:
     name, arguments = calls.parse(call)
     return estimators.from_slope(_at_home(file, _named(file, name)), bits, name=name, **arguments)
 
@@ -167,7 +167,7 @@ def _child(file: str, call: str, bits: str, seconds: str) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     answers.write(_STARTED)
     try:
-        _make(file, call, int(bits))
+        _make(file, call, int(bits) if bits.isdecimal() else bits)
         problem = None
     except ValueError as error:
         problem = str(error)

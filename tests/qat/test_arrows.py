@@ -16,6 +16,7 @@ THEORY = {
     f'theory.{part}' for part in ('closed_forms', 'coverage', 'weight_map', 'recipe', 'pull_back', 'small_parameters')
 }
 BELOW_LOCKSTEP = {
+    'activations',
     'weights',
     'calls',
     'clipping',
@@ -36,6 +37,7 @@ MAY_IMPORT = {
     'slopes': {'calls', 'clipping', 'theory.closed_forms'},
     'trial': set(),
     'estimators': {'calls', 'clipping', 'grids', 'quantizers', 'slopes', 'trial'},
+    'activations': {'estimators'},
     'theory.sampling': {'estimators'},
     'theory.quadrature': {'estimators', 'theory.sampling'},
     'theory.coverage': {'estimators', 'theory.quadrature', 'theory.sampling'},
@@ -61,7 +63,7 @@ MAY_IMPORT = {
     'lockstep.checks': {'optimizers', 'lockstep.state'},
     'lockstep.finiteness': {'lockstep.state', 'weights'},
     'probe': {'optimizers', 'weights'},
-    'lockstep.spec': {'estimators', 'optimizers', 'ranges', 'lockstep.twins'},
+    'lockstep.spec': {'activations', 'estimators', 'optimizers', 'ranges', 'lockstep.twins'},
     'lockstep.plan': {'estimators', 'optimizers', 'lockstep.spec', 'lockstep.twins', 'weights', *THEORY},
     'lockstep.updating': {'weights', 'lockstep.plan'},
     'lockstep.cautions': {'trajectory', 'weights', 'lockstep.plan', 'lockstep.state', 'lockstep.twins', *THEORY},
