@@ -196,7 +196,7 @@ def _activations_in_words(activations: Estimator | None) -> str:
     if not_ste(activations):
         said += (
             f'. What the theorem does not cover, under any optimizer, is STE in place of {activations} on the '
-            'activations: they are no weights, which M could map. The twin ste_activations tries it'
+            'activations: they are no weights that M could map. The twin ste_activations tries it'
         )
     return said
 
