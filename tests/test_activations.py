@@ -50,7 +50,7 @@ def file(tmp_path) -> str:
 def test_by_default_nothing_is_rounded_and_nothing_said():
     made = settings()
     assert made.activations is None and 'activations' not in explanation.setting(made)
-    assert not explanation.words(made)['Activations'] and explanation.record(made, None)['activations'] is None
+    assert not explanation.words(made)['Activations'] and explanation.record(made, None)['activation_estimator'] is None
     assert settings(activation_bits=8, quantized='none').activations is None
 
 

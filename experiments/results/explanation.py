@@ -84,15 +84,14 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
         'alpha': settings.alpha(),
         'covered': not _failing(settings),
         'reasons': obstacles(settings.estimator, settings.transfer),
-        'activations': f'{settings.activations.quantizer.name} {settings.activations}'
-        if settings.activations
-        else None,
         'cautions': [] if _failing(settings) else list(cautions(settings.estimator)),
         'transfer_class': settings.transfer.transfer_class,
         'kappa': kappas,
         'learning_rate_factor': found.learning_rate_factor if found else None,
         'remaps_initialization': found.remaps_initialization if found else False,
         'pulled_back': list(found.pulled_back) if found else [],
+        'activation_bits': settings.config.activation_bits,
+        'activation_estimator': str(settings.activations) if settings.activations else None,
     }
 
 
