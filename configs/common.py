@@ -28,14 +28,14 @@ def get_config() -> ml_collections.ConfigDict:
     # resnet50(small_images=True) for 32x32, as the other ResNets are.
     # transformer(layers=4, width=128, heads=4, dropout=0.0) is for texts; 'block*/kernel' are its inner kernels.
     config.model = 'convnet'  # convnet, transformer; resnet8 resnet20 resnet32 resnet44 resnet56 resnet110 resnet50
-    # In full precision estimator, bits and range are not used, and there are no twins, whatever `twins` says.
+    # In full precision estimator, bits, range and activation_bits are not used, and there are no twins.
     config.quantized = 'conv'  # conv kernels; 'all': dense too; 'none': full precision; or of paths, 'block*/kernel'
     config.compute_dtype = 'float32'  # float32 | bfloat16; weights, quantizer and codes are always float32
     config.sync_batch_norm = True  # batch statistics over all devices, or each device its own
     # Of a run the reference's weights; a file has the names and the layout of PyTorch, as torchvision's resnet50 has.
     config.init_from = ''  # weights to start from: workdir of a run, or FILE.safetensors for a ResNet; '': from scratch
     config.init_map = ''  # an estimator: start from M(w0), its M, as the recipe of `experiments.explain` asks of STE
-    config.quantizer = 'uniform'  # of `bits`; 'ternary', three values; 'e2m1', the 15 values of FP4
+    config.quantizer = 'uniform'  # of `bits`; ternary; int2..int8, in which 0 is a value; e2m1, the 15 values of FP4
     config.bits = 2  # of the quantized kernels under quantizer=uniform, 1..8
     # R, the outermost value, from the weights of a layer.
     config.range = 'he_uniform'  # he_uniform, max_abs, channel_max_abs, mean_abs, or of blocks: block_max_abs(size=32)
@@ -43,6 +43,10 @@ def get_config() -> ml_collections.ConfigDict:
     # size D beside w; 'learned_u': beside u = w/D, which is what is stored and trained, and what decays.
     config.range_policy = 'fixed'
     config.clip_rule = ''  # gradients outside [-R, R]: clip, pass, trust(T=0.5) step sizes far; '': the estimator's own
+
+    # The inputs of the layers whose kernels are quantized; one scale a token (dense) or an example (convolutions).
+    config.activation_bits = 0  # of them, 2..8; 0: they are not quantized
+    config.activation_estimator = 'ste'  # as estimator, of every run, but of the twin ste_activations, which has ste
 
     # The estimator under study.
     config.estimator = 'dsq'  # qat/slopes.py, or 'my_file.py:my_slope(x=3)'
@@ -72,7 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.ladder = 1  # rungs
     config.ladder_seeds = 5  # runs at each
 
-    # What the reference is compared with: ste, naive_ste, map_ste, jitter, reshuffle, self.
+    # What the reference is compared with: ste, naive_ste, map_ste, jitter, reshuffle, self; ste_activations.
     config.twins = 'ste,naive_ste,jitter,self'
     config.track_change_points = True  # 19 bytes a quantized weight and run
 

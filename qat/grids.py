@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qat import calls
-from qat.quantizers import MAX_BITS, Place, Quantizer, TernaryQuantizer, UniformQuantizer
+from qat.quantizers import MAX_BITS, MidTreadQuantizer, Place, Quantizer, TernaryQuantizer, UniformQuantizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,8 @@ class GridQuantizer(Quantizer):
 
 _E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # OCP Microscaling Formats, version 1.0, section 5.3.3
 E2M1 = GridQuantizer('e2m1', tuple(value / 6 for value in (*(-v for v in _E2M1[:0:-1]), *_E2M1)))
-QUANTIZERS = {made.name: made for made in (TernaryQuantizer(), E2M1)}  # beside the uniform ones
+_INTEGERS = tuple(MidTreadQuantizer(bits) for bits in range(2, MAX_BITS + 1))  # int2 to int8
+QUANTIZERS = {made.name: made for made in (TernaryQuantizer(), E2M1, *_INTEGERS)}  # beside the uniform ones
 
 
 def quantizer(given: int | str | Quantizer) -> Quantizer:

@@ -141,6 +141,49 @@ class TernaryQuantizer(EvenQuantizer):
     bits = math.log2(3)
 
 
+@dataclasses.dataclass(frozen=True)
+class MidTreadQuantizer(EvenQuantizer):
+    """Integers -Q..Q times R/Q, Q = 2^(stored_bits - 1) - 1, so that 0 is a value; ties go to the even integer.
+
+    What integer formats hold but for their least number, as activations are rounded in BitNet b1.58 (arXiv 2402.17764,
+    equations 4 and 5, with R the largest magnitude).
+
+    Attributes:
+      stored_bits: an integer in 2..8, that a code is stored in; `bits`, log2 of the number of values, is a bit less.
+
+    Raises:
+      ValueError: if `stored_bits` is not an integer in 2..8.
+    """
+
+    stored_bits: int
+
+    def __post_init__(self):
+        if type(self.stored_bits) is not int or not 2 <= self.stored_bits <= MAX_BITS:
+            raise ValueError(f'a quantizer with 0 as a value has 2..{MAX_BITS} bits, got {self.stored_bits!r}')
+
+    @property
+    def name(self) -> str:
+        return f'int{self.stored_bits}'
+
+    @property
+    def intervals(self) -> int:
+        return 2**self.stored_bits - 2
+
+    @property
+    def bits(self) -> float:
+        return math.log2(self.intervals + 1)
+
+    def codes(self, weights: jax.Array, R: jax.Array) -> jax.Array:
+        largest = self.intervals // 2
+        levels_per_unit = jax.lax.optimization_barrier(largest / jax.lax.optimization_barrier(R))  # as above
+        levels = jnp.round(jnp.clip(weights, -R, R) * levels_per_unit).astype(jnp.int32)
+        return jnp.clip(levels, -largest, largest) + largest
+
+    def values(self, codes: jax.Array, R: jax.Array) -> jax.Array:
+        largest = self.intervals // 2
+        return (codes - largest).astype(jnp.float32) * (R / largest)  # exactly 0 in the middle
+
+
 @functools.partial(jax.jit, static_argnums=0)  # outside of a compiled program, the loop would be compiled at each call
 def _first_float_of_each_code(quantizer: Quantizer, ranges: jax.Array) -> jax.Array:
     """For ranges of any shape: the smallest float32 in [-R, R] of every code, then the first one above R."""

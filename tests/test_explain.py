@@ -43,6 +43,8 @@ KEYS = [
     'learning_rate_factor',
     'remaps_initialization',
     'pulled_back',
+    'activation_bits',
+    'activation_estimator',
 ]
 
 

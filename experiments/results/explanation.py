@@ -14,8 +14,9 @@ from experiments import terminal
 from experiments.errors import UserError
 from experiments.setup import rounding
 from experiments.setup.settings import Settings
+from qat.activations import in_words
 from qat.estimators import Estimator, ste_with_clip_of
-from qat.lockstep.twins import computed_by
+from qat.lockstep.twins import computed_by, not_ste
 from qat.optimizers import ALL, DECAY, NORM, WEIGHTS
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
 from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
@@ -41,6 +42,7 @@ _TWINS = {
     'jitter': 'the reference with 1.01 times the learning rate, the yardstick: a change nobody cares about',
     'reshuffle': 'the reference on another order of the same data: what the order alone does',
     'self': 'an exact copy of the reference',
+    'ste_activations': 'the reference with the straight-through estimator on the activations alone',
 }
 _RANGES = {  # by range policy
     'fixed': '',
@@ -50,7 +52,10 @@ _RANGES = {  # by range policy
     'it has the same weights, under Adam and its like while kappa is small. learned_u has a recipe under SGD too',
     'learned_u': 'D is trained beside u = w/D, by a gradient that reads codes only: what is said of w is true of u',
 }
-FULL_PRECISION = 'nothing is quantized (quantized=none): estimator, bits and range are not used, and there are no twins'
+FULL_PRECISION = (
+    'nothing is quantized (quantized=none): estimator, bits, range and activation_bits are not used, and there are no '
+    'twins'
+)
 _WHAT_KAPPA_IS = (
     'how many quantizer steps D a weight can cross while the optimizer remembers: peak learning rate / ((1 - b) D), b '
     f'the longest of its memories. The recipe needs it far below 1; where it is above {KAPPA_WARNING:g} in a layer, '
@@ -94,6 +99,8 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
         'learning_rate_factor': found.learning_rate_factor if found else None,
         'remaps_initialization': found.remaps_initialization if found else False,
         'pulled_back': list(found.pulled_back) if found else [],
+        'activation_bits': settings.config.activation_bits,
+        'activation_estimator': str(settings.activations) if settings.activations else None,
     }
 
 
@@ -108,6 +115,7 @@ def setting(settings: Settings) -> str:
     config = settings.config
     rounded = f'{settings.estimator}{rounding.in_words(config, settings.estimator)}'
     what = rounded if settings.quantizes else 'full precision'
+    what += in_words(settings.activations)
     decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
     decay += f' of {config.decayed}' if decay and config.decayed != ALL else ''
     decay += f', gradients clipped to norm {config.clip_norm:g}' if config.clip_norm else ''
@@ -131,6 +139,7 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
         said['alpha'] = f'{alpha:.4g}, the harmonic mean of the slope over a cell'
         said['M(w)'] = _map_in_words(estimator)
     said['Range'] = _RANGES[settings.config.range_policy]
+    said['Activations'] = _activations_in_words(settings.activations)
     said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
     if kappas is not None:
         said['kappa'] = _kappas_in_words(kappas)
@@ -184,6 +193,22 @@ def _map_in_words(estimator: Estimator) -> str:
         'T + alpha D (integral of dx/s(x) from 0 to (w - T)/D), T the threshold nearest to w, D the step; '
         f'moves a weight by {shift:.2g} D at most, and changes no code{outside}'
     )
+
+
+def _activations_in_words(activations: Estimator | None) -> str:
+    if activations is None:
+        return ''
+    said = (
+        f'the inputs of the quantized layers are rounded to {activations.quantizer.name}, with {activations} in all '
+        'runs, STE twins too: what is said here is of the weights, and stands. Where rounding jumps, gradients jump: '
+        'read the errors beside those of jitter'
+    )
+    if not_ste(activations):
+        said += (
+            f'. What the theorem does not cover, under any optimizer, is STE in place of {activations} on the '
+            'activations: they are no weights that M could map. The twin ste_activations tries it'
+        )
+    return said
 
 
 def _kappas_in_words(kappas: Mapping[str, float]) -> str:
@@ -243,9 +268,10 @@ def train_command(flags: Sequence[str], changes: Sequence[str]) -> str:
 
 def twins_to_check(settings: Settings) -> str:
     """Returns the value of `twins` for a run that puts the theory to the test."""
+    on_activations = ',ste_activations' if not_ste(settings.activations) else ''
     if recipe(settings):
-        return 'ste,naive_ste,jitter'
-    return 'naive_ste,jitter' if settings.alpha() is None else 'naive_ste,map_ste,jitter'
+        return f'ste,naive_ste,jitter{on_activations}'
+    return f'naive_ste,{"" if settings.alpha() is None else "map_ste,"}jitter{on_activations}'
 
 
 def page(said: Mapping[str, str], to_copy: Mapping[str, str]) -> str:

@@ -33,6 +33,7 @@ _COLOURS = {
     'jitter': '#009e73',
     'reshuffle': '#e69f00',
     'self': '#999999',
+    'ste_activations': '#56b4e9',
 }
 _OTHER_COLOUR = '#7b5f3d'
 RESOLUTION = 110  # dots per inch

@@ -96,7 +96,7 @@ def to_do(settings: Settings, result: Mapping, workdir: pathlib.Path) -> list[St
     else:
         again = [] if (workdir / ORIGIN).exists() else _ladder(settings, result, flags)  # which begins at the beginning
     kinds = [answer.kind for answer in answers(result, '')]
-    return again + _recipe(settings, flags, *kinds)
+    return again + _recipe(settings, flags, *kinds) + _activations(settings)
 
 
 def _quantize(settings: Settings, flags: list[str], workdir: pathlib.Path) -> Step:
@@ -153,6 +153,14 @@ def _ladder(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]
 def _beside(flags: list[str], name: str) -> str:
     """The flag for a workdir of another run, beside this one's."""
     return f'{flags[-1]}-{name}'
+
+
+def _activations(settings: Settings) -> list[Step]:
+    """What the answers leave open where activations are quantized."""
+    if settings.activations is None:
+        return []
+    kept = f'Go on rounding activations as here, to {settings.activations.quantizer.name} with {settings.activations}'
+    return [Step(f'{kept}, in your own program too: all of the above is about the weights.')]
 
 
 def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str = 'open') -> list[Step]:

@@ -5,6 +5,7 @@ from experiments.setup import users
 from qat import calls, estimators, policies, ranges
 from qat.estimators import Estimator
 from qat.grids import QUANTIZERS
+from qat.quantizers import MidTreadQuantizer
 
 UNIFORM = 'uniform'  # the quantizer of `bits`
 _EVERY_WEIGHT = 'block_max_abs'
@@ -36,9 +37,31 @@ def estimator(text: str, config) -> Estimator:
       ValueError: there is none, or not on this quantizer.
     """
     grid = config.bits if config.quantizer == UNIFORM else config.quantizer
+    return _estimator(text, grid).with_clip(config.clip_rule)
+
+
+def activations(config) -> Estimator | None:
+    """What rounds activations; None where nothing does, as in full precision.
+
+    Raises:
+      UserError: there is no such quantizer or estimator, or an estimator that would not be used.
+    """
+    if config.activation_bits == 0 and config.activation_estimator != 'ste':
+        raise UserError(
+            f'activation_estimator: {config.activation_estimator} would not be used: no activations are quantized, '
+            'activation_bits is 0. Try --config.activation_bits=8'
+        )
+    if config.activation_bits == 0 or config.quantized == 'none':
+        return None
+    with blame('activation_bits'):
+        quantizer = MidTreadQuantizer(config.activation_bits)
+    with blame('activation_estimator'):
+        return _estimator(config.activation_estimator, quantizer.name)
+
+
+def _estimator(text: str, grid: int | str) -> Estimator:
     file, colon, call = text.partition(':')
-    made = users.load_estimator(file, call, grid) if colon else estimators.parse(text, grid)
-    return made.with_clip(config.clip_rule)
+    return users.load_estimator(file, call, grid) if colon else estimators.parse(text, grid)
 
 
 def as_written(text: str, made: Estimator) -> str:

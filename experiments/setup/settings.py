@@ -16,9 +16,10 @@ import optax
 from experiments.errors import UserError, blame
 from experiments.setup import models, rounding, users
 from qat import calls, estimators, optimizers, weights
+from qat.activations import in_words
 from qat.calls import Interval
 from qat.layers import Conv
-from qat.lockstep.twins import Twin, twins
+from qat.lockstep.twins import Twin, check_activations, twins
 from qat.pooling import avg_pool
 from qat.theory import small_parameters
 from qat.theory.coverage import check_covered
@@ -37,6 +38,7 @@ _DOMAINS = {
     'batch_size': _COUNT,
     'context': Interval(1, 2**20, low_included=True, high_included=True),
     'image_size': Interval(1, 2048, low_included=True, high_included=True),  # few images of ImageNet have more
+    'activation_bits': Interval(0, 8, low_included=True, high_included=True),
     'learning_rate': _RATE,
     'kernel_learning_rate_factor': _RATE,
     'weight_decay': Interval(0, math.inf, low_included=True),
@@ -66,6 +68,7 @@ class Settings:
     model_class: Callable[..., nn.Module]
     init_map: WeightMap | None  # M that the initial quantized weights go through
     pull_back: estimators.Estimator | None  # whose weights decay and clipping are of
+    activations: estimators.Estimator | None  # what rounds the inputs of the quantized layers
 
     def model(self, classes: int, axis_name: str | None = None) -> nn.Module:
         """The model with so many outputs; of what is offered, it is given what it has a field for.
@@ -173,8 +176,8 @@ class Settings:
 
     @property
     def subject(self) -> str:
-        """What a verdict is on: estimator and optimizer."""
-        return f'{self.estimator} under {self.optimizer}'
+        """What a verdict is on: estimator and optimizer, and what rounds the activations."""
+        return f'{self.estimator} under {self.optimizer}{in_words(self.activations)}'
 
     def why_no_recipe(self) -> str:
         """The reasons why STE has no recipe here; '' where it has one."""
@@ -200,13 +203,14 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         raise UserError(
             f'name: {config.name!r} must be letters, digits, ".", "_" and "-", at most 100: it is the name of a folder'
         )
-    for key in ('estimator', 'optimizer'):
+    for key in ('estimator', 'activation_estimator', 'optimizer'):
         _check_own_keys(key, config)
     with blame('estimator'):
         estimator = rounding.estimator(config.estimator, config)
     with blame('init_map'):
         start = rounding.estimator(config.init_map, config) if config.init_map else None
         init_map = WeightMap(start) if start else None
+    activations = rounding.activations(config)
     with blame('model'):
         model_class = models.load(config.model)
     with blame('optimizer'):
@@ -227,11 +231,14 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         resolved.twins = ''  # without a quantizer there is nothing that they could differ in
     with blame('twins'):
         made = twins(names_of_twins(resolved.twins), estimator, transfer)
+        check_activations(made, activations)
     resolved.estimator = rounding.as_written(config.estimator, estimator)
     resolved.init_map = rounding.as_written(config.init_map, start) if start else ''
     resolved.pull_back = rounding.as_written(config.pull_back, pull_back) if pull_back else ''
+    if activations:
+        resolved.activation_estimator = rounding.as_written(config.activation_estimator, activations)
     resolved.optimizer = str(optimizer)
-    return Settings(resolved, estimator, optimizer, transfer, made, model_class, init_map, pull_back)
+    return Settings(resolved, estimator, optimizer, transfer, made, model_class, init_map, pull_back, activations)
 
 
 def names_of_twins(text: str) -> list[str]:

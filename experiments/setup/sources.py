@@ -13,12 +13,13 @@ from importlib.machinery import PathFinder
 from experiments.errors import UserError
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_MAY_NAME_A_FILE = ('estimator', 'activation_estimator', 'init_map', 'pull_back', 'model')
 _OURS = ('configs', 'qat', 'experiments', 'scripts', 'tests')  # of a newer version, they are the same to a run
 
 
 def named(config: Mapping) -> list[str]:
     """Returns the Python files that a config names: those of its estimators and its model."""
-    calls = [config[key].partition(':') for key in ('estimator', 'init_map', 'pull_back', 'model') if key in config]
+    calls = [config[key].partition(':') for key in _MAY_NAME_A_FILE if key in config]
     return sorted({file for file, colon, _ in calls if colon})
 
 

@@ -11,6 +11,7 @@ from experiments.errors import blame
 from experiments.setup import identity
 from experiments.setup.settings import Settings
 from experiments.training.programs import AXIS, Programs, local_devices
+from qat.activations import all_inputs_rounded
 from qat.lockstep.lockstep import Lockstep
 
 # What a compiled step does not depend on: runs that differ in nothing else share it.
@@ -27,12 +28,16 @@ def lockstep(settings: Settings, task: Task) -> Lockstep:
     """The reference and its twins that a config asks for.
 
     Raises:
-      UserError: the model has no weights of the kind that is to be quantized, or that is to decay.
+      UserError: the model has no weights of the kind that is to be quantized, or that is to decay; or nothing can round
+        the inputs of a layer whose activations are to be quantized.
     """
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     config, quantized = settings.config, settings.quantized(params)
     with blame(f'decayed={config.decayed}'):
         settings.optimizer.check_decayed(params)
+    # A function of its own: what jax has traced before, it would not trace again.
+    with blame(f'activation_bits={config.activation_bits}'), all_inputs_rounded(settings.activations, quantized):
+        jax.eval_shape(lambda key: task.init(key), jax.random.key(0))
     return Lockstep(
         task.loss,
         settings.optimizer,
@@ -48,6 +53,7 @@ def lockstep(settings: Settings, task: Task) -> Lockstep:
         start=settings.init_map,
         clip_norm=config.clip_norm or None,
         pull_back=settings.pull_back,
+        activations=settings.activations,
         track_change_points=config.track_change_points,
     )
 

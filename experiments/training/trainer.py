@@ -207,12 +207,12 @@ class Trainer:
         names, key = [REFERENCE, *self.settings.twins], jax.random.key(self.settings.config.seed)
         computed_by = {REFERENCE: REFERENCE, **self.lockstep.plan(state.runs[REFERENCE].params).computed_by}
         batch, quantized = next(iter(self.batches.validation())), jax.jit(self.lockstep.quantized, static_argnums=0)
-        return {
-            name: self.task.sample(
-                quantized(computed_by[name], state), state.runs[computed_by[name]].model_state, batch, key
-            )
-            for name in names[:_SAMPLES]
-        }
+        made = {}
+        for name in names[:_SAMPLES]:
+            run = computed_by[name]
+            with self.lockstep.reading(run, state):
+                made[name] = self.task.sample(quantized(run, state), state.runs[run].model_state, batch, key)
+        return made
 
 
 def _postfix(row: dict) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from qat import trajectory, weights
+from qat.activations import all_inputs_rounded, in_words, inputs_rounded
 from qat.estimators import Estimator, ste_with_clip_of
 from qat.lockstep import checks, evaluation, ranged, updating
 from qat.lockstep.cautions import cautions
@@ -50,6 +51,8 @@ class Lockstep:
       placement: 'gradient': the slope multiplies the gradient; 'update': it multiplies the optimizer's output.
       has_state: whether the model has a state besides its parameters, such as batch norm's statistics.
       axis_name: of the devices that share a batch, where `step` runs under `jax.pmap`; None: one device.
+      activations: rounds the inputs of the layers whose kernels are quantized, as `qat.estimator('ste', 'int8')` does;
+        the model is then one of flax.linen, see `qat.activations`. None: nothing.
       kernel_learning_rate_factor, start, clip_norm, pull_back, track_change_points: see `qat.lockstep.spec.Spec`.
 
     Random keys, masks and whatever else the loss wants travel in the batch, so that all runs see the same.
@@ -78,6 +81,7 @@ class Lockstep:
         start: Callable | None = None,
         clip_norm: float | None = None,
         pull_back: Estimator | None = None,
+        activations: Estimator | None = None,
         track_change_points: bool = True,
     ):
         checks.arguments(optimizer, quantized, twins)
@@ -95,6 +99,7 @@ class Lockstep:
             start=start,
             clip_norm=clip_norm,
             pull_back=pull_back,
+            activations=activations,
             track_change_points=track_change_points,
         )
         self._plans: dict[tuple, Plan] = {}
@@ -195,6 +200,11 @@ class Lockstep:
         plan = self.plan(state.runs[REFERENCE].params)
         return ranged.read(plan, plan.runs[name], state.runs[name].params, state.ranges, progress)
 
+    def reading(self, name: str, state: State):
+        """A context in which a Flax model reads its inputs as it does in this run: rounded, where activations are."""
+        plan = self.plan(state.runs[REFERENCE].params)
+        return inputs_rounded(plan.runs[name].activations, plan.paths.values())
+
     def evaluate(self, examine: Callable, state: State, batch: Mapping) -> dict:
         """Sums over the examples of a validation batch, see `qat.lockstep.evaluation.compare`.
 
@@ -203,9 +213,10 @@ class Lockstep:
           state: of the runs.
           batch: with a 'mask', (examples, ...) bool, False for padding.
         """
-        examined = {
-            name: examine(self.quantized(name, state), run.model_state, batch) for name, run in state.runs.items()
-        }
+        plan, examined = self.plan(state.runs[REFERENCE].params), {}
+        for name, run in state.runs.items():
+            with all_inputs_rounded(plan.runs[name].activations, plan.paths.values()):
+                examined[name] = examine(self.quantized(name, state), run.model_state, batch)
         return evaluation.compare(examined, batch['mask'])
 
     def measure(self, state: State) -> dict[str, dict[str, dict[str, jax.Array]]]:
@@ -230,7 +241,8 @@ class Lockstep:
             return FULL_PRECISION
         distinct, transfer = dict.fromkeys(plan.estimators.values()), plan.transfer
         names = ' and '.join(dict.fromkeys(map(str, distinct)))
-        subject = f'{names} under {self.spec.optimizer} (class {transfer.transfer_class}, {transfer.reason})'
+        read = in_words(self.spec.activations)
+        subject = f'{names} under {self.spec.optimizer}{read} (class {transfer.transfer_class}, {transfer.reason})'
         reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
         said = cautions(plan, self.spec.optimizer, state, measured)
         same = all(estimator == ste_with_clip_of(estimator) for estimator in distinct)
@@ -243,7 +255,8 @@ class Lockstep:
     def _update(self, plan: Plan, run: Run, before: RunState, ranges, moment: Moment, batch) -> tuple:
         def loss_of(params):
             rounded = ranged.read(plan, run, params, ranges, moment.progress)
-            return checks.returned(self.loss(rounded, before.model_state, batch))
+            with all_inputs_rounded(run.activations, plan.paths.values(), moment.progress):
+                return checks.returned(self.loss(rounded, before.model_state, batch))
 
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
         (loss, model_state), gradients = self._mean_over_devices(results)

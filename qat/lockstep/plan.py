@@ -29,6 +29,7 @@ class Run:
       maps: what the reference's initial weights go through to become the run's, (w, R) -> w.
       pull_backs: of the weights of a run whose recipe, or whose spec, pulls something back.
       reshuffled: whether it trains on the batch of another order.
+      activations: what the inputs of the layers whose kernels are quantized are rounded with; None: nothing.
     """
 
     estimators: Mapping[str, Estimator]
@@ -38,6 +39,7 @@ class Run:
     maps: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]]
     pull_backs: Mapping[str, PullBack]
     reshuffled: bool
+    activations: Estimator | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +93,9 @@ def make(spec: Spec, params) -> Plan:
 
 def _run(spec: Spec, transfer: Transfer, by_layer: Mapping[str, Twin], reference: Mapping[str, Estimator]) -> Run:
     update = spec.placement == 'update'
-    common = {(twin.learning_rate_factor, twin.reshuffled) for twin in by_layer.values()} or {(1.0, False)}
-    ((learning_rate_factor, reshuffled),) = common  # of all layers; in full precision there are none
+    of_layers = {(twin.learning_rate_factor, twin.reshuffled, twin.ste_on_activations) for twin in by_layer.values()}
+    # The same for all layers; in full precision there are none.
+    ((learning_rate_factor, reshuffled, ste_on_activations),) = of_layers or {(1.0, False, False)}
     return Run(
         estimators={
             layer: ste_with_clip_of(twin.estimator) if update else twin.estimator for layer, twin in by_layer.items()
@@ -109,6 +112,7 @@ def _run(spec: Spec, transfer: Transfer, by_layer: Mapping[str, Twin], reference
         },
         pull_backs=_pull_backs(spec, transfer, by_layer, reference),
         reshuffled=reshuffled,
+        activations=ste_with_clip_of(spec.activations) if ste_on_activations else spec.activations,
     )
 
 

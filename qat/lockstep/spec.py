@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 
+from qat.activations import check_has_zero
 from qat.estimators import Estimator, from_slope, parse
 from qat.lockstep import twins
 from qat.optimizers import check_placement
@@ -29,6 +30,7 @@ class Spec:
       start: (w, R) -> w, what the quantized weights of every run go through first; None: nothing.
       clip_norm: what the global norm of the gradients is clipped to before the optimizer gets them; None: they are not.
       pull_back: the estimator from whose weights every run takes what its recipe pulls back; None: from none.
+      activations: what rounds the inputs of the layers whose kernels are quantized, of every run; None: nothing.
       track_change_points: whether to remember what the codes went through, 19 bytes a weight and run.
     """
 
@@ -43,13 +45,15 @@ class Spec:
     start: Callable | None = None
     clip_norm: float | None = None
     pull_back: Estimator | None = None
+    activations: Estimator | None = None
     track_change_points: bool = True
 
     def __post_init__(self):
         check_placement(self.placement)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(f'clip_norm must be positive and finite, or None, got {self.clip_norm!r}')
-        twins.check_names(self.twins)
+        check_has_zero(self.activations)
+        twins.check_activations(twins.check_names(self.twins), self.activations)
 
 
 def estimators(

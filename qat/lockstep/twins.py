@@ -1,11 +1,12 @@
 """The twins of a reference run, as data: what each changes, and what it is compared through.
 
-ste        STE with the recipe of its transfer class: the paper's claim
-naive_ste  STE with nothing adjusted: what the recipe buys
-map_ste    STE with M and alpha whatever the class: the wrong recipe, as a control
-jitter     the same estimator, learning rate x 1.01: a change nobody cares about, the yardstick
-reshuffle  the same estimator, another order of the same data: what the order does to weights and outcome
-self       the same everything: any difference is a broken lockstep
+ste              STE with the recipe of its transfer class: the paper's claim
+naive_ste        STE with nothing adjusted: what the recipe buys
+map_ste          STE with M and alpha whatever the class: the wrong recipe, as a control
+jitter           the same estimator, learning rate x 1.01: a change nobody cares about, the yardstick
+reshuffle        the same estimator, another order of the same data: what the order does to weights and outcome
+self             the same everything: any difference is a broken lockstep
+ste_activations  the same on the weights, STE on the activations, where the reference has another estimator there
 """
 
 import dataclasses
@@ -32,12 +33,14 @@ class Twin:
       recipe: a further factor on the learning rate of this weight, and whether it starts from M(w0). Where it does, the
         reference is compared through M.
       reshuffled: whether it trains on the same data in another order.
+      ste_on_activations: whether its activations are rounded with STE, whatever those of the reference are.
     """
 
     estimator: Estimator
     learning_rate_factor: float = 1.0
     recipe: Recipe = UNCHANGED
     reshuffled: bool = False
+    ste_on_activations: bool = False
 
 
 def _ste(reference: Estimator, transfer: Transfer) -> Twin:
@@ -57,6 +60,7 @@ TWINS = {
     'jitter': lambda reference, transfer: Twin(reference, learning_rate_factor=JITTER),
     'reshuffle': lambda reference, transfer: Twin(reference, reshuffled=True),
     'self': lambda reference, transfer: Twin(reference),
+    'ste_activations': lambda reference, transfer: Twin(reference, ste_on_activations=True),
 }
 NAMES = tuple(TWINS)
 NEED_A_RECIPE = ('ste', 'map_ste')
@@ -75,6 +79,22 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise ValueError(f'{name!r} is listed twice')
     return names
+
+
+def not_ste(activations: Estimator | None) -> bool:
+    """Whether activations are rounded with another estimator than STE; None: they are not rounded."""
+    return activations is not None and activations != ste_with_clip_of(activations)
+
+
+def check_activations(names: Iterable[str], activations: Estimator | None) -> None:
+    """Refuses the twin `ste_activations` where it would be the reference.
+
+    Raises:
+      ValueError: activations are not rounded, or with STE.
+    """
+    if 'ste_activations' in names and not not_ste(activations):
+        found = 'not quantized' if activations is None else 'rounded with ste already'
+        raise ValueError(f"'ste_activations' is refused, the activations are {found}; leave it out of twins")
 
 
 def twins(names: Iterable[str], reference: Estimator, transfer: Transfer) -> dict[str, Twin]:

@@ -25,6 +25,7 @@ BEWARE = 'Beware: '  # what a caution in an answer begins with
 
 _ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'
 STE_TWINS = ('ste', 'naive_ste', 'map_ste')  # the first is the recipe's; without it the closest counts
+ON_ACTIVATIONS = 'ste_activations'
 _OUTCOMES = ('accuracy', 'loss', 'perplexity')
 
 Metrics = Mapping[str, Mapping[str, float | int | None]]  # by twin and name, see `qat.trajectory.summarize`
@@ -60,7 +61,8 @@ def verdict(evidence: Evidence) -> str:
     end = evidence.over_time[-1]
     twins = [twin for twin in STE_TWINS if twin in end]
     if evidence.is_ste and not _not_finite(evidence):
-        return ' '.join([f'{YES}: {evidence.subject} {ITSELF}.', *_doubts(evidence)])
+        said = [f'{YES}: {evidence.subject} {ITSELF}.', *_on_activations(evidence.over_time)]
+        return ' '.join([*said, *_doubts(evidence)])
     unable = _not_finite(evidence) or _untrained(evidence) or _without_twins(end, twins) or _unmoved(end)
     if not unable:
         early = evidence.over_time[: before_saturation(evidence.over_time)]
@@ -72,7 +74,7 @@ def verdict(evidence: Evidence) -> str:
     if unable:
         return ' '.join([f'{NONE} on {evidence.subject}: {unable}.', *_doubts(evidence)])
     said = [_answer(evidence, twin, ratios[twin]), *_regime(evidence, len(early)), *_outcome(evidence, twin)]
-    return ' '.join([*said, *_doubts(evidence)])
+    return ' '.join([*said, *_on_activations(early), *_doubts(evidence)])
 
 
 def before_saturation(over_time: Sequence[Metrics]) -> int:
@@ -119,6 +121,16 @@ def _outcome(evidence: Evidence, twin: str) -> list[str]:
     listed = ' and '.join(filter(None, (', '.join(pairs[:-1]), *pairs[-1:])))
     said = [f'{twin} ends with {listed} of the reference.'] if pairs else []
     return said + _yardstick(evidence, twin)
+
+
+def _on_activations(over_time: Sequence[Metrics]) -> list[str]:
+    """How far STE on the activations alone is, where that twin is run beside jitter."""
+    if not {ON_ACTIVATIONS, 'jitter'} <= over_time[-1].keys() or not any(map(_enough_changed, over_time)):
+        return []
+    ratio = _largest_ratio(over_time, ON_ACTIVATIONS)
+    return [
+        f'With STE on the activations alone ({ON_ACTIVATIONS}) it is {ratio:.2g} times as far as jitter at its worst.'
+    ]
 
 
 def _yardstick(evidence: Evidence, twin: str) -> list[str]:

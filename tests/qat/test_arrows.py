@@ -16,6 +16,7 @@ THEORY = {
     f'theory.{part}' for part in ('closed_forms', 'coverage', 'weight_map', 'recipe', 'pull_back', 'small_parameters')
 }
 BELOW_LOCKSTEP = {
+    'activations',
     'weights',
     'calls',
     'clipping',
@@ -38,6 +39,7 @@ MAY_IMPORT = {
     'trial': set(),
     'estimators': {'calls', 'clipping', 'grids', 'quantizers', 'slopes', 'trial'},
     'policies': {'calls', 'estimators', 'quantizers', 'ranges'},
+    'activations': {'estimators'},
     'theory.sampling': {'estimators'},
     'theory.quadrature': {'estimators', 'theory.sampling'},
     'theory.coverage': {'estimators', 'theory.quadrature', 'theory.sampling'},
@@ -63,7 +65,7 @@ MAY_IMPORT = {
     'lockstep.checks': {'optimizers', 'lockstep.state'},
     'lockstep.finiteness': {'lockstep.state', 'weights'},
     'probe': {'optimizers', 'weights'},
-    'lockstep.spec': {'estimators', 'optimizers', 'policies', 'ranges', 'lockstep.twins'},
+    'lockstep.spec': {'activations', 'estimators', 'optimizers', 'policies', 'ranges', 'lockstep.twins'},
     'lockstep.plan': {'estimators', 'optimizers', 'policies', 'lockstep.spec', 'lockstep.twins', 'weights', *THEORY},
     'lockstep.ranged': {'policies', 'weights', 'lockstep.plan'},
     'lockstep.updating': {'weights', 'lockstep.plan'},
