@@ -37,8 +37,12 @@ def weights(layers: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def test_kappa_is_explained_where_it_matters():
-    assert 'peak learning rate / ((1 - b) D)' in theory(resolved('--config.optimizer=adam'))['kappa']
-    assert 'kappa' not in theory(resolved()) and 'kappa' not in theory(resolved('--config.optimizer=signsgd'))
+    assert 'peak learning rate / ((1 - b) D)' in theory(resolved('--config.optimizer=adam'), {})['kappa']
+    of_layers = {'kappa': {'conv1': 0.01, 'conv2': 0.1}}
+    said = theory(resolved('--config.optimizer=adam', '--config.estimator=dsq(k=6.5)'), of_layers)
+    assert said['kappa'].startswith('conv1 0.01, conv2 0.1: ')
+    assert said['Slope change'].startswith('conv1 0.084, conv2 0.84: ')
+    assert 'kappa' not in theory(resolved(), {}) and 'kappa' not in theory(resolved('--config.optimizer=signsgd'), {})
 
 
 def test_a_figure_that_is_drawn_once_has_the_bytes_of_one_that_matplotlib_saves():
@@ -49,8 +53,8 @@ def test_a_figure_that_is_drawn_once_has_the_bytes_of_one_that_matplotlib_saves(
 
 
 def test_what_the_recipe_does_not_use_is_not_told():
-    assert {'alpha', 'M(w)'} <= theory(resolved()).keys()
-    assert not {'alpha', 'M(w)'} & theory(resolved('--config.optimizer=adam')).keys()
+    assert {'alpha', 'M(w)'} <= theory(resolved(), {}).keys()
+    assert not {'alpha', 'M(w)'} & theory(resolved('--config.optimizer=adam'), {}).keys()
 
 
 def test_only_twins_of_the_run_are_described_and_equal_ones_named():

@@ -94,11 +94,12 @@ def environment(workdir: pathlib.Path) -> dict | None:
 
 def _is_result(found: dict) -> bool:
     reference, twins, limit = found.get(REFERENCE), found.get('twins'), found.get('limit', {'answer': ''})
+    of_memory = [found[key] for key in ('kappa', 'slope_change') if found.get(key) is not None]  # a run may be older
     return (
         type(found.get('steps')) is int
         and isinstance(found.get('verdict'), str)
         and isinstance(twins, dict)
-        and all(map(_are_numbers, (reference, *twins.values())))
+        and all(map(_are_numbers, (reference, *twins.values(), *of_memory)))
         and set(_OUTCOMES) <= reference.keys()
         and isinstance(limit, dict)
         and isinstance(limit.get('answer'), str)

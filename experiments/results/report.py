@@ -54,6 +54,6 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             **shared,
             evaluations=len(rows),
             metrics=shown(result[REFERENCE]),
-            theory=explanation.theory(settings),
+            theory=explanation.theory(settings, result),
             twins=explanation.twins(settings),
         )
