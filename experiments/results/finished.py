@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from experiments.errors import UserError
+from experiments.results.metrics import BY_CODE
 from experiments.workdir.files import read_json
 from experiments.workdir.rows import read_rows
 from qat.lockstep.twins import REFERENCE
@@ -108,7 +109,11 @@ def _is_result(found: dict) -> bool:
 
 
 def _are_numbers(metrics) -> bool:
-    return isinstance(metrics, dict) and all(value is None or type(value) in (int, float) for value in metrics.values())
+    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(key) or [], list) for key in BY_CODE):
+        return False
+    values = [value for key, value in metrics.items() if key not in BY_CODE]
+    values += [share for key in BY_CODE for share in metrics.get(key) or []]
+    return all(value is None or type(value) in (int, float) for value in values)
 
 
 def _is_limit(limit: dict) -> bool:

@@ -14,7 +14,12 @@ from qat.estimators import ste_with_clip_of
 from qat.lockstep.twins import REFERENCE
 from qat.lockstep.verdict import FULL_PRECISION, Evidence, before_saturation, verdict
 
-PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
+PER_LAYER = (
+    'weight_alignment_error',
+    'quantized_weight_agreement',
+    'never_flipped_reference',
+    'never_flipped_twin',
+)
 
 
 def row(

@@ -124,6 +124,7 @@ class Tracker:
         codes = {run: quantizer.codes(weight, R) for run, weight in weights.items()}
         mapped = self.maps[twin][layer](weights[self.reference], R)
         sums = trajectory.measure_weights(mapped, codes[self.reference], weights[twin], codes[twin], path, R)
+        sums |= trajectory.measure_codes(codes[self.reference], codes[twin], quantizer.intervals + 1)
         start_codes = quantizer.codes(path.start, R)
         return sums | trajectory.measure_movement(start_codes, codes[twin], path, quantizer.step_size(1.0))
 
