@@ -1,5 +1,7 @@
 """metrics.md's definitions in plain Python: every weight's whole story is kept and looked at afterwards."""
 
+import itertools
+
 CODES = 256  # that a code of 8 bits can be
 
 
@@ -50,7 +52,7 @@ def metrics(reference: list[list[int]], twin: list[list[int]]) -> dict:
         oscillations[0] += collapsed_a
         oscillations[1] += collapsed_b
         for run, story in enumerate((a, b)):
-            flips[run] += sum(before != after for before, after in zip(story, story[1:]))
+            flips[run] += sum(before != after for before, after in itertools.pairwise(story))
             dead[run] += all(code == story[0] for code in story)
     weights = len(reference)
     return {
