@@ -2,8 +2,6 @@
 
 import itertools
 
-CODES = 256  # that a code of 8 bits can be
-
 
 def change_points(codes: list[int]) -> list[tuple[int, int]]:
     """(code, step) at the start and wherever the code differs from the one before."""
@@ -26,13 +24,13 @@ def ratio(numerator, denominator):
     return numerator / denominator if denominator else None
 
 
-def code_shares(stories: list[list[int]]) -> list[float]:
+def code_shares(stories: list[list[int]], codes: int) -> list[float]:
     last = [story[-1] for story in stories]
-    return [last.count(code) / len(last) for code in range(CODES)]
+    return [last.count(code) / len(last) for code in range(codes)]
 
 
-def metrics(reference: list[list[int]], twin: list[list[int]]) -> dict:
-    """The integer metrics of two trajectories of codes, reference[weight][step] and twin[weight][step]."""
+def metrics(reference: list[list[int]], twin: list[list[int]], codes: int) -> dict:
+    """The integer metrics of two trajectories of codes, reference[weight][step] and twin[weight][step], each in range(codes)."""
     moved = agreeing = agreeing_moved = identical = identical_moved = compressed = lag = points = 0
     oscillations, flips, dead = [0, 0], [0, 0], [0, 0]
     for a, b in zip(reference, twin):
@@ -69,6 +67,6 @@ def metrics(reference: list[list[int]], twin: list[list[int]]) -> dict:
         'flips_twin': flips[1],
         'never_flipped_reference': ratio(dead[0], weights),
         'never_flipped_twin': ratio(dead[1], weights),
-        'code_shares_reference': code_shares(reference),
-        'code_shares_twin': code_shares(twin),
+        'code_shares_reference': code_shares(reference, codes),
+        'code_shares_twin': code_shares(twin, codes),
     }

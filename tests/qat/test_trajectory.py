@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from qat import trajectory
 from tests.qat import oracle
 
+CODES = 256  # that a code of 8 bits can be
+
 
 def stream(reference: np.ndarray, twin: np.ndarray) -> dict:
     """The metrics of codes (steps, weights), as the trainer computes them."""
@@ -24,12 +26,12 @@ def stream(reference: np.ndarray, twin: np.ndarray) -> dict:
     weights = jnp.float32(reference[-1])
     path = trajectory.begin_path(weights)
     sums = trajectory.measure_weights(weights, jnp.asarray(reference[-1]), weights, jnp.asarray(twin[-1]), path, 1.0)
-    sums |= trajectory.measure_codes(jnp.asarray(reference[-1]), jnp.asarray(twin[-1]), oracle.CODES)
+    sums |= trajectory.measure_codes(jnp.asarray(reference[-1]), jnp.asarray(twin[-1]), CODES)
     return trajectory.summarize([sums | trajectory.measure_histories(a, b, lag)])
 
 
 def check(reference: np.ndarray, twin: np.ndarray) -> None:
-    expected = oracle.metrics(reference.T.tolist(), twin.T.tolist())
+    expected = oracle.metrics(reference.T.tolist(), twin.T.tolist(), CODES)
     actual = stream(reference.astype(np.int32), twin.astype(np.int32))
     assert {key: actual[key] for key in expected} == expected
 
