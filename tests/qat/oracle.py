@@ -30,7 +30,10 @@ def code_shares(stories: list[list[int]], codes: int) -> list[float]:
 
 
 def metrics(reference: list[list[int]], twin: list[list[int]], codes: int) -> dict:
-    """The integer metrics of two trajectories of codes, reference[weight][step] and twin[weight][step], each in range(codes)."""
+    """The integer metrics of two trajectories of codes, reference[weight][step] and twin[weight][step].
+
+    `codes`: how many there are.
+    """
     moved = agreeing = agreeing_moved = identical = identical_moved = compressed = lag = points = 0
     oscillations, flips, dead = [0, 0], [0, 0], [0, 0]
     for a, b in zip(reference, twin):
