@@ -2,11 +2,11 @@
 
   python -m experiments.explain --config=configs/digits.py [--config.KEY=VALUE ...] [--json] [--out=DIR]
 
-Prints slope, alpha, M, transfer class, kappa and the recipe that turns STE into the estimator, and draws
-DIR/estimator.png (by default in runs/explain/<name>). With --json it prints one JSON object, and draws only if --out is
-given. `twins` is ignored, so that a setting without a recipe can be explained too. Of a run in full precision
-(quantized=none) it says that nothing is quantized. Where images are decoded during training, the text also says how
-many CPU cores that takes.
+Prints slope, alpha, M, transfer class, the recipe that turns STE into the estimator and, where an optimizer's memory
+matters, kappa and the slope change within it by layer; draws DIR/estimator.png (by default in runs/explain/<name>).
+With --json it prints one JSON object, and draws only if --out is given. `twins` is ignored, so that a setting without a
+recipe can be explained too. Of a run in full precision (quantized=none) it says that nothing is quantized. Where images
+are decoded during training, the text also says how many CPU cores that takes.
 """
 
 import contextlib

@@ -20,6 +20,7 @@ from flax import struct
 
 _BASE = 0x9E3779B1  # odd, so that a hash can be undone
 _BASE_INVERSE = pow(_BASE, -1, 2**32)
+_COUNTS_OF_CODES = ('codes_reference', 'codes_twin')
 _CHUNK = 2**15  # 16-bit numbers of which as many are summed in 32 bits
 
 
@@ -157,6 +158,16 @@ def measure_movement(start_codes, codes, path: Path, step_size) -> dict[str, jax
     return {'changed': jnp.sum(start_codes != codes), 'path_in_step_sizes': path.length / step_size}
 
 
+def measure_codes(reference_codes, twin_codes, count: int) -> dict[str, jax.Array]:
+    """How many of one layer's weights have each of `count` codes, int32 (count,), in both runs; see `summarize`."""
+
+    def counted(codes: jax.Array) -> jax.Array:
+        # One code after another: a comparison with all at once might be kept in memory, and sums need no scatter.
+        return jax.lax.map(lambda code: jnp.sum(codes == code), jnp.arange(count))
+
+    return {'codes_reference': counted(reference_codes), 'codes_twin': counted(twin_codes)}
+
+
 def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict[str, jax.Array]:
     """Counts over one layer's weights for everything that depends on change points; see `summarize`.
 
@@ -176,6 +187,10 @@ def measure_histories(reference: History, twin: History, lag: jax.Array) -> dict
         'change_points': _sum_exactly(jnp.where(identical, twin.changes, 0)),
         'oscillations_reference': _sum_exactly(reference.oscillations),
         'oscillations_twin': _sum_exactly(twin.oscillations),
+        'flips_reference': _sum_exactly(reference.changes),
+        'flips_twin': _sum_exactly(twin.changes),
+        'unflipped_reference': jnp.sum(reference.changes == 0),
+        'unflipped_twin': jnp.sum(twin.changes == 0),
     }
 
 
@@ -204,18 +219,27 @@ def _total(values: Iterable) -> int | float:
     return total
 
 
-def summarize(layers: Iterable[dict]) -> dict[str, float | int | None]:
+def _shares(counts: list) -> list[float] | None:
+    """The share of all weights at each code; None where layers have unequally many codes, or nothing was counted."""
+    if not counts or len({len(of_layer) for of_layer in counts}) > 1:
+        return None
+    total = np.sum([np.asarray(of_layer, np.int64) for of_layer in counts], axis=0)
+    return (total / total.sum()).tolist()
+
+
+def summarize(layers: Iterable[dict]) -> dict[str, float | int | list[float] | None]:
     """The metrics of a set of layers from their sums, on the host and in 64 bits.
 
     Args:
-      layers: the merged results of `measure_weights`, `measure_movement` and, where change points are tracked,
-        `measure_histories`, one dict a layer.
+      layers: the merged results of `measure_weights`, `measure_movement`, `measure_codes` and, where change points are
+        tracked, `measure_histories`, one dict a layer.
 
     Returns:
       Metrics by their names; None where a denominator is zero or nothing was tracked.
     """
     layers = list(layers)
-    total = {key: _total(layer[key] for layer in layers) for key in layers[0]}
+    shares = {key: _shares([layer[key] for layer in layers if key in layer]) for key in _COUNTS_OF_CODES}
+    total = {key: _total(layer[key] for layer in layers) for key in layers[0] if key not in shares}
 
     def ratio(numerator: str, denominator: str) -> float | None:
         return total[numerator] / total[denominator] if numerator in total and total.get(denominator) else None
@@ -235,4 +259,10 @@ def summarize(layers: Iterable[dict]) -> dict[str, float | int | None]:
         'average_change_point_error': ratio('lag', 'change_points'),
         'oscillations_reference': total.get('oscillations_reference'),
         'oscillations_twin': total.get('oscillations_twin'),
+        'flips_reference': total.get('flips_reference'),
+        'flips_twin': total.get('flips_twin'),
+        'never_flipped_reference': ratio('unflipped_reference', 'weights'),
+        'never_flipped_twin': ratio('unflipped_twin', 'weights'),
+        'code_shares_reference': shares['codes_reference'],
+        'code_shares_twin': shares['codes_twin'],
     }

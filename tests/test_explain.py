@@ -40,6 +40,7 @@ KEYS = [
     'cautions',
     'transfer_class',
     'kappa',
+    'slope_change',
     'learning_rate_factor',
     'remaps_initialization',
     'pulled_back',
@@ -180,7 +181,7 @@ def test_every_estimator_under_every_optimizer(estimator, bits, asked):
         has_recipe = found['learning_rate_factor'] is not None and not exact
         assert found['pulled_back'] == (PULLED_BACK.get((optimizer, placement, decay), []) if has_recipe else [])
         if beta2 is None:
-            assert found['kappa'] is None
+            assert found['kappa'] is found['slope_change'] is None
         else:
             for layer, fan_in in (('conv1', 9), ('conv2', 9 * 32)):
                 step = 2 * np.sqrt(6 / fan_in) / (2**bits - 1)
@@ -308,9 +309,11 @@ def test_the_text_of_class_identity_warns_of_kappa(told):
     assert 'Recipe use ste, change nothing else' in said
     config, _ = command_line.parse(to_copy(text, 'The recipe by itself'))
     assert (config.estimator, config.init_map, config.kernel_learning_rate_factor) == ('ste', '', 1)
-    assert 'kappa conv1 0.37, conv2 2.1' in said and 'Warning kappa of conv2 is 2.1, and above 0.05' in said
+    assert 'kappa conv1 0.37, conv2 2.1' in said and 'Warning kappa of conv2 is 2.1: while' in said
+    assert 'Slope change conv1 3.1, conv2 18: kappa times 8.4, the largest |d ln s/dr|' in said
     assert 'Warning' not in told(*adam, '--config.learning_rate=1e-4')[0]
     said, text = told(*adam, '--config.estimator=mad')
+    assert 'Slope change none' in said and 'Warning' not in said
     assert 'that passes gradients outside the range too' in said and 'by itself' not in text  # no key says that
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from experiments.results import figures, pages
+from experiments.results import codes, figures, pages
 from experiments.results.explanation import theory, twins
 from experiments.setup import command_line, settings
 from experiments.sweeps import plan, pool, worker
@@ -37,8 +37,12 @@ def weights(layers: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def test_kappa_is_explained_where_it_matters():
-    assert 'peak learning rate / ((1 - b) D)' in theory(resolved('--config.optimizer=adam'))['kappa']
-    assert 'kappa' not in theory(resolved()) and 'kappa' not in theory(resolved('--config.optimizer=signsgd'))
+    assert 'peak learning rate / ((1 - b) D)' in theory(resolved('--config.optimizer=adam'), {})['kappa']
+    of_layers = {'kappa': {'conv1': 0.01, 'conv2': 0.1}}
+    said = theory(resolved('--config.optimizer=adam', '--config.estimator=dsq(k=6.5)'), of_layers)
+    assert said['kappa'].startswith('conv1 0.01, conv2 0.1: ')
+    assert said['Slope change'].startswith('conv1 0.084, conv2 0.84: ')
+    assert 'kappa' not in theory(resolved(), {}) and 'kappa' not in theory(resolved('--config.optimizer=signsgd'), {})
 
 
 def test_a_figure_that_is_drawn_once_has_the_bytes_of_one_that_matplotlib_saves():
@@ -48,9 +52,30 @@ def test_a_figure_that_is_drawn_once_has_the_bytes_of_one_that_matplotlib_saves(
     assert figures.png(one) == expected.getvalue()
 
 
+def test_flips_and_dead_weights_are_shown_and_what_is_missing_is_a_dash():
+    twin = {'flips_reference': 10, 'flips_twin': 12, 'never_flipped_reference': 0.5, 'never_flipped_twin': 0.25}
+    shares = {'code_shares_reference': [0.25, 0.75], 'code_shares_twin': [1.0, 0.0]}
+    assert codes.by_run({'ste': twin | shares, 'jitter': {}}) == {
+        'reference': (10, 0.5, [0.25, 0.75]),
+        'ste': (12, 0.25, [1.0, 0.0]),
+        'jitter': (None, None, []),
+    }
+    assert codes.by_run({'ste': {**twin, 'code_shares_twin': [1 / 256] * 256}})['ste'].shares == []
+    names = ('block0/conv1', 'head')
+    last = {
+        f'ste/{name}/never_flipped_{side}': value
+        for name in names
+        for side, value in zip(('reference', 'twin'), (0.5, 0.25))
+    }
+    found = codes.never_flipped_by_layer(last | {'ste/never_flipped_reference': 1.0}, ['ste', 'jitter'])
+    assert found == {name: [0.5, 0.25, None] for name in names}
+    assert codes.never_flipped_by_layer({f'ste/{n}/never_flipped_reference': 0 for n in range(99)}, ['ste']) == {}
+    assert pages.share(0.1234) == '12.3%' and pages.share(None) == '–'
+
+
 def test_what_the_recipe_does_not_use_is_not_told():
-    assert {'alpha', 'M(w)'} <= theory(resolved()).keys()
-    assert not {'alpha', 'M(w)'} & theory(resolved('--config.optimizer=adam')).keys()
+    assert {'alpha', 'M(w)'} <= theory(resolved(), {}).keys()
+    assert not {'alpha', 'M(w)'} & theory(resolved('--config.optimizer=adam'), {}).keys()
 
 
 def test_only_twins_of_the_run_are_described_and_equal_ones_named():

@@ -1,15 +1,24 @@
 """Every number on the committed pages is the one in the files beside them."""
 
+import math
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from configs import common
 from experiments.results.metrics import METRICS
 from experiments.results.pages import number, with_interval
-from experiments.results.statistics import Estimate
+from experiments.results.statistics import Estimate, interval
+from experiments.sweeps.report import ERROR, grouped
 from experiments.workdir.files import read_json
+from qat import estimators, optimizers
+from qat.lockstep.verdict import LIMIT
+from qat.quantizers import UniformQuantizer
+from qat.theory import small_parameters
+from qat.theory.small_parameters import SLOPE_CHANGE_WARNING
+from scripts import real_settings
 from scripts.studies import (
     calibration,
     convergence,
@@ -146,6 +155,49 @@ def test_what_is_said_of_the_runs():
     measured = read_json(RESULTS / 'mnist' / 'mnist-sgd' / 'summary.json')['twins']['jitter']  # a metric may be newer
     lines = [f'- `{key}`: {metric.meaning}' for key, metric in METRICS.items() if key in measured]
     assert rows.splitlines() == lines
+
+
+def test_real_settings_are_shown_as_they_are_computed():
+    assert real_settings.PAGE.read_text() == real_settings.page()
+    _, _, rest = real_settings.README.read_text().partition(real_settings.BEGIN)
+    assert rest.partition(real_settings.END)[0] == f'\n\n{real_settings.summary()}\n\n'
+    int4, _, ternary, cnn = real_settings.SETTINGS
+    assert int4.kappa == pytest.approx(2e-5 / (1e-3 * 2 * 0.06 / 15)) and cnn.kappa == pytest.approx(20)
+    assert ternary.slope_change == pytest.approx(
+        2 * 5 * math.tanh(2.5) * 1.2e-3 / (0.05 * 0.02 * (2 / math.pi) ** 0.5), rel=1e-3
+    )
+
+
+def by_slope_change(rows: list[dict]) -> list[tuple[float, float]]:
+    """(slope change of conv2, error of `ste` in units of `jitter`) of every setting in which a slope has to cancel.
+
+    Left out: constant slopes, optimizers without a memory, a numerator that remembers longer, and weight decay.
+    """
+    defaults = {'estimator': DSQ, 'optimizer': 'adam(b2=0.95)', 'weight_decay': '0'}
+    keys, found = ('part', *defaults, 'learning_rate'), []
+    step = float(UniformQuantizer(2).step_size((6 / kappa.FAN_IN) ** 0.5))
+    for (_, estimator, name, decayed, rate), of_one in grouped([defaults | row for row in rows], keys).items():
+        optimizer = optimizers.parse(name)
+        of_memory = small_parameters.kappa(optimizer, float(rate), step)
+        if of_memory is None or small_parameters.longer_numerator(optimizer) or decayed != '0':
+            continue
+        change = small_parameters.slope_change(estimators.parse(estimator, 2), of_memory)
+        ste, jitter = (np.array([row[ERROR] for row in of_one if row['twin'] == twin]) for twin in ('ste', 'jitter'))
+        if change:
+            found.append((change, interval(ste / jitter, log=True).value))
+    return found
+
+
+def test_a_run_warns_where_a_verdict_was_seen_to_change():
+    parts = {convergence: ('adam', 'adam-large'), kappa: tuple(kappa.BETA1), matrix: ('with-recipe',)}
+    rows = [row for of, names in parts.items() for row in study.rows(of, committed(of)) if row['part'] in names]
+    found = by_slope_change([row for row in rows if row['twin'] in ('ste', 'jitter')])
+    calm = [ratio for change, ratio in found if change <= SLOPE_CHANGE_WARNING]
+    warned = [ratio for change, ratio in found if change > SLOPE_CHANGE_WARNING]
+    assert max(calm) < 2 < LIMIT < max(warned)
+    above = f'above it up to {max(warned):.2f} times in {len(warned)}'
+    said = f'at most {max(calm):.2f} times that of `jitter` in {len(calm)} settings, {above}'
+    assert said in ' '.join(pathlib.Path('docs/theory.md').read_text().split())
 
 
 def test_the_list_of_pages_is_whole():

@@ -75,6 +75,7 @@ def test_a_name_is_that_of_a_folder(name):
 def test_a_high_kappa_is_warned_of_by_layer():
     ranges = {'conv1': np.float32(0.8), 'conv2': np.float32(0.1)}
     step = 2 * 0.1 / 3
+    step *= 0.4 / float(4 * 6.5 / 3 * np.tanh(6.5 / 3)) / 0.05  # where DSQ at 2 bits is warned of
     assert 'kappa of conv2' in settings(optimizer='adam(b2=0.95)', learning_rate=0.06 * 0.05 * step).warnings(ranges)[0]
     assert settings(optimizer='adam(b2=0.95)', learning_rate=0.04 * 0.05 * step).warnings(ranges) == []
     assert settings(optimizer='sgd', learning_rate=10.0).warnings(ranges) == []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import report, train
-from experiments.results.metrics import shown
+from experiments.results.metrics import BY_CODE, shown
 from experiments.setup.config_file import load
 from experiments.training import trainer
 from experiments.workdir import initial_weights, lock
@@ -48,11 +48,15 @@ def test_the_contract_of_files(finished):
     ):
         assert (finished / name).exists(), name
     result = json.loads((finished / 'summary.json').read_text())
-    assert list(result) == ['config', 'steps', 'verdict', 'limit', 'compared', 'reference', 'twins']
+    of_memory = ['kappa', 'slope_change']
+    assert list(result) == ['config', 'steps', 'verdict', 'limit', *of_memory, 'compared', 'reference', 'twins']
+    assert [result[key] for key in of_memory] == [None, None]  # SGD has no memory in which a slope must cancel
     assert result['config'] == 'digits' and result['steps'] == 30
     assert list(result['twins']) == ['ste', 'naive_ste', 'jitter', 'self']
     for twin in result['twins'].values():
-        assert sorted(twin) == sorted(shown(()))
+        assert sorted(twin) == sorted([*shown(()), *BY_CODE])
+        assert all(sum(twin[key]) == pytest.approx(1) and len(twin[key]) == 4 for key in BY_CODE)
+        assert twin['flips_twin'] > 0 and 0 < twin['never_flipped_twin'] < 1
     assert result['twins']['self']['weight_alignment_error'] == 0
     assert result['twins']['self']['inference_agreement'] == 1
     assert set(json.loads((finished / 'timing.json').read_text())) >= {
@@ -443,7 +447,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     last = [read_rows(tmp_path / name)[-1] for name in ('one', 'two')]
     assert set(last[0]) == set(last[1])
     for key, value in last[0].items():
-        if 'sequence' in key or 'oscillations' in key or 'moved' in key:
+        if 'sequence' in key or 'oscillations' in key or 'flip' in key or 'moved' in key:
             assert last[1][key] == value, key  # integers: identical codes
         elif value is not None:
             assert last[1][key] == pytest.approx(value, rel=1e-3, abs=1e-6), key

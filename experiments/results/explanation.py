@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments import terminal
 from experiments.errors import UserError
+from experiments.results import kappas as of_memory
 from experiments.setup import rounding
 from experiments.setup.settings import Settings
 from qat.activations import in_words
@@ -21,11 +22,9 @@ from qat.optimizers import ALL, DECAY, NORM, WEIGHTS
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
 from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
 from qat.theory.recipe import recipe as recipe_for
-from qat.theory.small_parameters import KAPPA_WARNING
 from qat.theory.weight_map import WeightMap
 
 _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is shown; the second in characters
-_LISTED_LAYERS = 6
 _ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'
 _IN_THE_LIMIT = {
     'exact': 'yes, exactly, at every learning rate',
@@ -55,11 +54,6 @@ _RANGES = {  # by range policy
 FULL_PRECISION = (
     'nothing is quantized (quantized=none): estimator, bits, range and activation_bits are not used, and there are no '
     'twins'
-)
-_WHAT_KAPPA_IS = (
-    'how many quantizer steps D a weight can cross while the optimizer remembers: peak learning rate / ((1 - b) D), b '
-    f'the longest of its memories. The recipe needs it far below 1; where it is above {KAPPA_WARNING:g} in a layer, '
-    'the answer above names the layer and says so'
 )
 
 
@@ -95,7 +89,7 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
         'reasons': obstacles(settings.estimator, settings.transfer),
         'cautions': [] if _failing(settings) else list(cautions(settings.estimator)),
         'transfer_class': settings.transfer.transfer_class,
-        'kappa': kappas,
+        **of_memory.record(settings, kappas),
         'learning_rate_factor': found.learning_rate_factor if found else None,
         'remaps_initialization': found.remaps_initialization if found else False,
         'pulled_back': list(found.pulled_back) if found else [],
@@ -126,7 +120,7 @@ def setting(settings: Settings) -> str:
 
 
 def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict[str, str]:
-    """Returns what the theory says, as sentences by their label; kappa is left out if it is None."""
+    """Returns what the theory says, as sentences by their label; without `kappas` nothing of them."""
     estimator, transfer, found = settings.estimator, settings.transfer, recipe(settings)
     failing, alpha = _failing(settings), settings.alpha()
     said = {'Slope': f'{estimator}: {_slope_in_words(estimator)}'}
@@ -142,7 +136,7 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
     said['Activations'] = _activations_in_words(settings.activations)
     said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
     if kappas is not None:
-        said['kappa'] = _kappas_in_words(kappas)
+        said |= of_memory.words(settings, kappas)
     said['Recipe'] = recipe_in_words(found, estimator) if found else f'none is known: {settings.why_no_recipe()}'
     exact = is_ste(estimator, transfer) or (found == UNCHANGED and not settings.optimizer.decays)
     said[_LIMIT] = _IN_THE_LIMIT['exact' if exact else transfer.transfer_class if found else 'none']
@@ -150,11 +144,16 @@ def words(settings: Settings, kappas: Mapping[str, float] | None = None) -> dict
     return said
 
 
-def theory(settings: Settings) -> dict[str, str]:
-    """Returns the same without the two answers, for the report of a run that has measured them."""
+def theory(settings: Settings, result: Mapping) -> dict[str, str]:
+    """Returns the same without the two answers, for the report of a run that has measured them.
+
+    Args:
+      settings: of the run.
+      result: the content of its summary.json.
+    """
     said = words(settings)
     if settings.transfer.transfer_class == 'identity' and settings.optimizer.decays:
-        said['kappa'] = _WHAT_KAPPA_IS
+        said |= of_memory.what_they_are(settings, result)
     unused = ('alpha', 'M(w)') if settings.transfer.transfer_class == 'identity' else ()
     return {label: sentence for label, sentence in said.items() if sentence and label not in (*_ANSWERED, *unused)}
 
@@ -209,13 +208,6 @@ def _activations_in_words(activations: Estimator | None) -> str:
             'activations: they are no weights that M could map. The twin ste_activations tries it'
         )
     return said
-
-
-def _kappas_in_words(kappas: Mapping[str, float]) -> str:
-    if len(kappas) <= _LISTED_LAYERS:
-        return ', '.join(f'{layer} {kappa:.2g}' for layer, kappa in kappas.items())
-    low, high = (choose(kappas, key=kappas.get) for choose in (min, max))
-    return f'from {kappas[low]:.2g} ({low}) to {kappas[high]:.2g} ({high}) in {len(kappas)} layers'
 
 
 def recipe_in_words(found: Recipe, estimator: Estimator) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from experiments.errors import UserError
+from experiments.results.metrics import BY_CODE
 from experiments.workdir.files import read_json
 from experiments.workdir.rows import read_rows
 from qat.lockstep.twins import REFERENCE
@@ -94,11 +95,12 @@ def environment(workdir: pathlib.Path) -> dict | None:
 
 def _is_result(found: dict) -> bool:
     reference, twins, limit = found.get(REFERENCE), found.get('twins'), found.get('limit', {'answer': ''})
+    of_memory = [found[key] for key in ('kappa', 'slope_change') if found.get(key) is not None]  # a run may be older
     return (
         type(found.get('steps')) is int
         and isinstance(found.get('verdict'), str)
         and isinstance(twins, dict)
-        and all(map(_are_numbers, (reference, *twins.values())))
+        and all(map(_are_numbers, (reference, *twins.values(), *of_memory)))
         and set(_OUTCOMES) <= reference.keys()
         and isinstance(limit, dict)
         and isinstance(limit.get('answer'), str)
@@ -107,7 +109,11 @@ def _is_result(found: dict) -> bool:
 
 
 def _are_numbers(metrics) -> bool:
-    return isinstance(metrics, dict) and all(value is None or type(value) in (int, float) for value in metrics.values())
+    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(key) or [], list) for key in BY_CODE):
+        return False
+    values = [value for key, value in metrics.items() if key not in BY_CODE]
+    values += [share for key in BY_CODE for share in metrics.get(key) or []]
+    return all(value is None or type(value) in (int, float) for value in values)
 
 
 def _is_limit(limit: dict) -> bool:

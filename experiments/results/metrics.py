@@ -56,6 +56,10 @@ METRICS = {
     'average_change_point_error': Metric('steps between equal changes of code, over weights with the same sequence'),
     'oscillations_reference': Metric('oscillations collapsed in the reference'),
     'oscillations_twin': Metric('oscillations collapsed in the twin'),
+    'flips_reference': Metric('changes of code in the reference, over all weights and steps'),
+    'flips_twin': Metric('changes of code in the twin'),
+    'never_flipped_reference': Metric('share of the weights whose code never changed in the reference: the dead ones'),
+    'never_flipped_twin': Metric('the same in the twin'),
     'validation_accuracy_correlation': Metric('Pearson correlation of the validation accuracies over the run'),
     'validation_loss_correlation': Metric('Pearson correlation of the validation losses over the run'),
     'inference_agreement': Metric(
@@ -63,6 +67,8 @@ METRICS = {
     ),
     'incorrect_inference_agreement': Metric('the same among those that both get wrong'),
 }
+
+BY_CODE = ('code_shares_reference', 'code_shares_twin')  # lists: the share of the weights at each code at the end
 
 
 def shown(there: Container[str]) -> dict[str, Metric]:

@@ -87,6 +87,11 @@ def number(value: float | None) -> str:
     return f'{value:,}' if isinstance(value, int) else f'{value:.4g}'
 
 
+def share(value: float | None) -> str:
+    """Formats a share as a percentage with a decimal, None as a dash."""
+    return '–' if value is None else f'{value:.1%}'
+
+
 def with_interval(found: Estimate | None) -> str:
     """Formats an estimate, its interval and the number of seeds for reading, in three digits; None is a dash."""
     if found is None:
@@ -96,4 +101,4 @@ def with_interval(found: Estimate | None) -> str:
     return f'{value:.3g}{ends} (n = {n})'
 
 
-_ENVIRONMENT.filters |= {filter.__name__: filter for filter in (number, with_interval, symbols, breakable)}
+_ENVIRONMENT.filters |= {filter.__name__: filter for filter in (number, share, with_interval, symbols, breakable)}

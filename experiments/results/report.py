@@ -2,7 +2,7 @@
 
 import pathlib
 
-from experiments.results import explanation, figures, finished, next_steps, pages, take_home
+from experiments.results import codes, explanation, figures, finished, next_steps, pages, take_home
 from experiments.results.metrics import shown
 from experiments.setup.settings import Settings
 from experiments.workdir import places
@@ -54,6 +54,8 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             **shared,
             evaluations=len(rows),
             metrics=shown(result[REFERENCE]),
-            theory=explanation.theory(settings),
+            theory=explanation.theory(settings, result),
             twins=explanation.twins(settings),
+            codes=codes.by_run(result['twins']),
+            never_flipped=codes.never_flipped_by_layer(rows[-1], twins),
         )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from experiments import terminal
+from experiments.results import kappas
 from experiments.results.limit import NOT_ASKED
 from experiments.results.metrics import shown
 from experiments.setup.settings import Settings
@@ -13,7 +14,12 @@ from qat.estimators import ste_with_clip_of
 from qat.lockstep.twins import REFERENCE
 from qat.lockstep.verdict import FULL_PRECISION, Evidence, before_saturation, verdict
 
-PER_LAYER = ('weight_alignment_error', 'quantized_weight_agreement')
+PER_LAYER = (
+    'weight_alignment_error',
+    'quantized_weight_agreement',
+    'never_flipped_reference',
+    'never_flipped_twin',
+)
 
 
 def row(
@@ -71,19 +77,23 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cautions: Sequence[str] = ()) -> dict:
+def summarize(
+    settings: Settings, rows: list[dict], loss_of_guessing: float, ranges: Mapping, cautions: Sequence[str] = ()
+) -> dict:
     """Returns the content of summary.json of a finished run, without what a ladder adds.
 
     Args:
       settings: of the run.
       rows: of metrics.jsonl.
       loss_of_guessing: of a model that knows nothing.
+      ranges: R by quantized layer.
       cautions: what makes the claim doubtful in this setting.
     """
     first, last = rows[0], rows[-1]
     reference, twins = _outcomes(last), _twins(settings, last)
     newer = [row for row in rows if 'jitter/changed_codes' in row]  # than the first version of a run that went on
     measured = [row for row in newer[:-1] if row['step']] + [last]
+    kappa = {layer: found for layer, found in settings.kappas(ranges).items() if found is not None}
     evidence = Evidence(
         settings.subject,
         over_time=[_twins(settings, row) for row in measured],
@@ -98,6 +108,7 @@ def summarize(settings: Settings, rows: list[dict], loss_of_guessing: float, cau
         'steps': last['step'],
         'verdict': verdict(evidence) if settings.quantizes else FULL_PRECISION,
         'limit': {'answer': NOT_ASKED if settings.quantizes else ''},
+        **kappas.record(settings, kappa or None),
         'compared': _compared(evidence.over_time, [row['step'] for row in measured]),
         REFERENCE: reference,
         'twins': twins,

@@ -163,13 +163,18 @@ class Settings:
             for layer, R in ranges.items()
         }
 
+    def slope_changes(self, kappas: Mapping[str, float | None]) -> dict[str, float | None]:
+        """By layer: how much ln s can change within the memory, from kappa; None where nothing bounds it."""
+        changes = {layer: small_parameters.slope_change(self.estimator, kappa) for layer, kappa in kappas.items()}
+        return {layer: None if change == math.inf else change for layer, change in changes.items()}
+
     def warnings(self, ranges: Mapping[str, float]) -> list[str]:
         """What makes the claim doubtful in this setting, a line each."""
         is_identity = self.transfer.transfer_class == 'identity' and not is_ste(self.estimator, self.transfer)
         if not (is_identity and self.quantizes):
             return []
         said = [
-            small_parameters.large_kappa(self.kappas(ranges)),
+            small_parameters.large_slope_change(self.estimator, self.kappas(ranges)),
             small_parameters.longer_numerator(self.optimizer),
         ]
         return [sentence for sentence in said if sentence]

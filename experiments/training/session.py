@@ -175,7 +175,7 @@ def _finish(trainer: Trainer, state: State, rows: list[dict], workdir: pathlib.P
     if made_up := trainer.samples(state):
         write_json(workdir / finished.SAMPLES, made_up)
     cautions = list(dict.fromkeys([*settings.warnings(state.ranges), *trainer.lockstep.cautions(state)]))
-    return summary.summarize(settings, rows, trainer.loss_of_guessing, cautions)
+    return summary.summarize(settings, rows, trainer.loss_of_guessing, state.ranges, cautions)
 
 
 def _conclude(settings: Settings, workdir: pathlib.Path, climbed: dict[float, list], draw: bool) -> None:

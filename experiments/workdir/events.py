@@ -38,8 +38,9 @@ class Events:
                 self._write(step=first, session_log=SessionLog(status=SessionLog.START))
 
     def append(self, row: Mapping) -> None:
-        """Adds the numbers of a row."""
-        values = [Summary.Value(tag=key, simple_value=value) for key, value in row.items() if value is not None]
+        """Adds the numbers of a row, and leaves out its lists."""
+        numbers = {key: value for key, value in row.items() if type(value) in (int, float)}
+        values = [Summary.Value(tag=key, simple_value=value) for key, value in numbers.items()]
         if self._file:
             with self._or_none():
                 self._write(step=row['step'], summary=Summary(value=[each for each in values if each.tag != 'step']))

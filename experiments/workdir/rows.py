@@ -30,10 +30,14 @@ def sound_rows(path: pathlib.Path) -> Iterator[dict]:
             row = json_object(line) if line.endswith(b'\n') else {}
         except ValueError:
             row = {}
-        if not (before.keys() <= row.keys() and all(map(_is_number, row.values())) and _follows(row, before)):
+        if not (before.keys() <= row.keys() and all(map(_is_value, row.values())) and _follows(row, before)):
             return
         yield row
         before = row
+
+
+def _is_value(value) -> bool:
+    return all(map(_is_number, value)) if type(value) is list else _is_number(value)
 
 
 def _is_number(value) -> bool:

@@ -225,7 +225,7 @@ class Lockstep:
         followed = self._followed(plan, state.runs, state.ranges)
         return self._tracker(plan).measure(state.tracking, followed, state.ranges, state.step)
 
-    def summary(self, state: State) -> dict[str, dict[str, float | int | None]]:
+    def summary(self, state: State) -> dict[str, dict[str, float | int | list[float] | None]]:
         """By listed twin: the metrics of its trajectory so far, on the host; None for what does not exist."""
         return _summarized(*self._measured(state))
 
@@ -303,7 +303,7 @@ class Lockstep:
         }
 
 
-def _summarized(plan: Plan, measured: Mapping) -> dict[str, dict[str, float | int | None]]:
+def _summarized(plan: Plan, measured: Mapping) -> dict[str, dict[str, float | int | list[float] | None]]:
     """By listed twin: the metrics that the sums of `Lockstep.measure`, on the host, amount to."""
     return {name: trajectory.summarize(measured[run].values()) for name, run in plan.computed_by.items()}
 

@@ -142,6 +142,7 @@ class Tracker:
         codes = {run: quantizer.codes(weight, runs[run].ranges[layer]) for run, weight in weights.items()}
         mapped = self.maps[twin][layer](weights[self.reference], runs[self.reference].ranges[layer])
         sums = trajectory.measure_weights(mapped, codes[self.reference], weights[twin], codes[twin], path, unit)
+        sums |= trajectory.measure_codes(codes[self.reference], codes[twin], quantizer.intervals + 1)
         start_codes = quantizer.codes(path.start, self.first_ranges[layer](path.start, unit))
         return sums | trajectory.measure_movement(start_codes, codes[twin], path, quantizer.step_size(1.0))
 

@@ -1,5 +1,7 @@
 """metrics.md's definitions in plain Python: every weight's whole story is kept and looked at afterwards."""
 
+import itertools
+
 
 def change_points(codes: list[int]) -> list[tuple[int, int]]:
     """(code, step) at the start and wherever the code differs from the one before."""
@@ -22,10 +24,18 @@ def ratio(numerator, denominator):
     return numerator / denominator if denominator else None
 
 
-def metrics(reference: list[list[int]], twin: list[list[int]]) -> dict:
-    """The integer metrics of two trajectories of codes, reference[weight][step] and twin[weight][step]."""
+def code_shares(stories: list[list[int]], codes: int) -> list[float]:
+    last = [story[-1] for story in stories]
+    return [last.count(code) / len(last) for code in range(codes)]
+
+
+def metrics(reference: list[list[int]], twin: list[list[int]], codes: int) -> dict:
+    """The integer metrics of two trajectories of codes, reference[weight][step] and twin[weight][step].
+
+    `codes`: how many there are.
+    """
     moved = agreeing = agreeing_moved = identical = identical_moved = compressed = lag = points = 0
-    oscillations = [0, 0]
+    oscillations, flips, dead = [0, 0], [0, 0], [0, 0]
     for a, b in zip(reference, twin):
         points_a, points_b = change_points(a), change_points(b)
         sequence_a, sequence_b = ([code for code, _ in found] for found in (points_a, points_b))
@@ -42,6 +52,9 @@ def metrics(reference: list[list[int]], twin: list[list[int]]) -> dict:
         compressed += stack_a == stack_b
         oscillations[0] += collapsed_a
         oscillations[1] += collapsed_b
+        for run, story in enumerate((a, b)):
+            flips[run] += sum(before != after for before, after in itertools.pairwise(story))
+            dead[run] += all(code == story[0] for code in story)
     weights = len(reference)
     return {
         'quantized_weight_agreement': ratio(agreeing, weights),
@@ -53,4 +66,10 @@ def metrics(reference: list[list[int]], twin: list[list[int]]) -> dict:
         'average_change_point_error': ratio(lag, points),
         'oscillations_reference': oscillations[0],
         'oscillations_twin': oscillations[1],
+        'flips_reference': flips[0],
+        'flips_twin': flips[1],
+        'never_flipped_reference': ratio(dead[0], weights),
+        'never_flipped_twin': ratio(dead[1], weights),
+        'code_shares_reference': code_shares(reference, codes),
+        'code_shares_twin': code_shares(twin, codes),
     }

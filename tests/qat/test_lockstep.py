@@ -242,7 +242,7 @@ def test_tracking_equals_the_oracle_on_a_real_run():
         )
 
     for name in ('ste', 'naive_ste'):
-        expected = oracle.metrics(codes(REFERENCE).T.tolist(), codes(name).T.tolist())
+        expected = oracle.metrics(codes(REFERENCE).T.tolist(), codes(name).T.tolist(), quantizer.intervals + 1)
         assert {key: found[name][key] for key in expected} == expected
         assert expected['oscillations_twin'] > 0 and expected['moved_fraction'] > 0.05
         maps = lockstep.plan(states[0].runs[REFERENCE].params).runs[name].maps

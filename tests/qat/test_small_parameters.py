@@ -27,11 +27,58 @@ def test_kappa(name, arguments, expected):
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
-def test_large_kappa_names_the_worst_layer():
-    assert small_parameters.large_kappa({'conv1': 0.01, 'conv2': 0.05, 'head': None}) == ''
-    assert small_parameters.large_kappa({'conv1': 0.06, 'conv2': 0.3}).startswith(
-        'kappa of conv2 is 0.3, and above 0.05 in'
-    )
+@pytest.mark.parametrize(
+    'estimator, steepest',
+    [
+        (estimators.make('sine', 2, lam=0.6), 2 * np.pi * 0.6 / np.sqrt(1 - 0.6**2)),  # s = 1 + lam cos(2 pi r)
+        (estimators.make('dsq', 2, k=6.5), 4 * 6.5 / 3 * np.tanh(6.5 / 3)),
+        (estimators.make('rdfs', 2, A=0.21), np.pi / np.sqrt(1 - 2 * (np.pi * 0.21) ** 2)),
+        (estimators.make('ste', 2), 0),
+        (estimators.make('mad', 2), 0),
+    ],
+    ids=str,
+)
+def test_what_a_slope_changes_by_within_the_memory(estimator, steepest):
+    """By the analytic maximum of |d ln s/dr|."""
+    assert small_parameters.slope_change(estimator, 0.3) == pytest.approx(0.3 * steepest, rel=1e-3)
+    assert small_parameters.slope_change(estimator, None) is None
+
+
+def jump(r):
+    return jnp.where(r < 0.125, 1.0, 2.0)
+
+
+def root(r):
+    return 0.5 + jnp.abs(r) ** 0.2
+
+
+@pytest.mark.parametrize(
+    'estimator, why',
+    [
+        (estimators.from_slope(jump, 2), 'jumps at r = 0.125'),
+        (estimators.from_slope(root, 2), 'is vertical at r = 0'),
+        (estimators.make('ewgs', 2), 'depends on the gradient'),
+        (estimators.make('ede', 2), 'changes with time'),
+        (estimators.make('swish_sign', 2), 'is not positive everywhere'),
+    ],
+    ids=lambda value: str(value).replace(' ', '_'),
+)
+def test_where_no_steepness_bounds_the_change_kappa_itself_counts(estimator, why):
+    assert small_parameters.unbounded(estimator) == why and small_parameters.slope_change(estimator, 1e-9) == np.inf
+    assert small_parameters.large_slope_change(estimator, {'conv1': 0.05, 'conv2': None}) == ''
+    said = small_parameters.large_slope_change(estimator, {'conv1': 0.06, 'conv2': 0.5, 'head': 0.01})
+    assert said.startswith(f'kappa of conv2 is 0.5: above 0.05 in 2 of 3 layers, and {estimator} {why}; ')
+    assert said.endswith('0.1 times the learning rate would do')
+
+
+def test_a_large_slope_change_names_the_worst_layer():
+    dsq, u = estimators.make('dsq', 2, k=6.5), 6.5 / 3
+    limit = small_parameters.SLOPE_CHANGE_WARNING / (4 * u * np.tanh(u))
+    assert small_parameters.large_slope_change(dsq, {'conv1': 0.01, 'conv2': 0.99 * limit, 'head': None}) == ''
+    said = small_parameters.large_slope_change(dsq, {'conv1': 1.01 * limit, 'conv2': 10 * limit})
+    assert said.startswith('kappa of conv2 is 0.47: ') and 'ln s of dsq(k=6.5) can change by 4, ' in said
+    assert 'more than 0.4 in 2 of 2 layers' in said and said.endswith('0.1 times the learning rate would do')
+    assert small_parameters.large_slope_change(estimators.make('mad', 2), {'conv1': 1e6}) == ''
 
 
 @pytest.mark.parametrize(

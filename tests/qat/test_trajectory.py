@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from qat import trajectory
 from tests.qat import oracle
 
+CODES = 256  # that a code of 8 bits can be
+
 
 def stream(reference: np.ndarray, twin: np.ndarray) -> dict:
     """The metrics of codes (steps, weights), as the trainer computes them."""
@@ -24,11 +26,12 @@ def stream(reference: np.ndarray, twin: np.ndarray) -> dict:
     weights = jnp.float32(reference[-1])
     path = trajectory.begin_path(weights)
     sums = trajectory.measure_weights(weights, jnp.asarray(reference[-1]), weights, jnp.asarray(twin[-1]), path, 1.0)
+    sums |= trajectory.measure_codes(jnp.asarray(reference[-1]), jnp.asarray(twin[-1]), CODES)
     return trajectory.summarize([sums | trajectory.measure_histories(a, b, lag)])
 
 
 def check(reference: np.ndarray, twin: np.ndarray) -> None:
-    expected = oracle.metrics(reference.T.tolist(), twin.T.tolist())
+    expected = oracle.metrics(reference.T.tolist(), twin.T.tolist(), CODES)
     actual = stream(reference.astype(np.int32), twin.astype(np.int32))
     assert {key: actual[key] for key in expected} == expected
 
@@ -91,7 +94,26 @@ def test_nothing_tracked_and_nothing_moved_give_none():
     assert metrics['moved_fraction'] == 0 and metrics['weight_alignment_error'] is None
     weights = jnp.ones(3)
     untracked = trajectory.measure_weights(weights, weights, weights, weights, trajectory.begin_path(weights), 1.0)
-    assert trajectory.summarize([untracked])['moved_fraction'] is None
+    nothing = trajectory.summarize([untracked])
+    for key in ('moved_fraction', 'flips_reference', 'flips_twin', 'never_flipped_reference', 'never_flipped_twin'):
+        assert nothing[key] is None
+    assert metrics['flips_twin'] == 0 and metrics['never_flipped_twin'] == 1
+
+
+def test_shares_of_codes_are_over_layers_with_equally_many():
+    def layer(reference, twin, count):
+        return sums | trajectory.measure_codes(jnp.asarray(reference), jnp.asarray(twin), count)
+
+    ones = jnp.ones(3)
+    sums = trajectory.measure_weights(ones, ones, ones, ones, trajectory.begin_path(ones), 1.0)
+    first, second = layer([0, 0, 3], [1, 2, 3], 4), layer([[1, 3, 3, 3, 3]], [[0, 0, 0, 0, 1]], 4)
+    found = trajectory.summarize([first, second])
+    assert found['code_shares_reference'] == [2 / 8, 1 / 8, 0, 5 / 8]
+    assert found['code_shares_twin'] == [4 / 8, 2 / 8, 1 / 8, 1 / 8]
+    other = layer([0, 1], [1, 1], 2)
+    assert trajectory.summarize([other])['code_shares_twin'] == [0, 1]
+    assert trajectory.summarize([first, other])['code_shares_twin'] is None
+    assert trajectory.summarize([sums])['code_shares_reference'] is None
 
 
 def test_the_path_does_not_stall():
@@ -148,6 +170,9 @@ def test_counts_are_summed_in_64_bits():
     sums = trajectory.measure_weights(weights, weights, weights, weights, trajectory.begin_path(weights), 1.0)
     metrics = trajectory.summarize([sums | trajectory.measure_histories(moved, moved, lag)])
     assert metrics['average_change_point_error'] == 2**31 + 5
+    often = moved.replace(changes=lag.astype(jnp.int32) - 6)  # the most that fits
+    metrics = trajectory.summarize([sums | trajectory.measure_histories(often, moved, lag)])
+    assert metrics['flips_reference'] == 100_000 * (2**31 - 1) and metrics['flips_twin'] == 100_000
 
 
 def test_bytes_of_a_history():

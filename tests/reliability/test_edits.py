@@ -108,6 +108,7 @@ A_ROW = json.dumps(ROWS[1])
         A_ROW.replace('0.5', 'Infinity'),
         A_ROW.replace('0.5', '1e999'),
         A_ROW.replace('0.5', '{"a": 1}'),
+        A_ROW.replace('0.5', '[0.5, "a"]'),
         A_ROW.replace('0.5', '[' * 10**5),
         A_ROW.replace('"step": 5', '"step": "5"'),
         A_ROW.replace('"step": 5', '"step": true'),
@@ -123,7 +124,7 @@ def test_rows_end_before_one_that_no_run_wrote(line, tmp_path):
 
 
 def test_rows_may_gain_a_metric_and_are_read_as_written(tmp_path):
-    given = [*ROWS[:1], {**ROWS[1], 'a newer metric': 1}]
+    given = [*ROWS[:1], {**ROWS[1], 'a newer metric': 1, 'by code': [0.5, 0.5]}]
     (tmp_path / 'metrics.jsonl').write_text(rows.text(given))
     assert rows.read_rows(tmp_path) == given
 

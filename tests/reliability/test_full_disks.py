@@ -33,12 +33,12 @@ def nothing() -> None:
 
 def test_events_hold_the_numbers_of_the_rows(tmp_path):
     writer = events.Events(tmp_path / 'tensorboard', 3)
-    writer.append(ROWS[1])
+    writer.append(ROWS[1] | {'by code': [0.5, 0.5]})
     writer.close()
     (path,) = (tmp_path / 'tensorboard').iterdir()
     content = path.read_bytes()
     assert path.name.startswith('events.out.tfevents.') and b'eval/accuracy' in content
-    assert b'train/loss' not in content  # None
+    assert b'train/loss' not in content and b'by code' not in content  # None, and a list
     assert b'step' not in content.replace(b'steps', b'')
 
 
