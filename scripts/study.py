@@ -26,6 +26,7 @@ NAMES = (
     'finetuning',
     'decay',
     'quantizers',
+    'language',
 )
 
 
