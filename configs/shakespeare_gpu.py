@@ -1,4 +1,4 @@
-"""Tiny Shakespeare at the size of an accelerator, 2 bits in the kernels of its attention and its MLPs.
+"""Tiny Shakespeare at the size of an accelerator, ternary in the kernels of its attention and its MLPs.
 
 Command:  python -m experiments.train --config=configs/shakespeare_gpu.py
           in full precision: --config.quantized=none
@@ -17,6 +17,7 @@ def get_config():
     config.model = 'transformer(layers=6, width=384, heads=6, dropout=0.2)'
     config.context = 256
     config.batch_size = 64
-    config.num_epochs = 20  # of 250 steps
+    config.steps_per_epoch = 250
+    config.num_epochs = 20
     config.warmup_fraction = 0.02
     return config
