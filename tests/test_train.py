@@ -428,9 +428,20 @@ def start(devices: int, *argv) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, '-m', 'experiments.train', *argv], stderr=subprocess.PIPE, env=environment)
 
 
+OF_PROCESSES = {
+    'digits': [DIGITS, '--config.num_epochs=1', '--config.twins=ste,self'],
+    'a text': [
+        *('--config=configs/shakespeare.py', '--config.model=transformer(layers=1,width=16,heads=2)'),
+        *('--config.context=16', '--config.batch_size=8', '--config.steps_per_epoch=10', '--config.num_epochs=1'),
+        *('--config.twins=ste,self', '--config.dataset=text:README.md'),
+    ],
+}
+
+
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(tmp_path):
-    command = [DIGITS, '--config.num_epochs=1', '--config.twins=ste,self']
+@pytest.mark.parametrize('name', OF_PROCESSES)
+def test_two_processes_give_what_one_gives(name, tmp_path):
+    command = OF_PROCESSES[name]
     address = f'127.0.0.1:{free_port()}'
     both = [
         start(2, *command, f'--workdir={tmp_path / "two"}', f'--config.distributed={address},2,{index}')
