@@ -20,7 +20,7 @@ from experiments.data import memory, registry, text
 from experiments.data.batches import Share
 from experiments.data.text import TextBatches
 from experiments.errors import UserError
-from experiments.results.metrics import METRICS
+from experiments.results.metrics import BY_CODE, METRICS
 from experiments.setup.identity import contents
 from experiments.training import sharing
 from experiments.workdir.rows import read_rows
@@ -257,7 +257,7 @@ def test_a_whole_run(finished):
     assert rows[0]['eval/loss'] == pytest.approx(math.log(256), rel=0.02)
     assert rows[-1]['eval/loss'] < rows[0]['eval/loss'] - 0.1
     assert {**result['reference']} == {name: rows[-1][f'eval/{name}'] for name in ('accuracy', 'loss', 'perplexity')}
-    assert all(sorted(twin) == sorted(METRICS) for twin in result['twins'].values())
+    assert all(sorted(twin) == sorted((*METRICS, *BY_CODE)) for twin in result['twins'].values())
     copy = result['twins']['self']
     assert copy['weight_alignment_error'] == 0 and copy['inference_agreement'] == 1
     assert copy['perplexity'] == result['reference']['perplexity']
