@@ -1,18 +1,7 @@
-"""Optimizers by name, and the transfer class that decides which recipe an STE twin needs.
-
-The class depends on optimizer, arguments, weight decay and placement together (arXiv 2405.05171,
-theorems 1 and 2, and what follows from their proofs; what reads the weights, such as weight decay, can be pulled back,
-see `qat.theory.pull_back`):
-
-  map       M on the initial weights, alpha on the learning rate of the quantized kernels;
-  identity  nothing changes: coordinates are normalised, so a slope cancels;
-  none      no recipe is known.
+"""Optimizers by name, each with the transfer class that it has (`qat.transfer`).
 
 To add one: a builder `_name(learning_rate, decay, *, arguments)` and its line in `FAMILIES`. `qat.probe` finds the
 class of any optax transformation, and tests/qat/test_optimizers.py compares that with what the line says.
-
-Placement `gradient` is the usual one: the slope multiplies the gradient. Placement `update`: the
-optimizer sees the plain STE gradient and the slope multiplies the optimizer's output.
 """
 
 import dataclasses
@@ -25,8 +14,8 @@ import optax.contrib
 
 from qat import calls, weights
 from qat.calls import Interval
+from qat.transfer import DECAY, WEIGHTS, Transfer, check_placement
 
-PLACEMENTS = ('gradient', 'update')
 ALL, MATRICES = 'all', 'matrices'  # what decays
 _SHOWN = 6  # paths, of many
 
@@ -160,51 +149,6 @@ FAMILIES = {
 }
 
 
-WEIGHTS, DECAY, NORM = 'weights', 'decay', 'norm'  # what can be pulled back
-
-
-@dataclasses.dataclass(frozen=True)
-class Transfer:
-    """How a slope passes through an optimizer.
-
-    Attributes:
-      transfer_class: 'map', 'identity' or 'none'.
-      reason: why it is that one.
-      scale_free: whether one factor on all gradients of a weight changes nothing, so that a constant slope is STE.
-      pulled_back: what the STE twin of the recipe computes from the reference's weights, see `qat.theory.pull_back`:
-        WEIGHTS: what its optimizer reads; DECAY: what is added to its gradients; NORM: what they are clipped by.
-    """
-
-    transfer_class: str
-    reason: str
-    scale_free: bool = False
-    pulled_back: tuple[str, ...] = ()
-
-
-def with_clipping(transfer: Transfer, placement: str) -> Transfer:
-    """The transfer where gradients are clipped by their global norm before the optimizer gets them.
-
-    SGD's steps follow the norm, and the twin takes that of s(w) g. So it does where a slope cancels: the factor changes
-    from step to step within an optimizer's memory, and a coupled decay is added to what it leaves. Under placement
-    'update' the gradients are STE's. For the same reason not even a constant slope cancels.
-    """
-    if placement == 'update':
-        return transfer
-    if transfer.transfer_class == 'none':
-        return dataclasses.replace(transfer, scale_free=False)
-    return dataclasses.replace(transfer, pulled_back=(*transfer.pulled_back, NORM))
-
-
-def with_moving_range(transfer: Transfer, why: str) -> Transfer:
-    """The transfer where the range of the quantized weights moves with the latent weights; `why`: on what it depends.
-
-    Two runs whose weights M keeps apart then round in two ranges. Where a slope cancels they have the same weights.
-    """
-    if transfer.transfer_class == 'map':
-        return Transfer('none', why)
-    return transfer
-
-
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """An optimizer with every argument but the learning rate fixed. Make one with `make` or `parse`.
@@ -293,16 +237,6 @@ class Optimizer:
     def decays(self) -> tuple[float, ...]:
         """The decays of the averages that a slope has to cancel in, b1 and b2 of Adam; () where there are none."""
         return tuple(dict(self.parameters)[name] for name in FAMILIES[self.name].memories)
-
-
-def check_placement(placement: str) -> None:
-    """Refuses a placement that does not exist.
-
-    Raises:
-      ValueError: with those that do.
-    """
-    if placement not in PLACEMENTS:
-        raise ValueError(calls.unknown('placement', placement, PLACEMENTS))
 
 
 def parse(text: str, weight_decay: float = 0.0, decayed: str = ALL) -> Optimizer:

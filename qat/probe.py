@@ -8,7 +8,7 @@ Where it reads the weights, as weight decay does, the outputs are also compared 
 w / s: what is true of these is true of the optimizer once its decay is pulled back, see `qat.theory.pull_back`.
 Gradients and weights have another size at every coordinate, over many powers of ten: clipping acts on large gradients
 only, and weight decay inside a sign is seen only where it is about as large as the gradient. Placement `update` asks
-for nothing: weights that are read are pulled back. Derived from the proofs of arXiv 2405.05171; see `qat.optimizers`
+for nothing: weights that are read are pulled back. Derived from the proofs of arXiv 2405.05171; see `qat.transfer`
 for the classes.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from qat import weights
-from qat.optimizers import DECAY, WEIGHTS, Transfer, check_placement
+from qat.transfer import DECAY, WEIGHTS, Transfer, check_placement
 
 _GRADIENTS, _WEIGHTS = (1e-2, 1e6), (1e-1, 1e6)  # smallest and largest sizes, all far above Adam's eps
 _STEPS, _MORE_STEPS = 6, 70  # more for what makes no update at first, as gradient accumulation

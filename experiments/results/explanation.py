@@ -18,11 +18,12 @@ from experiments.setup.settings import Settings
 from qat.activations import in_words
 from qat.estimators import Estimator, ste_with_clip_of
 from qat.lockstep.twins import computed_by, not_ste
-from qat.optimizers import ALL, DECAY, NORM, WEIGHTS
+from qat.optimizers import ALL
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
 from qat.theory.recipe import UNCHANGED, Recipe, is_ste, obstacles
 from qat.theory.recipe import recipe as recipe_for
 from qat.theory.weight_map import WeightMap
+from qat.transfer import DECAY, NORM, WEIGHTS
 
 _PARAGRAPHS, _LONGEST_PARAGRAPH = 2, 250  # how much of a slope's docstring is shown; the second in characters
 _ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'

@@ -13,7 +13,7 @@ from experiments.setup import users
 from experiments.setup.settings import Settings
 from experiments.workdir.records import ORIGIN
 from qat.lockstep import verdict
-from qat.optimizers import DECAY
+from qat.transfer import DECAY
 
 _SHORTEST_LADDER = 3
 _LONGER = 4  # times the steps, where nobody knows how many times

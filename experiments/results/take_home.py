@@ -12,10 +12,11 @@ import numpy as np
 from experiments.results import explanation
 from experiments.setup.settings import Settings
 from qat import calls
-from qat.optimizers import DECAY, FAMILIES
+from qat.optimizers import FAMILIES
 from qat.quantizers import EvenQuantizer
 from qat.ranges import BLOCK
 from qat.theory.weight_map import WeightMap
+from qat.transfer import DECAY
 
 MAP_FILE, SLOPE_FILE = 'weight_map.csv', 'slope.csv'
 _OFFSETS = 1001  # rows of a table

@@ -25,6 +25,7 @@ from qat.theory import small_parameters
 from qat.theory.coverage import check_covered
 from qat.theory.recipe import is_ste, obstacles
 from qat.theory.weight_map import WeightMap, alpha_if_covered
+from qat.transfer import Transfer, with_clipping, with_moving_range
 
 CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -63,7 +64,7 @@ class Settings:
     config: ml_collections.ConfigDict  # resolved: every default filled in
     estimator: estimators.Estimator
     optimizer: optimizers.Optimizer
-    transfer: optimizers.Transfer
+    transfer: Transfer
     twins: dict[str, Twin]
     model_class: Callable[..., nn.Module]
     init_map: WeightMap | None  # M that the initial quantized weights go through
@@ -225,10 +226,10 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         if config.placement == 'update' and estimator.needs('gradient'):
             raise ValueError(f"{estimator.name} depends on the incoming gradient, use placement 'gradient'")
     if config.clip_norm:
-        transfer = optimizers.with_clipping(transfer, config.placement)
+        transfer = with_clipping(transfer, config.placement)
     policy = rounding.range_policy(config)
     if policy.moves:
-        transfer = optimizers.with_moving_range(transfer, policy.why)
+        transfer = with_moving_range(transfer, policy.why)
     with blame('pull_back'):
         pull_back = _pull_back(config, estimator, transfer)
     resolved = ml_collections.ConfigDict(config)
@@ -260,7 +261,7 @@ def _check_numbers(config) -> None:
             raise UserError(f'{key} must be -1 or at least 1, got {config[key]!r}')
 
 
-def _pull_back(config, estimator: estimators.Estimator, transfer: optimizers.Transfer) -> estimators.Estimator | None:
+def _pull_back(config, estimator: estimators.Estimator, transfer: Transfer) -> estimators.Estimator | None:
     """The estimator from whose weights an STE takes what its recipe pulls back."""
     if not config.pull_back:
         return None

@@ -30,10 +30,11 @@ import optax
 from qat import weights
 from qat.estimators import Estimator
 from qat.lockstep.state import RunState
-from qat.optimizers import Optimizer, Transfer
+from qat.optimizers import Optimizer
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import recipe
 from qat.theory.weight_map import WeightMap, positive_slope
+from qat.transfer import Transfer
 from qat.weights import Paths
 
 

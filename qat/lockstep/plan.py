@@ -11,10 +11,10 @@ from qat.estimators import Estimator, ste_with_clip_of
 from qat.lockstep import twins
 from qat.lockstep.spec import Spec
 from qat.lockstep.twins import REFERENCE, Twin
-from qat.optimizers import Transfer, with_clipping, with_moving_range
 from qat.policies import RangePolicy
 from qat.theory.pull_back import PullBack
 from qat.theory.weight_map import WeightMap
+from qat.transfer import Transfer, with_clipping, with_moving_range
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from qat.activations import check_has_zero
 from qat.estimators import Estimator, from_slope, parse
 from qat.lockstep import twins
-from qat.optimizers import check_placement
 from qat.policies import Fixed, RangePolicy
 from qat.ranges import RangeRule, rule
+from qat.transfer import check_placement
 
 
 @dataclasses.dataclass(frozen=True)

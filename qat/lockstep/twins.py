@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 
 from qat import calls
 from qat.estimators import Estimator, ste_with_clip_of
-from qat.optimizers import Transfer
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import UNCHANGED, Recipe, recipe
 from qat.theory.weight_map import alpha
+from qat.transfer import Transfer
 
 REFERENCE = 'reference'
 JITTER = 1.01

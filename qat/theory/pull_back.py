@@ -17,8 +17,8 @@ import dataclasses
 import jax
 
 from qat.estimators import Estimator
-from qat.optimizers import DECAY, NORM, WEIGHTS
 from qat.theory.weight_map import WeightMap, positive_slope
+from qat.transfer import DECAY, NORM, WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PullBack:
     Attributes:
       estimator: whose weights STE's are the images of.
       weight_map: its M; None where v = w.
-      what: see `qat.optimizers.Transfer`.
+      what: see `qat.transfer.Transfer`.
     """
 
     estimator: Estimator

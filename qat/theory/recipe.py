@@ -3,10 +3,10 @@
 import dataclasses
 
 from qat.estimators import Estimator, ste_with_clip_of
-from qat.optimizers import Transfer
 from qat.theory.coverage import NotCovered, check_covered, conditions_that_fail
 from qat.theory.sampling import extremes
 from qat.theory.weight_map import alpha
+from qat.transfer import Transfer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,12 +15,12 @@ from qat import estimators, optimizers
 from qat.lockstep import checks
 from qat.lockstep.conversion import Conversion
 from qat.lockstep.twins import twins
-from qat.optimizers import Transfer
 from qat.slopes import CATALOGUE
 from qat.theory import quadrature
 from qat.theory.coverage import NotCovered, cautions, check_covered, conditions_that_fail, extremes, sampled, steepness
 from qat.theory.recipe import UNCHANGED, recipe
 from qat.theory.weight_map import WeightMap, alpha, alpha_if_covered
+from qat.transfer import Transfer
 
 PI = jnp.pi
 # slope, alpha, words of the cautions

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qat import optimizers, weights
+from qat import optimizers, transfer, weights
 from qat.models.convnet import ConvNet
-from qat.optimizers import FAMILIES, PLACEMENTS
+from qat.optimizers import FAMILIES
 from qat.probe import Probed
+from qat.transfer import PLACEMENTS
 
 
 @pytest.fixture(scope='module')
@@ -274,7 +275,7 @@ def test_the_probe_looks_at_the_quantized_weights_alone():
     for paths, expected in ((('a/kernel',), 'map'), (('b/kernel',), 'identity'), (KERNELS, 'none')):
         assert Probed(mixed).transfer('gradient', PROBED, paths).transfer_class == expected
     of_decay = Probed(mixed).transfer('gradient', PROBED, ('a/bias',))
-    assert (of_decay.transfer_class, of_decay.pulled_back) == ('map', (optimizers.DECAY,))
+    assert (of_decay.transfer_class, of_decay.pulled_back) == ('map', (transfer.DECAY,))
     assert not Probed(mixed).transfer('gradient', PROBED, ('a/kernel',)).pulled_back
 
 

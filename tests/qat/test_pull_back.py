@@ -18,6 +18,7 @@ from qat.lockstep.state import Moment
 from qat.theory.pull_back import PullBack
 from qat.theory.recipe import is_ste
 from qat.theory.weight_map import WeightMap
+from qat.transfer import DECAY, NORM, WEIGHTS, with_clipping
 
 DSQ, R = estimators.parse('dsq(k=6.5)', 2), 1.0
 SHAPE = (40, 40)
@@ -118,7 +119,7 @@ def test_a_constant_slope_does_not_cancel_where_gradients_are_clipped(name):
         estimators.from_slope(lambda r: 0 * r + 0.5, 2, name='half'),
         optimizers.make(name).transfer('gradient'),
     )
-    assert is_ste(half, transfer) and not is_ste(half, optimizers.with_clipping(transfer, 'gradient'))
+    assert is_ste(half, transfer) and not is_ste(half, with_clipping(transfer, 'gradient'))
 
 
 def test_a_constant_slope_does_not_cancel_beside_decay():
@@ -134,14 +135,14 @@ def test_by_hand():
     """Inside the range w/s(w) at w = M^-1(v); outside, v/alpha."""
     weight_map = WeightMap(DSQ)
     w = jnp.float32([-0.9, -0.3, 0.05, 0.4, 0.999])
-    pulled = PullBack(DSQ, weight_map, (optimizers.DECAY, optimizers.NORM))
+    pulled = PullBack(DSQ, weight_map, (DECAY, NORM))
     v = weight_map(w, R)
     np.testing.assert_allclose(pulled.read(v, R), w / DSQ.at(w, R), rtol=2e-5)
     np.testing.assert_allclose(pulled.measured(jnp.float32(3), v, R), 3 * DSQ.at(w, R), rtol=2e-5)
     outside = jnp.float32([-1.5, 1.1])
     np.testing.assert_allclose(pulled.read(outside, R), outside / weight_map.alpha, rtol=1e-6)
     assert (pulled.measured(jnp.float32(3), outside, R) == 0).all()
-    np.testing.assert_allclose(PullBack(DSQ, weight_map, (optimizers.WEIGHTS,)).read(v, R), w, atol=2e-6)
+    np.testing.assert_allclose(PullBack(DSQ, weight_map, (WEIGHTS,)).read(v, R), w, atol=2e-6)
 
 
 def test_gradients_are_clipped_as_optax_clips_them():

@@ -12,13 +12,13 @@ from scipy import integrate
 
 from qat import estimators
 from qat.clipping import CLIP, PASS, RECIPROCAL
-from qat.optimizers import Transfer
 from qat.quantizers import UniformQuantizer
 from qat.slopes import CATALOGUE
 from qat.theory.coverage import NotCovered, conditions_that_fail
 from qat.theory.quadrature import quadrature
 from qat.theory.recipe import UNCHANGED, obstacles, recipe
 from qat.theory.weight_map import WeightMap, alpha, alpha_if_covered, antiderivative
+from qat.transfer import Transfer
 
 RANGE = jnp.float32(np.sqrt(6 / 9))
 COVERED = {
