@@ -42,7 +42,7 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator would be slower, and may be busy training
     # Imported late: a wrong command line and --help are answered without jax.
     from experiments.data import registry
-    from experiments.results import decoding, explanation, ranges
+    from experiments.results import commands, decoding, explanation, ranges
     from experiments.setup import settings
 
     config.twins = ''
@@ -62,11 +62,11 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     said['Input'] = decoding.in_words() if dataset.decodes else ''
     said['Warning'] = '\n'.join(resolved.warnings(initial))
     kept = [flag for flag in flags if not flag.startswith('--out=')]
-    check, by_itself = [f'--config.twins={explanation.twins_to_check(resolved)}'], explanation.as_config(resolved)
+    check, by_itself = [f'--config.twins={commands.twins_to_check(resolved)}'], commands.as_config(resolved)
     to_copy = {
-        'Try it': explanation.train_command(kept, check),
-        'Try it in the limit': explanation.train_command(kept, [*check, '--config.ladder=3']),
-        'The recipe by itself': explanation.train_command(kept, by_itself) if by_itself else '',
+        'Try it': commands.train_command(kept, check),
+        'Try it in the limit': commands.train_command(kept, [*check, '--config.ladder=3']),
+        'The recipe by itself': commands.train_command(kept, by_itself) if by_itself else '',
         'Figure': str(figure),
     }
     return explanation.page(said, to_copy)
@@ -74,13 +74,13 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
 
 def _in_full_precision(resolved, flags: list[str], *, as_json: bool) -> str:
     """Returns the same where nothing is quantized: there is nothing that the theory could be asked."""
-    from experiments.results import explanation
+    from experiments.results import commands, explanation
 
     said = {'Setting': explanation.setting(resolved), 'Theory': explanation.FULL_PRECISION}
     if as_json:
         return json.dumps({label.lower(): sentence for label, sentence in said.items()}, indent=2)
     kept = [flag for flag in flags if not flag.startswith('--out=')]
-    return explanation.page(said, {'Try it': explanation.train_command(kept, [])})
+    return explanation.page(said, {'Try it': commands.train_command(kept, [])})
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ from configs import common, digits
 from experiments import explain, train
 from experiments.data import registry
 from experiments.errors import UserError
-from experiments.results import explanation, next_steps
+from experiments.results import commands, explanation, next_steps
 from experiments.setup import sources
 from experiments.setup.settings import resolve
 from experiments.training import sharing
@@ -69,8 +69,8 @@ def test_the_theory_is_said_of_the_weights():
     )
     assert 'int8, with ste in all runs' in with_ste and 'not cover' not in with_ste
     assert 'not cover' in custom and 'The twin ste_activations' in custom
-    assert explanation.twins_to_check(settings(**CUSTOM)).endswith(',ste_activations')
-    assert 'ste_activations' not in explanation.twins_to_check(settings(activation_bits=8))
+    assert commands.twins_to_check(settings(**CUSTOM)).endswith(',ste_activations')
+    assert 'ste_activations' not in commands.twins_to_check(settings(activation_bits=8))
     (step,) = next_steps._activations(settings(**CUSTOM))
     assert 'int4 with dsq(k=18)' in step.sentence and not next_steps._activations(settings())
 

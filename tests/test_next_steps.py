@@ -12,7 +12,7 @@ import pytest
 
 from experiments import train
 from experiments.data import registry
-from experiments.results import explanation, limit, next_steps
+from experiments.results import commands, limit, next_steps
 from experiments.setup import command_line, settings
 from experiments.training.trainer import Trainer
 from qat.lockstep import verdict
@@ -182,7 +182,7 @@ def test_the_recipe_by_itself_starts_as_the_twin_does(tmp_path):
     pair = resolved(*given, '--config.kernel_learning_rate_factor=0.5')
     alone = settings.resolve(
         command_line.parse(
-            [DIGITS, given[1], *explanation.as_config(pair)]  # as a command would: what is given again counts
+            [DIGITS, given[1], *commands.as_config(pair)]  # as a command would: what is given again counts
         )[0]
     )
     batches = registry.load(pair.config)
@@ -209,7 +209,7 @@ def test_a_map_that_does_not_exist_is_refused(flag, message):
 def test_the_recipe_by_itself_ends_as_the_twin_does(optimizer, tmp_path):
     given = [DIGITS, f'--config.optimizer={optimizer}', '--config.max_steps=40', '--config.eval_every_epochs=1']
     made = resolved(*given[1:])
-    alone = [flag for flag in explanation.as_config(made) if 'twins' not in flag]
+    alone = [flag for flag in commands.as_config(made) if 'twins' not in flag]
     assert train.main([*given, '--config.twins=ste', f'--workdir={tmp_path}/pair']) == 0
     assert train.main([*given, *alone, '--config.twins=self', f'--workdir={tmp_path}/alone']) == 0
     pair, ste = (

@@ -3,9 +3,8 @@
 import inspect
 import math
 import pathlib
-import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from experiments.results import kappas as of_memory
 from experiments.setup import rounding
 from experiments.setup.settings import Settings
 from qat.activations import in_words
-from qat.estimators import Estimator, ste_with_clip_of
+from qat.estimators import Estimator
 from qat.lockstep.twins import computed_by, not_ste
 from qat.optimizers import ALL
 from qat.theory.coverage import TOLERANCE, NotCovered, cautions, conditions_that_fail
@@ -231,40 +230,6 @@ def pulled_back_in_words(found: Recipe) -> dict[str, str]:
         NORM: f'clip by the norm of s(w) g, {source}, instead of g',
     }
     return {what: clauses[what] for what in found.pulled_back}
-
-
-def as_config(settings: Settings) -> list[str]:
-    """Returns the flags that turn a run of the estimator into the STE run of its recipe, which is trained by itself.
-
-    None where there is no recipe, or the config keys cannot say it: an STE that passes gradients outside the range as
-    far as the estimator does not, or M of weights that begin at another M.
-    """
-    found, config = recipe(settings), settings.config
-    if found is None or (found.remaps_initialization and config.init_map):
-        return []
-    alpha = found.learning_rate_factor if found.remaps_initialization else 1.0
-    if settings.estimator.clip != ste_with_clip_of(settings.estimator, alpha).clip:
-        return []
-    flags = ['--config.estimator=ste', '--config.twins=self', '--config.ladder=1']
-    if found.remaps_initialization:
-        factor = found.learning_rate_factor * config.kernel_learning_rate_factor
-        flags += [f'--config.init_map={config.estimator}', f'--config.kernel_learning_rate_factor={factor:.9g}']
-    return flags + ([f'--config.pull_back={config.estimator}'] if found.pulled_back else [])
-
-
-def train_command(flags: Sequence[str], changes: Sequence[str]) -> str:
-    """Returns the command that trains with some flags, in place of which or beside which others are given."""
-    changed = {change.partition('=')[0] for change in changes}
-    kept = [flag for flag in flags if flag.partition('=')[0] not in changed]
-    return f'python -m experiments.train {shlex.join([*kept, *changes])}'
-
-
-def twins_to_check(settings: Settings) -> str:
-    """Returns the value of `twins` for a run that puts the theory to the test."""
-    on_activations = ',ste_activations' if not_ste(settings.activations) else ''
-    if recipe(settings):
-        return f'ste,naive_ste,jitter{on_activations}'
-    return f'naive_ste,{"" if settings.alpha() is None else "map_ste,"}jitter{on_activations}'
 
 
 def page(said: Mapping[str, str], to_copy: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ import math
 import pathlib
 from collections.abc import Mapping
 
-from experiments.results import explanation, limit, take_home
+from experiments.results import commands, explanation, limit, take_home
 from experiments.setup import users
 from experiments.setup.settings import Settings
 from experiments.workdir.records import ORIGIN
@@ -101,11 +101,11 @@ def to_do(settings: Settings, result: Mapping, workdir: pathlib.Path) -> list[St
 
 def _quantize(settings: Settings, flags: list[str], workdir: pathlib.Path) -> Step:
     """A run of the estimator from the weights of a run in full precision."""
-    twins = explanation.twins_to_check(settings)
+    twins = commands.twins_to_check(settings)
     has_convolutions = 'conv' in users.fields(settings.model_class)
     wanted, kernels = ('conv', 'the convolutions') if has_convolutions else ('all', 'all kernels')
     changes = [f'--config.quantized={wanted}', f'--config.init_from={workdir}', f'--config.twins={twins}']
-    command = explanation.train_command(flags, [*changes, _beside(flags, 'quantized')])
+    command = commands.train_command(flags, [*changes, _beside(flags, 'quantized')])
     return Step(f'Quantize {kernels}, starting from these weights:', command)
 
 
@@ -118,13 +118,13 @@ def _remedy(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]
         whole = 'more steps' if cut_short else 'larger learning rate'
     longer = [f'--config.num_epochs={config.num_epochs * more}']
     remedies = {
-        'was not run': [f'--config.twins={explanation.twins_to_check(settings)}'],
+        'was not run': [f'--config.twins={commands.twins_to_check(settings)}'],
         'smaller learning rate': [f'--config.learning_rate={config.learning_rate / 4:g}'],
         'larger learning rate': [f'--config.learning_rate={config.learning_rate * more:g}'],
         'more steps': [*longer, *([f'--config.max_steps={config.max_steps * more}'] if cut_short else [])],
     }
     changes = next((found for said, found in remedies.items() if said in whole), [])
-    command = explanation.train_command(flags, [*changes, _beside(flags, 'again')])
+    command = commands.train_command(flags, [*changes, _beside(flags, 'again')])
     return [Step('Run again so that it can tell, for example:', command)] if changes else []
 
 
@@ -142,12 +142,12 @@ def _ladder(settings: Settings, result: Mapping, flags: list[str]) -> list[Step]
     rungs = _SHORTEST_LADDER if config.ladder == 1 else config.ladder + 1
     changes = [f'--config.ladder={rungs}']
     if 'jitter' not in twins or not twins & set(verdict.STE_TWINS):
-        changes += [f'--config.twins={explanation.twins_to_check(settings)}', _beside(flags, 'ladder')]
+        changes += [f'--config.twins={commands.twins_to_check(settings)}', _beside(flags, 'ladder')]
     said = (
         f'Ask the limit: the same at 1/2 to 1/{2 ** (rungs - 1)} of the learning rate, {config.ladder_seeds} seeds '
         f'each, takes {(2**rungs - 1) * config.ladder_seeds} times as long as this run:'
     )
-    return [Step(said, explanation.train_command(flags, changes))]
+    return [Step(said, commands.train_command(flags, changes))]
 
 
 def _beside(flags: list[str], name: str) -> str:
@@ -171,8 +171,8 @@ def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str =
         return [Step(f'Stay with {name}{or_ste}: no recipe is known.')]
     of_the_limit = _OF_THE_LIMIT[in_the_limit].format(name)
     proviso = [Step(_PROVISOS[here].format(of_the_limit))] if here in _PROVISOS else []
-    by_itself = explanation.as_config(settings)
-    command = explanation.train_command(flags, [*by_itself, _beside(flags, 'ste')])
+    by_itself = commands.as_config(settings)
+    command = commands.train_command(flags, [*by_itself, _beside(flags, 'ste')])
     adjusted = ' of the recipe' if found.remaps_initialization else ''
     train = [Step(f'Train the STE{adjusted} by itself:', command)] if by_itself else []
     said = ' that passes gradients outside the range too' if name.clip.passes else ''
