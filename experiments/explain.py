@@ -1,12 +1,13 @@
 """Says what the theory predicts for an estimator and an optimizer, without training.
 
-  python -m experiments.explain --config=configs/digits.py [--config.KEY=VALUE ...] [--json] [--out=DIR]
+  python -m experiments.explain --config=configs/digits.py [--config.KEY=VALUE ...] [--json | --controls] [--out=DIR]
 
 Prints slope, alpha, M, transfer class, the recipe that turns STE into the estimator and, where an optimizer's memory
 matters, kappa and the slope change within it by layer; draws DIR/estimator.png (by default in runs/explain/<name>).
-With --json it prints one JSON object, and draws only if --out is given. `twins` is ignored, so that a setting without a
-recipe can be explained too. Of a run in full precision (quantized=none) it says that nothing is quantized. Where images
-are decoded during training, the text also says how many CPU cores that takes.
+With --json it prints one JSON object, and draws only if --out is given. With --controls it prints, instead, the
+comparisons that a reviewer of a new estimator may ask for: commands to copy, and numbers for PyTorch. `twins` is
+ignored, so that a setting without a recipe can be explained too. Of a run in full precision (quantized=none) it says
+that nothing is quantized. Where images are decoded during training, the text also says how many CPU cores that takes.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import sys
 
 from experiments.command import run, told
 
-_JSON = '--json'
+_JSON, _CONTROLS = _SWITCHES = '--json', '--controls'
 
 
 @told
@@ -29,20 +30,20 @@ def main(argv: list[str]) -> int:
     if not argv or '--help' in argv or '-h' in argv:
         print(usage(__doc__))
         return 0
-    flags = [argument for argument in argv if argument != _JSON]
-    config, out = command_line.parse(flags, 'out', (_JSON,))
+    flags = [argument for argument in argv if argument not in _SWITCHES]
+    config, out = command_line.parse(flags, 'out', _SWITCHES)
     with contextlib.redirect_stdout(sys.stderr):  # for what a user's file prints
-        answer = _answer(config, out, flags, as_json=_JSON in argv)
+        answer = _answer(config, out, flags, as_json=_JSON in argv, as_controls=_CONTROLS in argv)
     print(answer)
     return 0
 
 
-def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
+def _answer(config, out: str, flags: list[str], *, as_json: bool, as_controls: bool) -> str:
     """Returns what to print, and draws the figure if one is asked for."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator would be slower, and may be busy training
     # Imported late: a wrong command line and --help are answered without jax.
     from experiments.data import registry
-    from experiments.results import commands, decoding, explanation, ranges
+    from experiments.results import commands, controls, decoding, explanation, ranges
     from experiments.setup import settings
 
     config.twins = ''
@@ -53,6 +54,9 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     has_kappa = resolved.transfer.transfer_class == 'identity' and resolved.optimizer.decays
     initial = ranges.initial(resolved) if has_kappa else {}
     kappas = resolved.kappas(initial) if has_kappa else None
+    kept = [flag for flag in flags if not flag.startswith('--out=')]
+    if as_controls:
+        return explanation.page({'Setting': explanation.setting(resolved)}, controls.owed(resolved, kept, kappas))
     figure = None
     if out or not as_json:
         figure = explanation.draw(resolved, pathlib.Path(out or f'runs/explain/{config.name}'))
@@ -61,7 +65,6 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool) -> str:
     said = {'Setting': explanation.setting(resolved), **explanation.words(resolved, kappas)}
     said['Input'] = decoding.in_words() if dataset.decodes else ''
     said['Warning'] = '\n'.join(resolved.warnings(initial))
-    kept = [flag for flag in flags if not flag.startswith('--out=')]
     check, by_itself = [f'--config.twins={commands.twins_to_check(resolved)}'], commands.as_config(resolved)
     to_copy = {
         'Try it': commands.train_command(kept, check),

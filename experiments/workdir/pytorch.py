@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from experiments.errors import UserError
 from qat import weights
@@ -46,7 +46,7 @@ def read(path: str, like: tuple[dict, dict]) -> tuple[dict, dict]:
     Raises:
       UserError: it is not such a file, or the weights are not those of this model.
     """
-    found = {name: array for name, array in _tensors(path).items() if not name.endswith(_IGNORED)}
+    found = {name: array for name, array in tensors(path, 'init_from').items() if not name.endswith(_IGNORED)}
     paths, (leaves, structure) = weights.all_paths(like), jax.tree.flatten(like)
     if _OF_A_RESNET not in paths:
         raise UserError('init_from: weights of PyTorch are read into a ResNet alone, as in --config.model=resnet20')
@@ -62,22 +62,32 @@ def read(path: str, like: tuple[dict, dict]) -> tuple[dict, dict]:
     return jax.tree.unflatten(structure, [_in_flax(found[name]) for name in shapes])
 
 
-def _tensors(path: str) -> Mapping[str, np.ndarray]:
+def tensors(path: str, key: str) -> Mapping[str, np.ndarray]:
+    """Returns the arrays of a file by name; errors begin with the key that names it.
+
+    Raises:
+      UserError: it is no such file.
+    """
     if not path.endswith(SUFFIX):
         raise UserError(
-            f'init_from: {path} is no {SUFFIX} file, and a pickle is not read; write one in PyTorch: '
+            f'{key}: {path} is no {SUFFIX} file, and a pickle is not read; write one in PyTorch: '
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
     if not os.path.isfile(path):  # a pipe would be waited for
-        raise UserError(f'init_from: there is no file {path}')
+        raise UserError(f'{key}: there is no file {path}')
     try:
         return load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(
-            f'init_from: cannot read {path}: {error}; it is truncated or no {SUFFIX} file: get it again'
+            f'{key}: cannot read {path}: {error}; it is truncated or no {SUFFIX} file: get it again'
         ) from None
     except AttributeError:  # what safetensors says of a dtype that numpy lacks
-        raise UserError(f'init_from: {path} has weights in 8 bits or fewer; save them as float32') from None
+        raise UserError(f'{key}: {path} has weights in 8 bits or fewer; save them as float32') from None
+
+
+def write(path: os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name into a file."""
+    save_file(dict(arrays), path)
 
 
 def _renamed(name: str, rules: Mapping) -> str:

@@ -1,0 +1,67 @@
+"""M of the weights in a file of PyTorch's: what STE starts from in somebody else's program."""
+
+import fnmatch
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.errors import UserError, blame
+from experiments.setup.settings import Settings, resolve
+from experiments.workdir import pytorch
+from experiments.workdir.files import replacing
+from qat.lockstep import checks
+from qat.ranges import rule
+from qat.theory.weight_map import WeightMap
+
+_AXES = {'conv': 3, 'all': 2}  # the least of a weight that is quantized, see `Settings.quantized`
+
+
+def write_mapped(source: pathlib.Path, target: pathlib.Path, config: ml_collections.ConfigDict) -> str:
+    """Writes a copy of the file in which the quantized weights w are M(w); returns what to tell the user.
+
+    The outputs are the first axis of a weight, as in PyTorch. The weights are those called `*weight`, of three axes or
+    more (quantized=conv) or of two (all), or those whose name a pattern fits; each has a range of its own.
+
+    Raises:
+      UserError: before anything is written; there is no M, or no such weight.
+    """
+    config.twins = ''
+    settings = resolve(config)
+    if target.suffix != pytorch.SUFFIX or target.exists():
+        raise UserError(f'--out: {target} must be a new file with the ending {pytorch.SUFFIX}')
+    tensors = dict(pytorch.tensors(str(source), '--weights'))
+    chosen = _quantized(tensors, config.quantized)
+    if not chosen:
+        raise UserError(
+            f'quantized={config.quantized}: {source} has no such weight, its are {", ".join([*tensors][:6])}'
+        )
+    with blame('estimator'):
+        weight_map = jax.jit(WeightMap(settings.estimator))
+    for name in chosen:
+        tensors[name] = _mapped(name, tensors[name], settings, weight_map)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as partial:
+            pytorch.write(partial, tensors)
+    except OSError as error:
+        raise UserError(f'--out: cannot write {target}: {error.strerror or error}') from None
+    return f'{target}: M({settings.estimator}) of {len(chosen)} weights: {", ".join(chosen)}'
+
+
+def _quantized(tensors: Mapping[str, np.ndarray], wanted: str) -> list[str]:
+    if wanted in _AXES:
+        return [name for name, w in tensors.items() if name.endswith('weight') and w.ndim >= _AXES[wanted]]
+    return [name for name in tensors if fnmatch.fnmatchcase(name, wanted)]
+
+
+def _mapped(name: str, weight: np.ndarray, settings: Settings, weight_map) -> np.ndarray:
+    kernel = np.moveaxis(weight.astype(np.float32), 0, -1)
+    if not np.isfinite(kernel).all():
+        raise UserError(f'--weights: {name} has numbers that are not finite')
+    with blame(f'range={settings.config.range}'):
+        R = rule(settings.config.range)(kernel)
+        checks.ranges({name: R})
+    return np.ascontiguousarray(np.moveaxis(np.asarray(weight_map(kernel, R)), -1, 0))
