@@ -116,17 +116,12 @@ def in_words(known: bool | str) -> str:
 def table(result: Mapping) -> str:
     """Returns the table for the terminal, from the content of summary.json."""
     twins = result['twins']
-    headings = [through_m(label, result) for label in twins]
+    headings = ['against M(A)' if label == MAPPED else 'against A' for label in twins]
     lines = [
         [key, *(pages.number(metrics[key]) for metrics in twins.values()), in_words(result['exact'][key])]
         for key in _shown(result)
     ]
     return terminal.table(['metric', *headings, 'known'], lines)
-
-
-def through_m(label: str, result: Mapping) -> str:
-    """Returns what B is compared with, for people."""
-    return f'B against M(A), {result["map"]}' if label == MAPPED else 'B against A'
 
 
 def _shown(result: Mapping) -> dict:
