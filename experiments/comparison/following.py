@@ -97,6 +97,7 @@ def _followed(pair: Pair, group, ranges, rounding: Rounding, measured: frozenset
         }
         updates = jnp.int32(step - first)
         tracking = advance(tracking, before, here, R, updates) if tracking else begin(here, R)
+        jax.block_until_ready(tracking)  # or what is read would wait for it in memory, step after step
         before = here[_B]
         if step in measured:
             sums = jax.device_get(measure(tracking, here, R, updates))

@@ -12,7 +12,7 @@ from experiments.comparison.snapshots import CODES, Snapshot, Wanted
 from experiments.errors import UserError
 from qat.grids import quantizer
 
-GROUP = 2**22  # weights that are followed at once; each takes some hundred bytes
+GROUP = 2**21  # weights that are followed at once; each takes about 300 bytes
 _RECORDED = quantizer(8)  # for codes that are read: its values stand for them, and round to them again
 
 
