@@ -122,7 +122,7 @@ def test_parts_add_up_to_the_whole(run, tmp_path):
         report.summarize(
             a, b, pair, layers, rounding, following.follow(pair, layers, rounding, [STEPS], largest)[STEPS]
         )
-        for largest in (parts.GROUP, 50)
+        for largest in (parts.GROUP, 128)
     )
     for key, value in whole['twins'][UNMAPPED].items():
         expected = pytest.approx(value, rel=1e-6) if isinstance(value, float) else value

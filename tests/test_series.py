@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -164,6 +165,12 @@ def test_mistakes_are_told_in_a_line(tmp_path, capsys):
     later = dumped(tmp_path / 'later', SNAPSHOTS[:1] * 9, steps=[7, 8])
     codes = dumped(tmp_path / 'codes', [{'layer/kernel': np.zeros((8, 6), np.uint8)}] * 3, steps=range(3))
     zero = dumped(tmp_path / 'zero', [{'layer/kernel': np.zeros((8, 6), np.float32)}] * 3, steps=range(3))
+    bomb, bombs = io.BytesIO(), tmp_path / 'bombs'
+    np.lib.format.write_array_header_1_0(bomb, {'descr': '<f4', 'fortran_order': False, 'shape': (10**13, 2)})
+    bombs.mkdir()
+    for number in range(2):
+        with zipfile.ZipFile(bombs / f'{number}.npz', 'w') as archive:
+            archive.writestr('w.npy', bomb.getvalue())
     rounded = ['--bits=2', '--range=max_abs']
     for arguments, said in (
         ((a, tmp_path / 'torch', *rounded), 'safetensors.torch.save_file'),
@@ -173,6 +180,8 @@ def test_mistakes_are_told_in_a_line(tmp_path, capsys):
         ((a, a + '/*.npy', *rounded), 'no .safetensors, .npz files'),
         ((a, a + '/1.npz', *rounded), 'time must be the first axis'),
         ((a, one + '/*', *rounded), 'time must be the first axis'),
+        ((bombs, bombs, *rounded), 'cannot read'),
+        ((bombs / '0.npz', a, *rounded), 'would hold 10000000000000 snapshots'),
         ((a, later, *rounded), '0 step(s) in common'),
         ((a, a), '--bits 2 --range max_abs'),
         ((a, a, '--bits=9', '--range=max_abs'), 'bits must be'),

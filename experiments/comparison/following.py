@@ -79,7 +79,7 @@ def _range_of_layer(how: SharedRange, snapshot, step: int, largest: int, layer: 
 def _range(how: SharedRange | None, part: parts.Part, weights: np.ndarray, largest: int, whole: Callable) -> np.ndarray:
     if how is None:
         return np.float32(1)
-    if how.is_of_rows or len(parts.of_layer(part.layer, largest)) == 1:
+    if how.is_of_rows or parts.fits(part.layer, largest):
         return how.of(part.layer.name, weights)
     return whole(part.layer)
 

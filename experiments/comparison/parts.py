@@ -33,13 +33,18 @@ class Part(NamedTuple):
         return (self.rows.stop - self.rows.start) * math.prod(self.layer.shape[1:])
 
 
-def of_layer(layer: Layer, largest: int) -> list[Part]:
+def fits(layer: Layer, largest: int) -> bool:
+    """Whether a layer is one part."""
+    return layer.shape[0] == 1 or math.prod(layer.shape) <= largest
+
+
+def of_layer(layer: Layer, largest: int) -> Iterator[Part]:
     """Parts with so many weights at most, or one row."""
     count, size = layer.shape[0], math.prod(layer.shape[1:])
     rows = max(1, largest // size)
     if rows < count:
         rows = 2 ** (rows.bit_length() - 1)  # blocks of rows that share a scale stay whole
-    return [Part(layer, slice(start, min(start + rows, count))) for start in range(0, count, rows)]
+    return (Part(layer, slice(start, min(start + rows, count))) for start in range(0, count, rows))
 
 
 def groups(layers: Iterable[Layer], largest: int) -> Iterator[list[Part]]:

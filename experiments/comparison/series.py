@@ -18,6 +18,7 @@ from experiments.terminal import note
 READERS: dict[str, Callable[[pathlib.Path], Snapshot]] = {'.safetensors': Safetensors, '.npz': Npz}
 _PICKLES = ('.pt', '.pth', '.pkl', '.pickle', '.ckpt', '.bin', '.joblib')
 _LATEST = 2**31 - 1  # steps are counted in 32 bits
+_MOST = 10**6  # snapshots in one file
 _CHECKPOINTS = 'checkpoints'  # in a workdir
 
 
@@ -168,6 +169,8 @@ def _over_time(file: Snapshot) -> tuple[list[Snapshot], list[int] | None]:
             f'{shown}; or give a folder or a pattern of many files'
         )
     (length,) = set(lengths.values())
+    if length > _MOST:
+        raise UserError(f'{file.path} would hold {length} snapshots; time must be the first axis of every array')
     moments = [Moment(file, entry) for entry in range(length)]
     return moments, _whole(file.read([Wanted(STEP)])[0]) if STEP in lengths else None
 
