@@ -24,18 +24,19 @@ ROOMS['experiments.results'] = {
     *('configs', 'qat', 'experiments.errors', 'experiments.terminal'),
     *('experiments.setup', 'experiments.data', 'experiments.workdir'),
 }
+ROOMS['experiments.comparison'] = {*ROOMS['experiments.results'], 'experiments.results'}
 ROOMS['experiments.training'] = {*ROOMS['experiments.results'], 'experiments.results'}
 ROOMS['experiments.sweeps'] = {*ROOMS['experiments.training'], 'experiments.training', 'experiments.command'}
-ROOMS['experiments'] = {*ROOMS['experiments.sweeps'], 'experiments.sweeps'}  # the commands
+ROOMS['experiments'] = {*ROOMS['experiments.sweeps'], 'experiments.sweeps', 'experiments.comparison'}  # the commands
 ROOMS['scripts'] = {*ROOMS['experiments'], 'experiments'}
-ONLY_IMPORTER = {
-    'tensorflow': 'experiments/data/prepared.py',
-    'tensorflow_datasets': 'experiments/data/prepared.py',
-    'keras': 'scripts/benchmarks/in_keras.py',
-    'safetensors': 'experiments/workdir/pytorch.py',
-    'orbax': 'experiments/workdir/checkpoints.py',
-    'tensorboardX': 'experiments/workdir/events.py',
-    'pickle': None,
+IMPORTERS = {
+    'tensorflow': {'experiments/data/prepared.py'},
+    'tensorflow_datasets': {'experiments/data/prepared.py'},
+    'keras': {'scripts/benchmarks/in_keras.py'},
+    'safetensors': {'experiments/workdir/pytorch.py', 'experiments/comparison/snapshots.py'},
+    'orbax': {'experiments/workdir/checkpoints.py', 'experiments/comparison/orbax_trees.py'},
+    'tensorboardX': {'experiments/workdir/events.py'},
+    'pickle': set(),
 }
 MODULE = re.compile(r'(configs|qat|experiments|scripts|tests)(\.\w+)*\.?')
 
@@ -87,10 +88,10 @@ def test_every_package_says_what_lives_there(package):
     assert len(ast.get_docstring(ast.parse(text)) or '') > 60, package
 
 
-@pytest.mark.parametrize('library', ONLY_IMPORTER)
-def test_heavy_libraries_have_one_importer(library):
+@pytest.mark.parametrize('library', IMPORTERS)
+def test_heavy_libraries_have_one_importer_a_purpose(library):
     importers = {name for name in NAMES for module in imports(ROOT / name) if module.split('.')[0] == library}
-    assert importers <= {ONLY_IMPORTER[library]}
+    assert importers <= IMPORTERS[library]
 
 
 def test_there_is_one_pmap():

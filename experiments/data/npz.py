@@ -12,6 +12,7 @@ import pathlib
 import re
 import zipfile
 from collections.abc import Iterable
+from typing import BinaryIO
 
 import numpy as np
 
@@ -27,6 +28,20 @@ _LONGEST_HEADER = 2**14  # bytes; numpy's own limit is below that
 _SHOWN = 60  # characters of what a file holds
 
 
+def read_header(member: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Returns shape, whether the first axis is the fastest, dtype and length in bytes of the header of a .npy file.
+
+    Raises:
+      ValueError: it has none.
+    """
+    start = io.BytesIO(member.read(_LONGEST_HEADER))  # however long a bomb says that it is
+    if np.lib.format.read_magic(start) == (1, 0):
+        found = np.lib.format.read_array_header_1_0(start)
+    else:
+        found = np.lib.format.read_array_header_2_0(start)
+    return *found, start.tell()
+
+
 class _File:
     """The arrays of a file, by name."""
 
@@ -38,11 +53,7 @@ class _File:
     def header(self, name: str) -> Header:
         """Returns shape and dtype of an array, which is not read."""
         with self._opened() as archive, archive.open(f'{name}.npy') as member:
-            start = io.BytesIO(member.read(_LONGEST_HEADER))  # however long a bomb says that it is
-            if np.lib.format.read_magic(start) == (1, 0):
-                shape, _, dtype = np.lib.format.read_array_header_1_0(start)
-            else:
-                shape, _, dtype = np.lib.format.read_array_header_2_0(start)
+            shape, _, dtype, _ = read_header(member)
         return shape, dtype
 
     def array(self, name: str) -> np.ndarray:

@@ -34,6 +34,8 @@ _COLOURS = {
     'reshuffle': '#e69f00',
     'self': '#999999',
     'ste_activations': '#56b4e9',
+    'unmapped': '#d55e00',
+    'mapped': '#0072b2',
 }
 _OTHER_COLOUR = '#7b5f3d'
 RESOLUTION = 110  # dots per inch

@@ -37,7 +37,7 @@ def estimator(text: str, config) -> Estimator:
       ValueError: there is none, or not on this quantizer.
     """
     grid = config.bits if config.quantizer == UNIFORM else config.quantizer
-    return _estimator(text, grid).with_clip(config.clip_rule)
+    return on_grid(text, grid).with_clip(config.clip_rule)
 
 
 def activations(config) -> Estimator | None:
@@ -56,10 +56,15 @@ def activations(config) -> Estimator | None:
     with blame('activation_bits'):
         quantizer = MidTreadQuantizer(config.activation_bits)
     with blame('activation_estimator'):
-        return _estimator(config.activation_estimator, quantizer.name)
+        return on_grid(config.activation_estimator, quantizer.name)
 
 
-def _estimator(text: str, grid: int | str) -> Estimator:
+def on_grid(text: str, grid: int | str) -> Estimator:
+    """The estimator of a call, for a quantizer of so many bits or of a name.
+
+    Raises:
+      ValueError: there is none.
+    """
     file, colon, call = text.partition(':')
     return users.load_estimator(file, call, grid) if colon else estimators.parse(text, grid)
 

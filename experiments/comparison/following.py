@@ -1,0 +1,139 @@
+"""Two series followed step by step, group of parts by group, as a run follows its twin."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.comparison import parts
+from experiments.comparison.matching import Layer
+from experiments.comparison.series import Pair
+from experiments.comparison.shared_ranges import SharedRange
+from qat.estimators import Estimator
+from qat.lockstep.tracking import Followed, Tracker
+from qat.quantizers import Quantizer
+from qat.theory.weight_map import WeightMap
+
+UNMAPPED, MAPPED = 'unmapped', 'mapped'  # A as it is, and through M
+_A, _B = 'a', 'b'
+_OF_WEIGHTS = ('distance', 'path', 'displacement', 'path_in_step_sizes')  # sums that codes do not have
+
+Sums = dict[str, dict[str, list[dict]]]  # by UNMAPPED or MAPPED, by layer: what `trajectory.summarize` takes
+
+
+class Rounding(NamedTuple):
+    """How weights become codes.
+
+    Attributes:
+      quantizer: of both series.
+      range: of both; None where the series are codes.
+      estimator: whose M the weights of A go through; None: they are compared as they are alone.
+    """
+
+    quantizer: Quantizer
+    range: SharedRange | None
+    estimator: Estimator | None
+
+
+def follow(
+    pair: Pair, layers: Sequence[Layer], rounding: Rounding, measured: Sequence[int], largest: int = parts.GROUP
+) -> dict[int, Sums]:
+    """Returns the sums at the measured steps.
+
+    Args:
+      pair: the series.
+      layers: that are compared.
+      rounding: how.
+      measured: steps of the pair.
+      largest: how many weights are followed at once, which memory is proportional to.
+
+    Raises:
+      UserError: a snapshot cannot be read or is not like the first, or a range is not positive.
+    """
+    labels = [UNMAPPED, *([MAPPED] if rounding.estimator else [])]
+    found = {step: {label: {layer.name: [] for layer in layers} for label in labels} for step in measured}
+    first, snapshot = next(iter(pair.a.items()))
+    whole = functools.cache(functools.partial(_range_of_layer, rounding.range, snapshot, first, largest))
+    for group in parts.groups(layers, largest):
+        ranges = [
+            _range(rounding.range, part, weights, largest, whole)
+            for part, weights in zip(group, parts.read(snapshot, first, group, is_b=False))
+        ]
+        for step, by_label in _followed(pair, group, ranges, rounding, frozenset(measured)):
+            for label, of_parts in by_label.items():
+                for part, sums in zip(group, of_parts):
+                    found[step][label][part.layer.name].append(sums)
+    return found
+
+
+def _range_of_layer(how: SharedRange, snapshot, step: int, largest: int, layer: Layer) -> np.ndarray:
+    def read() -> Iterator[np.ndarray]:
+        return (parts.read(snapshot, step, [part], is_b=False)[0] for part in parts.of_layer(layer, largest))
+
+    return how.of_parts(layer.name, layer.shape, read)
+
+
+def _range(how: SharedRange | None, part: parts.Part, weights: np.ndarray, largest: int, whole: Callable) -> np.ndarray:
+    if how is None:
+        return np.float32(1)
+    if how.is_of_rows or parts.fits(part.layer, largest):
+        return how.of(part.layer.name, weights)
+    return whole(part.layer)
+
+
+def _followed(pair: Pair, group, ranges, rounding: Rounding, measured: frozenset) -> Iterator[tuple[int, dict]]:
+    """At every measured step, by label: the sums of every part of a group."""
+    names = [str(number) for number in range(len(group))]  # parts of equal shapes share their programs
+    begin, advance, measure = _programs(len(group), rounding.quantizer, rounding.estimator)
+    R = dict(zip(names, map(jnp.asarray, ranges)))
+    first, tracking, before = next(iter(pair.a)), None, None
+    for step in pair.a:
+        here = {
+            run: dict(zip(names, map(jnp.asarray, parts.read(snapshots[step], step, group, is_b=run == _B))))
+            for run, snapshots in ((_A, pair.a), (_B, pair.b))
+        }
+        updates = jnp.int32(step - first)
+        tracking = advance(tracking, before, here, R, updates) if tracking else begin(here, R)
+        jax.block_until_ready(tracking)  # or what is read would wait for it in memory, step after step
+        before = here[_B]
+        if step in measured:
+            sums = jax.device_get(measure(tracking, here, R, updates))
+            yield step, {label: [_kept(by_part[name], rounding) for name in names] for label, by_part in sums.items()}
+
+
+def _kept(sums: Mapping[str, np.ndarray], rounding: Rounding) -> dict[str, np.ndarray]:
+    return {key: value for key, value in sums.items() if rounding.range or key not in _OF_WEIGHTS}
+
+
+@functools.lru_cache(maxsize=16)
+def _programs(count: int, quantizer: Quantizer, estimator: Estimator | None) -> tuple[Callable, Callable, Callable]:
+    """Compiled for so many parts: begin, advance and measure of `Tracker`, the last by label."""
+    names = [str(number) for number in range(count)]
+    maps = {UNMAPPED: lambda weights, R: weights} | ({MAPPED: WeightMap(estimator)} if estimator else {})
+    trackers = {
+        label: Tracker(
+            dict.fromkeys(names, quantizer),
+            _A,
+            {_B: dict.fromkeys(names, through)},
+            dict.fromkeys(names, lambda weights, R: R),
+            change_points=True,
+        )
+        for label, through in maps.items()
+    }
+
+    def runs(weights, R):
+        return {run: Followed(of_run, R) for run, of_run in weights.items()}
+
+    def begin(weights, R):
+        return trackers[UNMAPPED].begin(runs(weights, R))
+
+    def advance(tracking, before, weights, R, step):
+        return trackers[UNMAPPED].advance(tracking, {_B: Followed(before, R)}, runs(weights, R), R, step)
+
+    def measure(tracking, weights, R, step):
+        return {label: tracker.measure(tracking, runs(weights, R), R, step)[_B] for label, tracker in trackers.items()}
+
+    return jax.jit(begin), jax.jit(advance, donate_argnums=0), jax.jit(measure)

@@ -1,0 +1,128 @@
+"""What a comparison leaves: summary.json, report.html and its figures, and a table for the terminal."""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from experiments import terminal
+from experiments.comparison import matching
+from experiments.comparison.certainty import certainty
+from experiments.comparison.following import MAPPED, Rounding, Sums
+from experiments.comparison.matching import Layer
+from experiments.comparison.series import Pair, Series
+from experiments.errors import printable
+from experiments.results import figures, pages
+from experiments.results.metrics import METRICS
+from experiments.workdir import places
+from experiments.workdir.files import blame_disk, write_json
+from qat import trajectory
+
+SUMMARY = 'summary.json'
+_FILES, _FOLDERS = (SUMMARY, 'report.html'), ('.', 'figures')
+_ERROR = 'weight_alignment_error'
+_DRAWN = 60  # layers
+
+
+def summarize(a: Series, b: Series, pair: Pair, layers: Sequence[Layer], rounding: Rounding, sums: Sums) -> dict:
+    """Returns the content of summary.json, from the sums at the last step.
+
+    `twins` has the metrics of B as those of a run's twin, `unmapped` against A and `mapped` against M(A); `exact` says
+    of each metric True, or what it is: an upper or a lower bound, or sampled. What does not exist is None.
+    """
+    twins = {label: _metrics(by_layer.values()) for label, by_layer in sums.items()}
+    steps = list(pair.a)
+    return {
+        'a': printable(a.where),
+        'b': printable(b.where),
+        'quantizer': rounding.quantizer.name if rounding.range else 'codes',
+        'range': rounding.range and rounding.range.text,
+        'map': rounding.estimator and str(rounding.estimator),
+        'first_step': steps[0],
+        'steps': steps[-1],
+        'snapshots': len(steps),
+        'every_update': pair.is_every_update,
+        'weights': matching.weights(layers),
+        'exact': {key: certainty(key, pair) for key in next(iter(twins.values()))},
+        'twins': twins,
+        'layers': {
+            label: {layer: _metrics([of_layer]) for layer, of_layer in by_layer.items()}
+            for label, by_layer in sums.items()
+        },
+    }
+
+
+def _metrics(layers) -> dict[str, float | int | None]:
+    found = trajectory.summarize(sums for of_layer in layers for sums in of_layer)
+    return {key: value if value is None or math.isfinite(value) else None for key, value in found.items()}
+
+
+def rows(over_time: Mapping[int, Sums]) -> list[dict]:
+    """Returns the alignment errors as rows of metrics.jsonl have them, and of the last step those of layers."""
+    found = []
+    for step, sums in over_time.items():
+        row = {'step': step}
+        for label, by_layer in sums.items():
+            row |= {f'{label}/{key}': value for key, value in _metrics(by_layer.values()).items()}
+        found.append(row)
+    return found
+
+
+def check(out: pathlib.Path) -> None:
+    """Makes the folder of the comparison.
+
+    Raises:
+      UserError: it cannot be written, or a name in it is taken.
+    """
+    with blame_disk(out, 'out'):
+        out.mkdir(parents=True, exist_ok=True)
+        places.check(out, _FILES, _FOLDERS, out)
+
+
+def write(out: pathlib.Path, result: Mapping, over_time: list[dict]) -> pathlib.Path:
+    """Writes summary.json, report.html and figures/*.png, and returns the path of the page.
+
+    Args:
+      out: the folder.
+      result: of `summarize`.
+      over_time: of `rows`.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    labels = list(result['twins'])
+    drawn = {}
+    if result['twins'][labels[0]][_ERROR] is not None:
+        drawn = {'alignment': figures.alignment(over_time, labels), 'layers': _layers(result, labels)}
+    with blame_disk(out, 'out'):
+        write_json(out / SUMMARY, result)
+        return pages.write(
+            out, 'comparison.html.jinja', drawn, result=result, metrics=_shown(result), words=in_words, most=_DRAWN
+        )
+
+
+def _layers(result: Mapping, labels: Sequence[str]):
+    """Draws the layers with the largest errors."""
+    errors = result['layers'][labels[-1]]
+    largest = sorted(errors, key=lambda layer: -(errors[layer][_ERROR] or 0))[:_DRAWN]
+    row = {f'{label}/{layer}/{_ERROR}': result['layers'][label][layer][_ERROR] for label in labels for layer in largest}
+    return figures.layers([row], labels)
+
+
+def in_words(known: bool | str) -> str:
+    """Returns how a metric is marked for people."""
+    return 'exact' if known is True else known
+
+
+def table(result: Mapping) -> str:
+    """Returns the table for the terminal, from the content of summary.json."""
+    twins = result['twins']
+    headings = ['against M(A)' if label == MAPPED else 'against A' for label in twins]
+    lines = [
+        [key, *(pages.number(metrics[key]) for metrics in twins.values()), in_words(result['exact'][key])]
+        for key in _shown(result)
+    ]
+    return terminal.table(['metric', *headings, 'known'], lines)
+
+
+def _shown(result: Mapping) -> dict:
+    return {key: METRICS[key] for key in result['exact']}
