@@ -19,7 +19,8 @@ from qat.theory.weight_map import WeightMap
 
 UNMAPPED, MAPPED = 'unmapped', 'mapped'  # A as it is, and through M
 _A, _B = 'a', 'b'
-_OF_WEIGHTS = ('distance', 'path', 'displacement', 'path_in_step_sizes')  # sums that codes do not have
+# Sums that codes do not have, of which nobody says how many there are.
+_OF_WEIGHTS = ('distance', 'path', 'displacement', 'path_in_step_sizes', 'codes_reference', 'codes_twin')
 
 Sums = dict[str, dict[str, list[dict]]]  # by UNMAPPED or MAPPED, by layer: what `trajectory.summarize` takes
 

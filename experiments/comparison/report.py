@@ -51,9 +51,11 @@ def summarize(a: Series, b: Series, pair: Pair, layers: Sequence[Layer], roundin
     }
 
 
-def _metrics(layers) -> dict[str, float | int | None]:
+def _metrics(layers) -> dict[str, float | int | list[float] | None]:
     found = trajectory.summarize(sums for of_layer in layers for sums in of_layer)
-    return {key: value if value is None or math.isfinite(value) else None for key, value in found.items()}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in found.items()
+    }
 
 
 def rows(over_time: Mapping[int, Sums]) -> list[dict]:
@@ -125,4 +127,4 @@ def table(result: Mapping) -> str:
 
 
 def _shown(result: Mapping) -> dict:
-    return {key: METRICS[key] for key in result['exact']}
+    return {key: METRICS[key] for key in result['exact'] if key in METRICS}
