@@ -23,6 +23,7 @@ from scripts.studies import (
     calibration,
     convergence,
     decay,
+    finetuning,
     kappa,
     matrix,
     paper_table,
@@ -33,7 +34,7 @@ from scripts.studies import (
 )
 
 RESULTS = pathlib.Path('docs/results')
-STUDIES = (calibration, convergence, decay, kappa, matrix, paper_table, photographs, placement, stableqat)
+STUDIES = (calibration, convergence, decay, finetuning, kappa, matrix, paper_table, photographs, placement, stableqat)
 DSQ = 'dsq(k=6.5)'
 RUNS = sorted(path.parent for path in RESULTS.glob('*/*/summary.json'))
 

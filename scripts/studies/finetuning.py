@@ -71,7 +71,22 @@ def told_apart(rows: list[dict], name: str) -> tuple[int, int]:
 
 def stated(rows: list[dict]) -> list:
     """What the page has to state."""
-    return []
+    found = {setting: differences(rows, setting) for setting in SETTINGS}
+    widest = max(one.high - one.low for of_setting in found.values() for one in of_setting.values()) / 2
+    counted = [told_apart(rows, name) for name in OTHERS]
+    apart = [
+        found[setting][name]
+        for name in OTHERS
+        for setting in SETTINGS
+        if not found[setting][name].low <= 0 <= found[setting][name].high
+    ]
+    means = [one.value for of_setting in found.values() for one in of_setting.values()]
+    dsq = [interval([100 * value for value in accuracies(rows, setting, 'dsq', '')]).value for setting in SETTINGS]
+    return [
+        *('`ResNet-20`', 81.0, STEPS, 32, [2, 4], 6.5, 18, min(dsq), max(dsq)),
+        *(counted, apart, sum(count for count, _ in counted), sum(count for _, count in counted), '5%'),
+        *(min(means), max(means), widest),
+    ]
 
 
 def _title(setting: tuple[str, str, str]) -> str:
