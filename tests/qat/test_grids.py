@@ -153,3 +153,16 @@ def test_levels_and_thresholds_in_disorder_are_refused(values, thresholds):
 def test_a_clip_rule_that_does_not_exist_is_refused(rule, message):
     with pytest.raises(ValueError, match=message):
         clipping.parse(rule, UniformQuantizer(2))
+
+
+@pytest.mark.parametrize('R', [1.0, 0.216, 3e-5])
+@pytest.mark.parametrize('grid', GRIDS.values(), ids=GRIDS)
+def test_M_keeps_the_code_of_every_float_around_thresholds_and_ends(grid, R):
+    """Where rounding decides: the nearest 2^13 floats on either side, in the middle of a cell and near 0 too."""
+    scale, near = np.float32(R), np.arange(-(2**13), 2**13, dtype=np.int32)
+    values = levels(grid) * scale
+    places = np.float32([*values, *(values[1:] + values[:-1]) / 2, 0.25 * values[1] + 0.75 * values[0], 1e-38])
+    weights = (np.abs(places).view(np.int32)[:, None] + near).clip(0).view(np.float32) * np.sign(places)[:, None]
+    for call in SLOPES[::3]:
+        mapped = jax.jit(WeightMap(estimators.parse(call, grid)))(weights, scale)
+        np.testing.assert_array_equal(grid.codes(mapped, scale), grid.codes(weights, scale))
