@@ -16,6 +16,7 @@ from qat.activations import all_inputs_rounded, in_words, inputs_rounded
 from qat.estimators import Estimator, ste_with_clip_of
 from qat.lockstep import checks, evaluation, ranged, updating
 from qat.lockstep.cautions import cautions
+from qat.lockstep.devices import mean_over_devices
 from qat.lockstep.plan import Plan, Run, make
 from qat.lockstep.spec import Spec, estimators, range_rules
 from qat.lockstep.state import Moment, RunState, State
@@ -259,7 +260,7 @@ class Lockstep:
                 return checks.returned(self.loss(rounded, before.model_state, batch))
 
         results = jax.value_and_grad(loss_of, has_aux=True)(before.params)
-        (loss, model_state), gradients = self._mean_over_devices(results)
+        (loss, model_state), gradients = mean_over_devices(results, self.axis_name)
         ranges = ranged.current(plan, before.params, ranges)
         with jax.named_scope('optimizer'):
             gradients = updating.clipped(plan, run, self.spec.clip_norm, gradients, before.params, ranges)
@@ -270,25 +271,6 @@ class Lockstep:
             params = optax.apply_updates(before.params, updates)
         sum_of_losses = jnp.where(moment.first, 0, before.loss) + jnp.asarray(loss, jnp.float32)
         return RunState(params, model_state, opt_state, sum_of_losses), loss
-
-    def _mean_over_devices(self, tree):
-        """The mean of floats over devices; XLA's CPU backend would copy even what a single device has by itself."""
-        if self.axis_name is None or self._devices() == 1:
-            return tree
-
-        def mean(leaf):
-            return jax.lax.pmean(leaf, self.axis_name) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-        return jax.tree.map(mean, tree)
-
-    def _devices(self) -> int:
-        try:
-            return jax.lax.axis_size(self.axis_name)
-        except NameError:
-            raise ValueError(
-                f'axis_name={self.axis_name!r}: run the step under jax.pmap(..., axis_name={self.axis_name!r}), '
-                'or leave axis_name out'
-            ) from None
 
     def _tracker(self, plan: Plan) -> Tracker:
         quantizers = {layer: estimator.quantizer for layer, estimator in plan.estimators.items()}

@@ -60,6 +60,7 @@ MAY_IMPORT = {
     'lockstep.verdict': set(),
     'lockstep.twins': {'calls', 'estimators', 'transfer', *THEORY},
     'lockstep.blocks': set(),
+    'lockstep.devices': set(),
     'lockstep.tracking': {'quantizers', 'trajectory', 'weights', 'lockstep.blocks'},
     'lockstep.state': {'lockstep.tracking'},
     'lockstep.evaluation': {'lockstep.twins'},
@@ -78,7 +79,18 @@ MAY_IMPORT = {
         'probe',
         *(
             f'lockstep.{part}'
-            for part in ('cautions', 'checks', 'evaluation', 'plan', 'ranged', 'spec', 'state', 'tracking', 'twins')
+            for part in (
+                'cautions',
+                'checks',
+                'devices',
+                'evaluation',
+                'plan',
+                'ranged',
+                'spec',
+                'state',
+                'tracking',
+                'twins',
+            )
         ),
         *('lockstep.updating', 'lockstep.verdict'),
     },
