@@ -63,7 +63,7 @@ class Levels:
         if not self.uniform:
             return None
         code = -self.values[0] / self.step_sizes.mean()
-        return float(round(code) if abs(code - round(code)) < 1e-3 else code)
+        return round(float(code), 4) + 0.0
 
     @property
     def stochastic(self) -> bool:
@@ -74,7 +74,9 @@ class Levels:
     def sure(self) -> str:
         """How sure all this is."""
         if self.stochastic:
-            return f'values as seen; q falls at {self.falls:.1%} of the samples though w grows, so thresholds do not exist'
+            return (
+                f'values as seen; q falls at {self.falls:.1%} of the samples though w grows, so thresholds do not exist'
+            )
         unseen = [end for end, seen in zip(('below', 'above'), self.ends) if not seen]
         said = ['values as seen']
         if unseen:
@@ -101,7 +103,9 @@ def find(samples: Samples) -> Levels:
     middles = (values[1:] + values[:-1]) / 2
     slack = _TOUCHES * np.diff(values)
     midway = bool(((lowest - slack <= middles) & (middles <= highest + slack)).all())
-    thresholds, errors = (middles, np.zeros(middles.size)) if midway else ((lowest + highest) / 2, (highest - lowest) / 2)
+    thresholds, errors = (
+        (middles, np.zeros(middles.size)) if midway else ((lowest + highest) / 2, (highest - lowest) / 2)
+    )
     below, above = (gap / 2 for gap in (values[1] - values[0], values[-1] - values[-2]))
     ends = bool(samples.w[0] < values[0] - below), bool(samples.w[-1] > values[-1] + above)
     falls = float((np.diff(codes) < 0).mean())

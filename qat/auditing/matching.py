@@ -17,6 +17,7 @@ from qat.slopes import CATALOGUE, Entry
 
 _PROGRESS = Interval(0, 1, low_included=True, high_included=True)
 _STARTS, _REFINED, _ROUNDS = 32, 4, 60  # of each parameter; of them; of Gauss and Newton
+_BLOCK = 1024  # samples that are evaluated together
 _COARSE = 257  # samples that starts are compared on
 _FITS = 4.0  # times what float32 explains, which the residual of most samples may be
 _MOST = 99  # in a hundred; the others may lie beside a jump, where float32 decides on the side
@@ -53,8 +54,9 @@ class _Candidate:
         """(n, m) slopes at n offsets for m choices of parameters, (m, parameters)."""
         given = {name: jnp.asarray(column) for name, column in zip(self.domains, found.T)}
         fixed = {name: jnp.asarray(value, jnp.float64) for name, value in self.fixed.items()}
-        made = self.slope(jnp.asarray(r)[:, None], **given, **fixed)
-        return np.broadcast_to(np.asarray(made), (r.size, len(found)))
+        padded = np.pad(r, (0, -r.size % _BLOCK), mode='edge')  # few shapes, hence few compilations
+        made = self.slope(jnp.asarray(padded)[:, None], **given, **fixed)
+        return np.broadcast_to(np.asarray(made), (padded.size, len(found)))[: r.size]
 
 
 def matches(pooled: Pooled, bits: float) -> tuple[Match, ...]:
@@ -73,7 +75,7 @@ def matches(pooled: Pooled, bits: float) -> tuple[Match, ...]:
     bar = _AS_GOOD * max(min(each[3] for each in fitting), 2.0**-24)
     found = [_match(candidate, x, rms) for candidate, x, _, rms in fitting if rms <= bar]
     constants = [match for match in found if match.name in ('ste', 'mad')]  # other entries only approach it
-    return tuple(constants or sorted(found, key=lambda match: (len(match.parameters) + len(match.context))))
+    return tuple(constants or sorted(found, key=lambda match: len(match.parameters) + len(match.context)))
 
 
 def _candidates(bits: float) -> list[_Candidate]:
@@ -153,7 +155,9 @@ def _refined(candidate: _Candidate, start: np.ndarray, r: np.ndarray, s: np.ndar
         slopes = (tried[:, 1 : 1 + count] - tried[:, 1 + count :]) / (2 * steps)
         robust = 1 / np.maximum(1, np.abs(now) / (3 * max(np.median(np.abs(now)), 1e-3)))  # beside a jump
         normal, gradient = slopes.T @ (slopes * robust[:, None]), slopes.T @ (now * robust)
-        moves = [np.linalg.lstsq(normal + d * np.diag(np.diag(normal)), -gradient, rcond=None)[0] for d in _ladder(damping)]
+        moves = [
+            np.linalg.lstsq(normal + d * np.diag(np.diag(normal)), -gradient, rcond=None)[0] for d in _ladder(damping)
+        ]
         choices = np.stack([_inside(x, x + move, domains) for move in moves])
         losses = (np.minimum(residuals(choices), 1e6) ** 2 * robust[:, None]).sum(axis=0)
         at = int(np.argmin(losses))

@@ -23,7 +23,8 @@ class Outside:
     Attributes:
       rule: 'clip', 'pass', 'round_clamp' (as far as half a gap, where rounding comes before clamping), 'trust' (another
         distance), 'reciprocal' (R/|w|, of `mad`), 'boundary_zero' (nothing in the outermost codes, inside either),
-        'other', or 'unknown'; where the two sides differ, both, as 'clip below, pass above'.
+        'boundary_half' (half of it there, as jnp.clip has it at its very ends), 'other', or 'unknown'; where the two
+        sides differ, both, as 'clip below, pass above'.
       reach: how many gaps far outside gradients pass; inf: as far as there are samples; NaN: unknown.
       error: by how much `reach` may be wrong, the distance of samples.
       absorbing: the codes that no gradient leaves, as it is 0 at all of their samples.
@@ -37,8 +38,13 @@ class Outside:
     sure: str
 
     def as_clip_rule(self, levels: Levels) -> ClipRule | None:
-        """The rule of `qat.clipping` that does the same; None where none does. An unknown one is taken to be `clip`."""
-        known = {'clip': clipping.CLIP, _UNKNOWN: clipping.CLIP, 'pass': clipping.PASS, 'reciprocal': clipping.RECIPROCAL}
+        """The rule of `qat.clipping` that does the same; None where none does. Unknown: `clip`."""
+        known = {
+            'clip': clipping.CLIP,
+            _UNKNOWN: clipping.CLIP,
+            'pass': clipping.PASS,
+            'reciprocal': clipping.RECIPROCAL,
+        }
         if self.rule in ('round_clamp', 'trust') and self.reach > 0:
             half = (levels.values[-1] - levels.values[0]) / 2
             return clipping.trust(1 + self.reach * float(levels.step_sizes[-1]) / half)
@@ -92,11 +98,17 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
             return 'reciprocal', math.inf, 0.0
         return ('pass' if np.abs(s - 1).max() < _EQUAL * largest else 'other'), math.inf, 0.0
     low, high = x[moving - 1], x[moving]
+    if _half(s[:moving], largest) and low - _EDGE <= _HALF <= high + _EDGE:
+        return 'boundary_half', _HALF, 0.0
     if np.abs(s[:moving] - 1).max() > _EQUAL * largest:
         return 'other', (low + high) / 2, (high - low) / 2
     if low - _EDGE <= _HALF <= high + _EDGE:
         return 'round_clamp', _HALF, 0.0
     return 'trust', (low + high) / 2, (high - low) / 2
+
+
+def _half(s: np.ndarray, largest: float) -> bool:
+    return bool(np.abs(s - largest / 2).max() < _EQUAL * largest)
 
 
 def end(levels: Levels, sign: int) -> tuple[float, float]:
