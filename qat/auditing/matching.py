@@ -17,7 +17,7 @@ from qat.slopes import CATALOGUE, Entry
 
 _PROGRESS = Interval(0, 1, low_included=True, high_included=True)
 _STARTS, _REFINED, _ROUNDS = 32, 4, 60  # of each parameter; of them; of Gauss and Newton
-_BLOCK = 1024  # samples that are evaluated together
+_BLOCK = 2**13  # samples that are evaluated together
 _COARSE = 257  # samples that starts are compared on
 _FITS = 4.0  # times what float32 explains, which the residual of most samples may be
 _MOST = 99  # in a hundred; the others may lie beside a jump, where float32 decides on the side
@@ -52,11 +52,15 @@ class _Candidate:
 
     def at(self, r: np.ndarray, found: np.ndarray) -> np.ndarray:
         """(n, m) slopes at n offsets for m choices of parameters, (m, parameters)."""
-        given = {name: jnp.asarray(column) for name, column in zip(self.domains, found.T)}
-        fixed = {name: jnp.asarray(value, jnp.float64) for name, value in self.fixed.items()}
-        padded = np.pad(r, (0, -r.size % _BLOCK), mode='edge')  # few shapes, hence few compilations
-        made = self.slope(jnp.asarray(padded)[:, None], **given, **fixed)
-        return np.broadcast_to(np.asarray(made), (padded.size, len(found)))[: r.size]
+        shape = r.size, len(found)
+        columns = [np.broadcast_to(r[:, None], shape), *(np.broadcast_to(column, shape) for column in found.T)]
+        # Blocks of one shape: every operation is compiled once.
+        flat = [np.pad(column.ravel(), (0, -column.size % _BLOCK), mode='edge') for column in columns]
+        made = [
+            self.slope(jnp.asarray(block[0]), **dict(zip(self.domains, map(jnp.asarray, block[1:]))), **self.fixed)
+            for block in zip(*(column.reshape(-1, _BLOCK) for column in flat))
+        ]
+        return np.concatenate(made)[: r.size * len(found)].reshape(shape)
 
 
 def matches(pooled: Pooled, bits: float) -> tuple[Match, ...]:

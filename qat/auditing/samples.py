@@ -62,7 +62,7 @@ def clusters(q: np.ndarray) -> np.ndarray:
     span = ordered[-1] - ordered[0]
     starts = np.flatnonzero(np.append(True, np.diff(ordered) > _SAME * span))
     if span == 0:
-        raise ValueError(f'q is {ordered[0]:g} at every sample: sample weights on both sides of a threshold')
+        raise ValueError(f'q is {ordered[0] + 0.0:g} at every sample: sample weights on both sides of a threshold')
     if starts.size > min(MOST_VALUES, _CROWDED * q.size):
         raise ValueError(
             f'q has {starts.size} different values in {q.size} samples: it is noisy or not rounded, or the samples are '
