@@ -26,12 +26,8 @@ SLOPES = {
     'reste': (lambda r, bits: _reste(np.abs(2 * r), 3.0), {'o_end': 3.0}),
     'swish_sign': (lambda r, bits: _swish(2 * r, 5.0), {'b': 5.0}),
 }
-NOT_COVERED = {
-    'ewgs': 'incoming gradient',
-    'ede': 'changes with time',
-    'reste': 'with time',
-    'swish_sign': 'not positive',
-}
+TIME = 'changes with time'
+NOT_COVERED = {'ewgs': 'depends on the incoming gradient', 'ede': TIME, 'reste': TIME, 'swish_sign': 'not positive'}
 
 
 def _dsq(r, u):
@@ -81,7 +77,7 @@ def check(name: str, bits: int, **options):
     return found
 
 
-@pytest.mark.parametrize('name, bits', [('ste', 8), ('dsq', 2), ('dge', 4)])
+@pytest.mark.parametrize('name, bits', [('dsq', 8), ('dge', 2)])
 def test_an_entry_of_the_catalogue_is_recognised(name, bits):
     check(name, bits)
 
