@@ -6,9 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.results.explanation import recipe_in_words
-from qat.auditing.audits import DISGUISED, NOT_COVERED, STE, UNKNOWN, Audit, written
+from qat.auditing.audits import DISGUISED, NOT_COVERED, STE, UNKNOWN, Audit, quantizer_of, written
 from qat.auditing.functions import MOVING_SCALE
+from qat.auditing.matching import Match
 from qat.auditing.probing import Probed
+from qat.estimators import make
 from qat.optimizers import Transfer, with_moving_range
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import Recipe, obstacles, recipe
@@ -41,6 +43,8 @@ def words(audit: Audit, transfer: Transfer | None = None) -> dict[str, str]:
       transfer: of the optimizer that a recipe is asked for; None: none is.
     """
     said = {'Answer': _ANSWERS[audit.verdict].format('; '.join(audit.reasons))}
+    if audit.reasons and not audit.identity_reasons:
+        said['Under Adam'] = 'and its like, STE with nothing changed acts like it while kappa is small'
     said['Caution'] = '; '.join(audit.cautions)
     said['Estimator'] = _estimator_in_words(audit)
     said['alpha'] = '' if audit.alpha is None else f'{audit.alpha:.6g}, the harmonic mean of the slope over a cell'
@@ -52,7 +56,7 @@ def words(audit: Audit, transfer: Transfer | None = None) -> dict[str, str]:
         found = _recipe(audit, transfer)
         said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
         said['Recipe'] = (
-            recipe_in_words(found, audit.estimator)
+            recipe_in_words(found, audit.estimator or make('ste', quantizer_of(audit.levels)))
             if found
             else f'none is known: {"; ".join(_why_none(audit, transfer))}'
         )
@@ -62,26 +66,34 @@ def words(audit: Audit, transfer: Transfer | None = None) -> dict[str, str]:
 
 def record(audit: Audit, transfer: Transfer | None = None) -> dict:
     """The same as JSON values; what does not exist, or cannot be known, is None."""
-    levels, outside, pooled = audit.levels, audit.outside, audit.pooled
-    found = _recipe(audit, transfer) if transfer else None
     return {
         'verdict': audit.verdict,
         'reasons': list(audit.reasons),
+        'reasons_under_adam': list(audit.identity_reasons),
         'cautions': list(audit.cautions),
         'missing': list(audit.notes),
-        'matches': [
-            {
-                'name': match.name,
-                'call': written(match),
-                'parameters': dict(match.parameters),
-                'context': dict(match.context),
-                'residual': match.residual,
-            }
-            for match in audit.matches
-        ],
+        'matches': [_record_of_match(match) for match in audit.matches],
         'alpha': audit.alpha,
         'M': _map(audit),
         'samples': audit.samples.w.size,
+        **_record_of_levels(audit),
+        **_record_of_slope(audit),
+        'moved_thresholds': list(audit.moved.thresholds) if audit.moved else None,
+        'alpha_by_cell': list(audit.moved.alphas) if audit.moved else None,
+        'called_again': vars(audit.probed) if audit.probed else None,
+        **_record_of_recipe(audit, transfer),
+    }
+
+
+def _record_of_match(match: Match) -> dict:
+    of_call = {'name': match.name, 'call': written(match)}
+    numbers = {'parameters': dict(match.parameters), 'context': dict(match.context), 'residual': match.residual}
+    return {**of_call, **numbers}
+
+
+def _record_of_levels(audit: Audit) -> dict:
+    levels = audit.levels
+    return {
         'values': levels.values.tolist(),
         'thresholds': None if levels.stochastic else levels.thresholds.tolist(),
         'threshold_errors': None if levels.stochastic else levels.errors.tolist(),
@@ -91,6 +103,12 @@ def record(audit: Audit, transfer: Transfer | None = None) -> dict:
         'midway': levels.midway,
         'zero_point': levels.zero_point,
         'levels_sure': levels.sure,
+    }
+
+
+def _record_of_slope(audit: Audit) -> dict:
+    outside, pooled = audit.outside, audit.pooled
+    return {
         'clip_rule': outside.rule if outside else None,
         'clip_reach': _finite(outside.reach) if outside else None,
         'clip_sure': outside.sure if outside else None,
@@ -98,11 +116,15 @@ def record(audit: Audit, transfer: Transfer | None = None) -> dict:
         'slope': _curve(audit),
         'cells_agree': pooled.agree if pooled else None,
         'disagreement_by_gap': pooled.disagreement.tolist() if pooled else None,
-        'jumps': list(pooled.jumps) if pooled else None,
+        'jumps': list(pooled.jumps) if _has_slope(audit) else None,
+        'negative': bool(pooled.slope.min() < 0) if _has_slope(audit) else None,
         'slope_sure': pooled.sure if pooled else None,
-        'moved_thresholds': list(audit.moved.thresholds) if audit.moved else None,
-        'alpha_by_cell': list(audit.moved.alphas) if audit.moved else None,
-        'called_again': vars(audit.probed) if audit.probed else None,
+    }
+
+
+def _record_of_recipe(audit: Audit, transfer: Transfer | None) -> dict:
+    found = _recipe(audit, transfer) if transfer else None
+    return {
         'transfer_class': transfer.transfer_class if transfer else None,
         'learning_rate_factor': found.learning_rate_factor if found else None,
         'remaps_initialization': found.remaps_initialization if found else None,
@@ -116,17 +138,28 @@ def transfer_of(audit: Audit, transfer: Transfer) -> Transfer:
 
 
 def _recipe(audit: Audit, transfer: Transfer) -> Recipe | None:
-    if audit.reasons or audit.estimator is None:
+    cancels = transfer.transfer_class == 'identity'
+    if _reasons(audit, transfer) or not _has_slope(audit):
         return None
+    if audit.estimator is None:  # the slope is another in each cell
+        return Recipe(1.0, False) if cancels and not transfer.pulled_back else None
     try:
         return recipe(audit.estimator, transfer)
     except NotCovered:
         return None
 
 
+def _reasons(audit: Audit, transfer: Transfer) -> tuple[str, ...]:
+    return audit.identity_reasons if transfer.transfer_class == 'identity' else audit.reasons
+
+
 def _why_none(audit: Audit, transfer: Transfer) -> list[str]:
     of_theory = obstacles(audit.estimator, transfer) if audit.estimator else []
-    return list(dict.fromkeys((*audit.reasons, *of_theory))) or ['these samples do not tell, or M differs by cell']
+    return list(dict.fromkeys((*_reasons(audit, transfer), *of_theory))) or ['these samples do not tell M']
+
+
+def _has_slope(audit: Audit) -> bool:
+    return audit.pooled is not None and audit.pooled.r.size > 0
 
 
 def _estimator_in_words(audit: Audit) -> str:
@@ -134,6 +167,8 @@ def _estimator_in_words(audit: Audit) -> str:
         family = ' (one family: these samples cannot tell them apart)' if len(audit.matches) > 1 else ''
         worst = max(match.residual for match in audit.matches)
         return f'{" or ".join(audit.names)}{family}, to {worst:.1g} of the largest slope'
+    if audit.estimator and audit.pooled.constant is not None:
+        return f'the slope is {audit.pooled.constant:.6g} everywhere: ste, with its learning rate times that'
     return 'none of the catalogue' if audit.estimator else ''
 
 
@@ -153,7 +188,7 @@ def _levels_in_words(audit: Audit) -> dict[str, str]:
 
 def _slope_in_words(audit: Audit) -> dict[str, str]:
     outside, pooled = audit.outside, audit.pooled
-    if outside is None or pooled is None or not pooled.r.size:
+    if outside is None or not _has_slope(audit):
         return {}
     agree = 'the same in every cell' if pooled.agree else 'not the same in every cell'
     least, largest = float(pooled.slope.min()), float(pooled.slope.max())
@@ -186,7 +221,7 @@ def _map(audit: Audit) -> dict | None:
 
 
 def _curve(audit: Audit) -> Mapping | None:
-    if audit.pooled is None or not audit.pooled.r.size or not audit.pooled.agree:
+    if not _has_slope(audit) or not audit.pooled.agree:
         return None
     offsets, slopes = audit.pooled.curve
     return {'offset': offsets[::16].tolist(), 'slope': slopes[::16].tolist()}

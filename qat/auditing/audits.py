@@ -24,7 +24,6 @@ from qat.theory.weight_map import alpha_if_covered
 STE, DISGUISED, NOT_COVERED, UNKNOWN = 'ste', 'disguised', 'not_covered', 'unknown'  # verdicts
 _FEWEST = 16  # samples inside, of which a slope is a function
 _FAR = 50.0  # times the usual distance of samples: a gap in them
-_CONSTANT = 1e-5  # of the largest slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Audit:
       estimator: the first of them, or the slope of the samples as an estimator; None where it is no function of r.
       alpha: the harmonic mean of the slope over a cell; None where there is none.
       reasons: why the theorem does not cover it; () where it does, or where there is no slope to judge.
+      identity_reasons: the same under optimizers of transfer class `identity`, Adam and its like, where no M is needed.
       cautions: in what it lies outside the theorem's words though it is covered.
       notes: what the samples lack.
       probed: what else a JAX function did when it was called again; None of what only samples are there of.
@@ -55,6 +55,7 @@ class Audit:
     estimator: Estimator | None = None
     alpha: float | None = None
     reasons: tuple[str, ...] = ()
+    identity_reasons: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     probed: Probed | None = None
@@ -107,10 +108,10 @@ def audit(w, q, slope=None, *, bits: int | None = None) -> Audit:
         return Audit(taken, found, notes=tuple(notes))
     if found.stochastic:
         reason = f'q falls at {found.falls:.1%} of the samples though w grows: chance or noise decides, not the code'
-        return Audit(taken, found, reasons=(reason,), notes=tuple(notes))
+        return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), notes=tuple(notes))
     if not taken.slope.any():
         reason = 'its slope is 0 at every sample: it passes no gradient'
-        return Audit(taken, found, reasons=(reason,), notes=tuple(notes))
+        return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), notes=tuple(notes))
     rule, pooled = outside.find(taken, found), cells.pool(taken, found)
     known = Audit(taken, found, rule, pooled)
     if pooled.r.size < _FEWEST:
@@ -118,26 +119,17 @@ def audit(w, q, slope=None, *, bits: int | None = None) -> Audit:
             f'{pooled.r.size} samples with a gradient lie inside the values; it takes {_FEWEST}, 4001 are plenty'
         )
         reasons = _of_the_rule(rule)
-        return dataclasses.replace(known, reasons=reasons, notes=tuple(notes))
+        return dataclasses.replace(known, reasons=reasons, identity_reasons=reasons, notes=tuple(notes))
     return _judged(dataclasses.replace(known, notes=tuple(notes)))
 
 
 def _judged(known: Audit) -> Audit:
     """The same with what the theorem says of its slope."""
     rule, pooled, found = known.outside, known.pooled, known.levels
-    reasons = _of_the_rule(rule)
+    reasons, passes = _of_the_rule(rule), rule.rule == 'other' and np.isinf(rule.reach)
     if not pooled.agree:
-        by_cell = moved(known.samples, found)
-        reason = 'its slope is not the same in every cell'
-        if by_cell is None:
-            return dataclasses.replace(known, reasons=(reason, *reasons))
-        if not by_cell.equal:
-            reason += ', nor is its harmonic mean; it is STE with moved thresholds'
-            return dataclasses.replace(known, moved=by_cell, reasons=(reason, *reasons))
-        if rule.rule == 'other' and np.isinf(rule.reach):
-            reasons = ()  # the outermost codes have no end that N could move
-        caution = 'its slope differs from cell to cell, its harmonic mean does not: M has another shape in each'
-        return dataclasses.replace(known, moved=by_cell, alpha=by_cell.alphas[0], reasons=reasons, cautions=(caution,))
+        # A slope that is positive out to the last sample needs no M where it cancels, and no end for N to move.
+        return _by_cell(known, () if passes else reasons)
     matches = _told_apart(matching.matches(pooled, np.log2(found.values.size)), rule)
     made = _estimator(matches, pooled, found, rule)
     failing = conditions_that_fail(made)
@@ -148,8 +140,24 @@ def _judged(known: Audit) -> Audit:
         estimator=made,
         alpha=alpha_if_covered(made),
         reasons=(*failing, *reasons),
+        identity_reasons=(*conditions_that_fail(made, 'identity'), *(() if passes else reasons)),
         cautions=cautions,
     )
+
+
+def _by_cell(known: Audit, reasons: tuple[str, ...]) -> Audit:
+    """The same where the slope is another from cell to cell."""
+    by_cell = moved(known.samples, known.levels)
+    signs = () if (known.pooled.slope > 0).all() else ('its slope is not positive everywhere',)
+    known = dataclasses.replace(known, moved=by_cell, identity_reasons=(*signs, *reasons))
+    reason = 'its slope is not the same in every cell'
+    if by_cell is None:
+        return dataclasses.replace(known, reasons=(reason, *reasons))
+    if not by_cell.equal:
+        reason += ', nor is its harmonic mean; it is STE with moved thresholds'
+        return dataclasses.replace(known, reasons=(reason, *reasons))
+    caution = 'its slope differs from cell to cell, its harmonic mean does not: M has another shape in each'
+    return dataclasses.replace(known, alpha=by_cell.alphas[0], reasons=reasons, cautions=(caution,))
 
 
 def _told_apart(matches: tuple[Match, ...], rule: Outside) -> tuple[Match, ...]:

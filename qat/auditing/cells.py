@@ -15,6 +15,7 @@ _AGREE = 2e-3  # of the largest slope
 _QUARTILE = 75  # of a gap's samples that must lie so near; the others may lie beside a jump
 _JUMP = 0.05  # of the largest slope, in which a curve must change between neighbours
 _FLOAT32 = 2.0**-23
+_CONSTANT = 1e-6  # of the largest slope
 _EDGE = 1e-6  # of a gap
 
 
@@ -48,14 +49,18 @@ class Pooled:
         """The largest magnitude of the slope."""
         return float(np.abs(self.slope).max())
 
+    @property
+    def constant(self) -> float | None:
+        """The slope, where it is the same at every offset."""
+        return float(np.median(self.slope)) if np.ptp(self.slope) <= _CONSTANT * self.scale else None
+
     @functools.cached_property
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """(offsets, slopes) at `NODES` evenly spaced offsets: medians of neighbours, linear in between."""
         nodes = np.linspace(-0.5, 0.5, NODES)
         r, index = np.unique(self.r, return_index=True)
         found = np.interp(nodes, r, self.slope[index])
-        constant = np.median(self.slope)
-        return nodes, np.where(np.ptp(self.slope) <= 1e-6 * self.scale, constant, found)
+        return nodes, found if self.constant is None else np.full(NODES, self.constant)
 
     @functools.cached_property
     def jumps(self) -> tuple[float, ...]:

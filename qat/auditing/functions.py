@@ -27,4 +27,11 @@ def audit_function(function: Callable, *, R: float | None = None, bits: int | No
     caution = (MOVING_SCALE,) if tried.probed.other_weights else ()
     alpha = None if of_calls else found.alpha
     cautions = (*found.cautions, *caution)
-    return dataclasses.replace(found, alpha=alpha, reasons=reasons, cautions=cautions, probed=tried.probed)
+    return dataclasses.replace(
+        found,
+        alpha=alpha,
+        reasons=reasons,
+        identity_reasons=tuple(dict.fromkeys((*of_calls, *found.identity_reasons))),
+        cautions=cautions,
+        probed=tried.probed,
+    )

@@ -11,7 +11,7 @@ from qat.auditing.samples import Samples
 from qat.clipping import ClipRule
 
 _EDGE = 1e-4  # of a gap: nearer to an end than this, float32 decides on which side a sample lies
-_EQUAL = 1e-3  # of the largest slope
+_EQUAL = 1e-2  # of the largest slope: outside, slopes are 0, 1/2, 1 or R/|w|, and samples may be noisy
 _HALF = 0.5  # of a gap: as far as codes go on when weights are rounded first and clamped then
 _UNKNOWN = 'unknown'
 
@@ -80,17 +80,17 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
     order = np.argsort(distance)
     distance, slope = distance[order], samples.slope[order]
     outer = distance > -_HALF + _EDGE
-    outside, passed = distance > _EDGE, slope != 0
+    largest = np.abs(samples.slope).max()
+    outside, passed = distance > _EDGE, np.abs(slope) > _EQUAL * largest
     if (outer & ~outside).any() and not passed[outer].any():
         return 'boundary_zero', -_HALF, 0.0
     if not outside.any():
         return _UNKNOWN, math.nan, math.nan
     if not passed[outside].any():
         return 'clip', 0.0, 0.0
-    s, x = slope[outside], distance[outside]
-    moving = np.flatnonzero(s != 0)[-1] + 1  # from there on nothing passes
-    largest = np.abs(samples.slope).max()
-    if not np.all(s[:moving] != 0):
+    s, x, passed = slope[outside], distance[outside], passed[outside]
+    moving = np.flatnonzero(passed)[-1] + 1  # from there on nothing passes
+    if not passed[:moving].all():
         return 'other', math.nan, math.nan
     if moving == s.size:
         weights = np.abs(samples.w[order][outside])

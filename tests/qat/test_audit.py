@@ -220,3 +220,31 @@ def test_rounding_by_chance_is_told_from_the_samples():
     w = np.linspace(-1, 1, 4001)
     found = qat.audit(w, 0.25 * np.floor(w / 0.25 + random.random(w.size)), np.ones_like(w))
     assert found.levels.stochastic and 'chance or noise' in found.reasons[0]
+
+
+def test_a_constant_is_no_entry_at_the_end_of_its_domain():
+    w, q, s = sampled(SLOPES['ste'][0], 2)
+    found = qat.audit(w, q, 0.5 * s)
+    assert (found.matches, found.pooled.constant, found.verdict) == ((), 0.5, 'disguised')
+    assert found.alpha == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_noise_and_few_decimals_leave_the_answer_what_it_is():
+    w, q, s = sampled(SLOPES['dsq'][0], 2)
+    noise = 1e-3 * np.random.default_rng(0).normal(size=s.size)
+    for given, exact in (((np.round(w, 6), np.round(q, 6), np.round(s, 6)), 1e-5), ((w, q, s + noise), 1e-3)):
+        found = qat.audit(*given)
+        assert (found.verdict, found.outside.rule) == ('disguised', 'clip')
+        assert found.alpha == pytest.approx(harmonic_mean(SLOPES['dsq'][0], 2), abs=exact)
+
+
+@pytest.mark.slow
+def test_pytorchs_learned_scale():
+    torch = pytest.importorskip('torch')
+    w = torch.linspace(-1.5, 1.5, 4001, requires_grad=True)
+    scale, zero_point = torch.tensor([0.1], requires_grad=True), torch.tensor([0.0])
+    q = torch._fake_quantize_learnable_per_tensor_affine(w, scale, zero_point, -8, 7, 1.0)
+    q.sum().backward()
+    found = qat.audit(w.detach().numpy(), q.detach().numpy(), w.grad.numpy())
+    assert (found.names, found.outside.rule, found.levels.values.size) == (('ste',), 'round_clamp', 16)
