@@ -209,3 +209,18 @@ def test_the_pages_snippets_write_what_is_audited(framework, block, tmp_path, mo
     _, out, _ = ran('samples.csv', '--json', '--bits', 4)
     found = json.loads(out)
     assert (found['verdict'], len(found['values']), found['uniform']) == ('ste', 16, True)
+
+
+@pytest.mark.slow
+def test_where_slopes_cancel_no_m_is_needed(tmp_path):
+    """DoReFa's tanh at 3 bits: no recipe under SGD, STE with nothing changed under Adam; never where codes absorb."""
+    w = np.linspace(-2, 2, 2001)
+    q = 2 * np.round((np.tanh(w) / (2 * np.tanh(2)) + 0.5) * 7) / 7 - 1
+    dorefa = np.stack([w, q, 1 / np.cosh(w) ** 2 / np.tanh(2)], axis=1)
+    silent = columns() * [1, 1, 0] + [0, 0, 1] * (np.abs(columns()[:, :1]) < 2 / 3)
+    for table, under_sgd, under_adam in ((dorefa, None, 1.0), (silent, None, None)):
+        file = write(tmp_path / 'samples.csv', table)
+        for optimizer, factor in (('sgd', under_sgd), ('adam', under_adam)):
+            found = json.loads(ran(file, '--json', '--optimizer', optimizer)[1])
+            assert found['learning_rate_factor'] == factor and (factor or found['no_recipe_because'])
+    assert found['absorbing_codes'] == [0, 3]

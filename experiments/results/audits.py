@@ -23,6 +23,10 @@ _ANSWERS = {
     UNKNOWN: 'these samples do not tell',
 }
 _LISTED = 8
+_ONE_MOMENT = (
+    'cannot be done: the samples are of one moment and one incoming gradient. Whether time, the sign or size of the '
+    'gradient, or other weights matter cannot be known from them'
+)
 _ON_TABLE = 17  # offsets at which M is told
 _PROBED = {
     'stochastic': 'rounds otherwise when it is called again',
@@ -166,7 +170,11 @@ def _estimator_in_words(audit: Audit) -> str:
     if audit.matches:
         family = ' (one family: these samples cannot tell them apart)' if len(audit.matches) > 1 else ''
         worst = max(match.residual for match in audit.matches)
-        return f'{" or ".join(audit.names)}{family}, to {worst:.1g} of the largest slope'
+        context = dict(audit.matches[0].context)
+        moment = '; of a gradient of this sign' if 'gradient' in context else ''
+        if 'progress' in context:
+            moment = '; at this moment' + ('; parameters as if it were the last' if audit.matches[0].parameters else '')
+        return f'{" or ".join(audit.names)}{family}, to {worst:.1g} of the largest slope{moment}'
     if audit.estimator and audit.pooled.constant is not None:
         return f'the slope is {audit.pooled.constant:.6g} everywhere: ste, with its learning rate times that'
     return 'none of the catalogue' if audit.estimator else ''
@@ -204,7 +212,7 @@ def _slope_in_words(audit: Audit) -> dict[str, str]:
 
 def _probed_in_words(probed: Probed | None) -> str:
     if probed is None:
-        return ''
+        return _ONE_MOMENT
     found = [_PROBED[name] for name, value in vars(probed).items() if name in _PROBED and value]
     found += {True: ['its mean over calls is the weight'], False: ['its mean over calls is not the weight']}.get(
         probed.unbiased, []

@@ -16,7 +16,7 @@ from qat.auditing.probing import Probed
 from qat.auditing.samples import Samples
 from qat.estimators import Estimator
 from qat.grids import GridQuantizer
-from qat.quantizers import MidTreadQuantizer, Quantizer, TernaryQuantizer, UniformQuantizer
+from qat.quantizers import MAX_BITS, MidTreadQuantizer, Quantizer, TernaryQuantizer, UniformQuantizer
 from qat.theory.coverage import cautions as cautions_of
 from qat.theory.coverage import conditions_that_fail
 from qat.theory.weight_map import alpha_if_covered
@@ -59,6 +59,11 @@ class Audit:
     cautions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     probed: Probed | None = None
+
+    def __str__(self):
+        said = [self.verdict, ' or '.join(self.names), f'clip rule {self.outside.rule}' if self.outside else '']
+        said += ['' if self.alpha is None else f'alpha {self.alpha:.6g}', *self.reasons, *self.cautions, *self.notes]
+        return '; '.join(clause for clause in said if clause)
 
     @property
     def verdict(self) -> str:
@@ -221,6 +226,8 @@ def _gaps(taken: Samples, found: Levels) -> list[str]:
 
 
 def _bits(found: Levels, bits: int | None) -> list[str]:
+    if bits is not None and not 1 <= bits <= MAX_BITS:
+        raise ValueError(f'bits must be an integer in 1..{MAX_BITS}, got {bits}')
     if bits is None or found.values.size in (2**bits, 2**bits - 1):
         return []
     return [f'{bits} bits make {2**bits} values, and the samples have {found.values.size}: sample a wider range']

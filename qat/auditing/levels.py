@@ -95,7 +95,7 @@ def find(samples: Samples) -> Levels:
       ValueError: q has one value, or so many that nothing is rounded.
     """
     values = clusters(samples.q)
-    codes = np.abs(samples.q[:, None] - values).argmin(axis=1)
+    codes = np.searchsorted((values[1:] + values[:-1]) / 2, samples.q)
     values = _on_a_line(values)
     last = np.array([samples.w[codes <= code].max() for code in range(values.size - 1)])
     first = np.array([samples.w[codes > code].min() for code in range(values.size - 1)])

@@ -18,6 +18,7 @@ from qat.slopes import CATALOGUE, Entry
 _PROGRESS = Interval(0, 1, low_included=True, high_included=True)
 _STARTS, _REFINED, _ROUNDS = 32, 4, 60  # of each parameter; of them; of Gauss and Newton
 _BLOCK = 2**13  # samples that are evaluated together
+_ENOUGH = 2**14  # samples that parameters are found from
 _COARSE = 257  # samples that starts are compared on
 _FITS = 4.0  # times what float32 explains, which the residual of most samples may be
 _MOST = 99  # in a hundred; the others may lie beside a jump, where float32 decides on the side
@@ -114,7 +115,8 @@ def _match(candidate: _Candidate, x: np.ndarray, rms: float) -> Match:
 
 def _fit(candidate: _Candidate, pooled: Pooled) -> tuple[np.ndarray, float, float]:
     """(parameters, residual of most samples in units of the noise, root mean square of the largest slope)."""
-    r, s, noise = pooled.r, pooled.slope, pooled.noise
+    kept = np.unique(np.linspace(0, pooled.r.size - 1, _ENOUGH).round().astype(int))
+    r, s, noise = pooled.r[kept], pooled.slope[kept], pooled.noise[kept]
     some = np.unique(np.linspace(0, r.size - 1, _COARSE).round().astype(int))
     starts = _starts(candidate, pooled.scale)
     away = np.abs(candidate.at(r[some], starts) - s[some, None]) / noise[some, None]

@@ -74,6 +74,8 @@ def clusters(q: np.ndarray) -> np.ndarray:
 
 def _numbers(name: str, column) -> np.ndarray:
     try:
-        return np.asarray(column, np.float64).ravel()
+        if not np.iscomplexobj(column):
+            return np.asarray(column, np.float64).ravel()
     except (TypeError, ValueError):
-        raise ValueError(f'{name} must be an array of real numbers') from None
+        pass
+    raise ValueError(f'{name} must be an array of real numbers')

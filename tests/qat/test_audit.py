@@ -194,6 +194,7 @@ MISSING = {
     'sizes': ((w, w[1:]), 'must have one entry a sample each, and have 300, 299'),
     'words': ((w, ['a'] * 300), 'q must be an array of real numbers'),
     'nothing': (([], []), 'there are 0 different weights'),
+    'complex': ((w, 1j * w), 'q must be an array of real numbers'),
 }
 
 
@@ -210,6 +211,8 @@ def test_what_samples_lack_is_said():
     assert 'nothing is known of the slope' in qat.audit(w, q).notes[-1] and qat.audit(w, q).verdict == 'unknown'
     hole = np.abs(w - 0.2) > 0.15
     assert 'no samples between w = 0.0' in qat.audit(w[hole], q[hole]).notes[0]
+    with pytest.raises(ValueError, match=r'bits must be an integer in 1\.\.8, got 9'):
+        qat.audit(w, q, bits=9)
     assert '8 bits make 256 values, and the samples have 16' in qat.audit(w, q, bits=8).notes[0]
     silent = qat.audit(w, q, 0 * s)
     assert silent.verdict == 'not_covered' and 'passes no gradient' in silent.reasons[0]
