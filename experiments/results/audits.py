@@ -207,6 +207,7 @@ def _slope_in_words(audit: Audit) -> dict[str, str]:
     reach = (
         '' if not math.isfinite(outside.reach) or outside.reach <= 0 else f', up to {outside.reach:.4g} gaps outside'
     )
+    reach += ', gradients pass as far as there are samples' if outside.rule == 'other' and outside.reach > 1e9 else ''
     return {'Slope': said, 'Clip rule': f'{outside.rule}{reach} ({outside.sure}){codes}'}
 
 

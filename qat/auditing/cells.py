@@ -64,7 +64,9 @@ class Pooled:
 
     @functools.cached_property
     def jumps(self) -> tuple[float, ...]:
-        """Offsets at which the slope jumps, to the distance of samples; 1/2 where its two ends do not meet."""
+        """Offsets at which the slope jumps, as near as samples; 1/2: its ends do not meet. () unless cells agree."""
+        if not self.agree:
+            return ()
         r, s = self.curve
         steps = np.abs(np.diff(s))
         around = np.maximum(np.append(steps[1:], 0), np.append(0, steps[:-1]))
@@ -86,7 +88,7 @@ def pool(samples: Samples, levels: Levels) -> Pooled:
     slack = _EDGE * width
     inside = (samples.w >= low - slack) & (samples.w <= high + slack)
     at_end = (np.abs(samples.w - low) <= slack) | (np.abs(samples.w - high) <= slack)
-    inside &= ~at_end | (samples.slope != 0)  # whether the very end is clipped is the clip rule's
+    inside &= ~at_end  # what happens at the very end is the clip rule's
     largest = np.abs(levels.values).max()
     moved = 2 * _FLOAT32 * np.maximum(np.abs(samples.w), largest) / width
     outermost = (levels.codes == 0) | (levels.codes == levels.intervals)

@@ -13,6 +13,7 @@ from qat.auditing.samples import Samples, clusters
 
 _EVEN = 1e-4  # of a step size, by which evenly spaced values may differ
 _TOUCHES = 1e-4  # of a gap, that rounding moves a threshold by
+_ZERO = 1e-6  # of the least gap
 _BY_CHANCE = 0.002  # of the samples, that may fall below the one before them
 
 
@@ -96,11 +97,11 @@ def find(samples: Samples) -> Levels:
     """
     values = clusters(samples.q)
     codes = np.searchsorted((values[1:] + values[:-1]) / 2, samples.q)
-    values = _on_a_line(values)
+    values = _with_zero(_on_a_line(values), values)
     last = np.array([samples.w[codes <= code].max() for code in range(values.size - 1)])
     first = np.array([samples.w[codes > code].min() for code in range(values.size - 1)])
     lowest, highest = np.minimum(last, first), np.maximum(last, first)
-    middles = (values[1:] + values[:-1]) / 2
+    middles = _with_zero((values[1:] + values[:-1]) / 2, values)
     slack = _TOUCHES * np.diff(values)
     midway = bool(((lowest - slack <= middles) & (middles <= highest + slack)).all())
     thresholds, errors = (
@@ -110,6 +111,11 @@ def find(samples: Samples) -> Levels:
     ends = bool(samples.w[0] < values[0] - below), bool(samples.w[-1] > values[-1] + above)
     falls = float((np.diff(codes) < 0).mean())
     return Levels(values, thresholds, errors, midway and falls <= _BY_CHANCE, falls, codes, ends)
+
+
+def _with_zero(places: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The same, and 0 itself where rounding has left next to nothing."""
+    return np.where(np.abs(places) < _ZERO * np.diff(values).min(), 0.0, places)
 
 
 def _on_a_line(values: np.ndarray) -> np.ndarray:

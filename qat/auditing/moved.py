@@ -22,7 +22,7 @@ class Moved:
     """What N makes of the thresholds.
 
     Attributes:
-      thresholds: (k - 1,) N(t), from N of the first, which stays, in the unit of w.
+      thresholds: (k - 1,) N(t), in the unit of w; the one that is nearest to 0 stays.
       alphas: (k - 2,) the harmonic mean of the slope in each finite cell, by the trapezoidal rule.
     """
 
@@ -49,5 +49,5 @@ def moved(samples: Samples, levels: Levels) -> Moved | None:
         x = np.concatenate([[low], w[inside], [high]])
         y = 1 / s[inside][[0, *range(inside.sum()), -1]]
         alphas.append(float((high - low) / np.trapezoid(y, x)))
-    steps = np.diff(found) / alphas
-    return Moved(tuple((found[0] + np.append(0, np.cumsum(steps))).tolist()), tuple(alphas))
+    N, kept = np.append(0, np.cumsum(np.diff(found) / alphas)), np.abs(found).argmin()
+    return Moved(tuple((N - N[kept] + found[kept]).tolist()), tuple(alphas))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qat.auditing import cells, levels, samples
 from qat.auditing.functions import audit_function
 from qat.auditing.probing import sample
 
@@ -190,3 +191,10 @@ def test_stochastic_rounding_has_no_thresholds():
     assert found.verdict == 'not_covered' and found.reasons == (
         'its rounding is decided by chance: q is no function of w',
     )
+
+
+def test_jumps_are_where_the_formula_has_them():
+    """EWGS jumps at thresholds only; at values, where the ends of its slope meet, it is 1."""
+    tried = sample(ewgs)
+    found = cells.pool(given := samples.collect(tried.w, tried.q, tried.slope), levels.find(given))
+    assert found.jumps == pytest.approx([0], abs=1 / 256) and found.slope.min() == pytest.approx(0.9, abs=1e-3)
