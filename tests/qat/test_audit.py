@@ -240,14 +240,3 @@ def test_noise_and_few_decimals_leave_the_answer_what_it_is():
         found = qat.audit(*given)
         assert (found.verdict, found.outside.rule) == ('disguised', 'clip')
         assert found.alpha == pytest.approx(harmonic_mean(SLOPES['dsq'][0], 2), abs=exact)
-
-
-@pytest.mark.slow
-def test_pytorchs_learned_scale():
-    torch = pytest.importorskip('torch')
-    w = torch.linspace(-1.5, 1.5, 4001, requires_grad=True)
-    scale, zero_point = torch.tensor([0.1], requires_grad=True), torch.tensor([0.0])
-    q = torch._fake_quantize_learnable_per_tensor_affine(w, scale, zero_point, -8, 7, 1.0)
-    q.sum().backward()
-    found = qat.audit(w.detach().numpy(), q.detach().numpy(), w.grad.numpy())
-    assert (found.names, found.outside.rule, found.levels.values.size) == (('ste',), 'round_clamp', 16)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import qat
 from qat.auditing import cells, levels, samples
 from qat.auditing.functions import audit_function
 from qat.auditing.probing import sample
@@ -198,3 +199,14 @@ def test_jumps_are_where_the_formula_has_them():
     tried = sample(ewgs)
     found = cells.pool(given := samples.collect(tried.w, tried.q, tried.slope), levels.find(given))
     assert found.jumps == pytest.approx([0], abs=1 / 256) and found.slope.min() == pytest.approx(0.9, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_pytorchs_learned_scale():
+    torch = pytest.importorskip('torch')
+    w = torch.linspace(-1.5, 1.5, 4001, requires_grad=True)
+    scale, zero_point = torch.tensor([0.1], requires_grad=True), torch.tensor([0.0])
+    q = torch._fake_quantize_learnable_per_tensor_affine(w, scale, zero_point, -8, 7, 1.0)
+    q.sum().backward()
+    found = qat.audit(w.detach().numpy(), q.detach().numpy(), w.grad.numpy())
+    assert (found.names, found.outside.rule, found.levels.values.size) == (('ste',), 'round_clamp', 16)
