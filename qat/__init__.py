@@ -6,7 +6,7 @@ What is public stands in `qat.api`.
 """
 
 __version__ = '0.2.0'
-__all__ = ['Lockstep', 'Moment', 'estimator', 'optimizer']
+__all__ = ['Lockstep', 'Moment', 'audit', 'audit_layer', 'estimator', 'optimizer']
 
 
 def __getattr__(name: str):

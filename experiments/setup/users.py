@@ -23,6 +23,7 @@ import flax.linen as nn
 
 from experiments.setup import sources
 from qat import calls, estimators
+from qat.auditing.probing import CONTEXT
 
 _SECONDS = 30  # of processor time, for the user's code, which may import heavy libraries: a busy machine does not count
 _SECONDS_ASLEEP = 120  # in which it may wait, as for a process
@@ -60,6 +61,28 @@ def load_model(file: str, call: str) -> Callable[..., nn.Module]:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(f'{name} of {file} is not a flax.linen.Module')
     return with_fields(found, arguments)
+
+
+def load_function(file: str, call: str) -> Callable:
+    """Returns a function of a Python file with the arguments of the call; what it raises later is a ValueError.
+
+    Raises:
+      ValueError: there is no such file or function, or it does not take the arguments.
+    """
+    _check_is_file(file)
+    name, arguments = calls.parse(call)
+    function = _at_home(file, _named(file, name))
+    calls.bind(f'function {name!r}', function, arguments, {}, reserved=CONTEXT)
+
+    @functools.wraps(function)
+    def called(weights, **context):
+        try:
+            return function(weights, **arguments, **context)
+        except Exception as error:  # a user's function may raise anything
+            message = (str(error).strip().splitlines() or [''])[0]
+            raise ValueError(f'{name} raised {type(error).__name__}: {message}') from error
+
+    return called
 
 
 def with_fields(model_class: Callable[..., nn.Module], arguments: dict) -> Callable[..., nn.Module]:

@@ -1,0 +1,226 @@
+"""The command audit: from a file of samples, or a function in a user's file, to words, a record and a figure."""
+
+import contextlib
+import io
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import audit
+from experiments.data import samples
+from experiments.errors import USERS_ERROR, UserError
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = (ROOT / 'docs/audit.md').read_text()
+BLOCKS = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+FUNCTIONS = """
+import jax, jax.numpy as jnp
+print('printing does no harm')
+def ste(w, bits=2):
+    n = 2**bits - 1
+    v = (jnp.clip(w, -1, 1) + 1) / 2 * n
+    return 2 * (v + jax.lax.stop_gradient(jnp.round(v) - v)) / n - 1
+def raises(w): raise KeyError('w')
+def half(w): return w[::2]
+def needs(w, scale): return w
+"""
+
+
+def columns(count: int = 2001) -> np.ndarray:
+    """(count, 3) samples of STE at 2 bits on [-1, 1], which clips."""
+    w = np.linspace(-1.5, 1.5, count)
+    return np.stack([w, np.round((np.clip(w, -1, 1) + 1) * 1.5) / 1.5 - 1, np.abs(w) <= 1], axis=1)
+
+
+def write(path: pathlib.Path, table: np.ndarray, heading: str = '') -> pathlib.Path:
+    lines = [heading, *(','.join(f'{number:.9g}' for number in row) for row in table)]
+    path.write_text('\n'.join(line for line in lines if line) + '\n')
+    return path
+
+
+def ran(*arguments) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr)."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = audit.main([str(argument) for argument in arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_samples_of_a_file_are_audited(tmp_path):
+    file = write(tmp_path / 'samples.csv', columns(), 'weight,quantized,gradient')
+    code, out, _ = ran(file, '--json', '--optimizer', 'adam(b2=0.95)', '--bits', 2)
+    found = json.loads(out)
+    assert code == 0 and [match['call'] for match in found['matches']] == ['ste']
+    assert found['values'] == pytest.approx([-1, -1 / 3, 1 / 3, 1]) and found['zero_point'] == 1.5
+    assert (found['verdict'], found['clip_rule'], found['absorbing_codes']) == ('ste', 'clip', [])
+    assert (found['transfer_class'], found['learning_rate_factor']) == ('identity', 1.0)
+    assert found['M']['moved'] == pytest.approx(found['M']['offset'])
+
+
+@pytest.mark.slow
+def test_a_function_of_a_users_file_is_audited_in_words_and_drawn(tmp_path):
+    (tmp_path / 'mine.py').write_text(FUNCTIONS)
+    code, out, err = ran(f'{tmp_path}/mine.py:ste(bits=3)', '--out', tmp_path / 'out', '--optimizer', 'sgd')
+    assert code == 0 and 'it is the straight-through estimator itself' in out and '8: -1, ' in out
+    assert 'printing does no harm' in err and 'change nothing else' in out
+    assert (tmp_path / 'out' / 'audit.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_an_npz_and_any_csv_are_read_alike(tmp_path):
+    table = columns(64)
+    np.savez(tmp_path / 'a.npz', **dict(zip(samples.COLUMNS, table.T)))
+    write(tmp_path / 'b.csv', table, 'w,q,slope')
+    (tmp_path / 'c.csv').write_text((tmp_path / 'b.csv').read_text().replace(',', ';'), encoding='utf-8-sig')
+    for name in ('a.npz', 'b.csv', 'c.csv'):
+        found = samples.read(tmp_path / name)
+        np.testing.assert_allclose(np.stack([*found.values()], axis=1), table, atol=1e-8)
+    assert list(samples.read(write(tmp_path / 'd.csv', table[:, :2]))) == ['w', 'q']
+
+
+REFUSED = {  # what a file holds -> a word of the line
+    'none.csv': (None, 'no such file'),
+    'weights.pt': (b'PK', 'give a .py, .csv or .npz file'),
+    'empty.csv': (b'', 'it has no samples'),
+    'words.csv': (b'w,q\na,b\n1,2\n', "sample 1 is not two or three numbers: 'a,b'"),
+    'ragged.csv': (b'1,2\n3,4,5\n', 'sample 2 is not 2 numbers'),
+    'four.csv': (b'1,2,3,4\n', 'it has 4 columns'),
+    'binary.csv': (b'\xff\xfe\x00', 'codec'),
+    'text.npz': (b'hello', 'not a zip file'),
+    'few.csv': (b'1,2\n3,4\n', 'there are 2 different weights'),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_what_cannot_be_read_is_told_in_a_line(name, tmp_path):
+    content, message = REFUSED[name]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    code, out, err = ran(tmp_path / name, '--json')
+    assert (code, out) == (USERS_ERROR, '') and message in err
+    assert err.count('\n') == 1 and len(err) <= 301
+
+
+def test_nothing_is_unpickled(tmp_path):
+    np.savez(tmp_path / 'a.npz', w=np.array([{}], object), q=np.zeros(1))
+    with pytest.raises(UserError, match='allow_pickle=False'):
+        samples.read(tmp_path / 'a.npz')
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ('mine.py:raises', 'raises raised KeyError'),
+        ('mine.py:half', 'must return an array shaped like the weights'),
+        ('mine.py:nothing', "unknown function of .* 'nothing'"),
+        ('mine.py:needs', "needs a value for 'scale'"),
+        ('mine.py:ste(bits=', 'cannot read'),
+        ('no.py:ste', 'there is no file'),
+        ('mine.py:ste --range=-1', 'must be a positive number'),
+        ('a.csv --optimizer=adm', "optimizer: unknown optimizer 'adm'"),
+        ('a.csv --optimizer=sgd --placement=here', "unknown placement 'here'"),
+        ('', 'the following arguments are required: target'),
+    ],
+)
+def test_a_users_mistake_is_a_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path('mine.py').write_text(FUNCTIONS)
+    write(pathlib.Path('a.csv'), columns(32))
+    code, out, err = ran(*(arguments.split() or ['--json']))
+    assert (code, out) == (USERS_ERROR, '') and re.search(message, err), err
+    assert err.splitlines()[-1].startswith('error: ') and 'Traceback' not in err
+
+
+NUMBERS = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, -1.0, 1e-300, 1e300, float('nan'), float('inf')]))
+TABLES = st.integers(1, 4).flatmap(
+    lambda width: st.lists(st.lists(NUMBERS, min_size=width, max_size=width), max_size=40)
+)
+DAMAGE = st.sampled_from(
+    ['', 'noise', 'shuffled', 'twice', 'hole', 'short', 'silent', 'constant', 'huge', 'tiny', 'float16']
+)
+
+
+def damaged(how: str) -> np.ndarray:
+    """Samples with something wrong."""
+    table, random = columns(400), np.random.default_rng(0)
+    return {
+        'noise': lambda: table + 0.01 * random.normal(size=table.shape),
+        'shuffled': lambda: random.permutation(table),
+        'twice': lambda: np.repeat(table, 2, axis=0),
+        'hole': lambda: table[np.abs(table[:, 0]) > 0.5],
+        'short': lambda: table[::23],
+        'silent': lambda: table * [1, 1, 0],
+        'constant': lambda: table * [1, 0, 1],
+        'huge': lambda: table * [1e300, 1e300, 1],
+        'tiny': lambda: table * [1e-300, 1e-300, 1e-300],
+        'float16': lambda: np.asarray(table, np.float16).astype(float),
+    }.get(how, lambda: table)()
+
+
+def check_hostile(content: bytes, path: pathlib.Path):
+    path.write_bytes(content)
+    code, out, err = ran(path, '--json', '--optimizer', 'sgd')
+    if code == 0:
+        assert json.loads(out)['verdict'] in ('ste', 'disguised', 'not_covered', 'unknown')
+    else:
+        assert (code, out) == (USERS_ERROR, '') and err.count('\n') == 1 and err.startswith('error: ')
+
+
+@settings(max_examples=60)
+@given(
+    content=st.one_of(TABLES.map(lambda rows: '\n'.join(','.join(map(str, row)) for row in rows).encode()), st.binary())
+)
+def test_hostile_tables_end_in_a_line_or_a_result(content, tmp_path_factory):
+    for suffix in ('csv', 'npz'):
+        check_hostile(content, tmp_path_factory.getbasetemp() / f'hostile.{suffix}')
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(first=DAMAGE, second=DAMAGE, width=st.integers(1, 3))
+def test_hostile_samples_end_in_a_line_or_a_result(first, second, width, tmp_path_factory):
+    table = np.concatenate([damaged(first), damaged(second)])[:, :width]
+    content = '\n'.join(','.join(f'{number:.6g}' for number in row) for row in table).encode()
+    check_hostile(content, tmp_path_factory.getbasetemp() / 'damaged.csv')
+
+
+@pytest.mark.parametrize('number', range(len(BLOCKS)))
+def test_the_snippets_of_the_page_are_python(number):
+    compile(BLOCKS[number], 'docs/audit.md', 'exec')
+
+
+def test_the_pages_snippet_for_layers_says_what_it_says():
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(BLOCKS[-1], 'docs/audit.md', 'exec'), {})
+    assert out.getvalue().startswith('True {')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('framework, block', [('torch', 0), ('tensorflow', 1)])
+def test_the_pages_snippets_write_what_is_audited(framework, block, tmp_path, monkeypatch):
+    if framework not in sys.modules:
+        pytest.importorskip(framework)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(BLOCKS[block], 'docs/audit.md', 'exec'), {})
+    _, out, _ = ran('samples.csv', '--json', '--bits', 4)
+    found = json.loads(out)
+    assert (found['verdict'], len(found['values']), found['uniform']) == ('ste', 16, True)
+
+
+@pytest.mark.slow
+def test_where_slopes_cancel_no_m_is_needed(tmp_path):
+    """DoReFa's tanh at 3 bits: no recipe under SGD, STE with nothing changed under Adam; never where codes absorb."""
+    w = np.linspace(-2, 2, 2001)
+    q = 2 * np.round((np.tanh(w) / (2 * np.tanh(2)) + 0.5) * 7) / 7 - 1
+    dorefa = np.stack([w, q, 1 / np.cosh(w) ** 2 / np.tanh(2)], axis=1)
+    silent = columns() * [1, 1, 0] + [0, 0, 1] * (np.abs(columns()[:, :1]) < 2 / 3)
+    for table, under_sgd, under_adam in ((dorefa, None, 1.0), (silent, None, None)):
+        file = write(tmp_path / 'samples.csv', table)
+        for optimizer, factor in (('sgd', under_sgd), ('adam', under_adam)):
+            found = json.loads(ran(file, '--json', '--optimizer', optimizer)[1])
+            assert found['learning_rate_factor'] == factor and (factor or found['no_recipe_because'])
+    assert found['absorbing_codes'] == [0, 3]
