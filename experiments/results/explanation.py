@@ -104,12 +104,15 @@ def _json_value(value):
     return value if in_json else repr(value)
 
 
+def rounded(settings: Settings) -> str:
+    """Returns what is rounded and how, as the rest of a sentence that names the estimator or the model."""
+    return rounding.in_words(settings.config, settings.estimator) + in_words(settings.activations)
+
+
 def setting(settings: Settings) -> str:
     """Returns the setting as one line."""
     config = settings.config
-    rounded = f'{settings.estimator}{rounding.in_words(config, settings.estimator)}'
-    what = rounded if settings.quantizes else 'full precision'
-    what += in_words(settings.activations)
+    what = f'{settings.estimator}{rounded(settings)}' if settings.quantizes else 'full precision'
     decay = f', weight decay {config.weight_decay:g}' if config.weight_decay else ''
     decay += f' of {config.decayed}' if decay and config.decayed != ALL else ''
     decay += f', gradients clipped to norm {config.clip_norm:g}' if config.clip_norm else ''

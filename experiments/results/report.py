@@ -56,6 +56,7 @@ def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
             metrics=shown(result[REFERENCE]),
             theory=explanation.theory(settings, result),
             twins=explanation.twins(settings),
+            rounded=explanation.rounded(settings),
             codes=codes.by_run(result['twins']),
             never_flipped=codes.never_flipped_by_layer(rows[-1], twins),
         )
