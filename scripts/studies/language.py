@@ -1,33 +1,24 @@
 """A language model and its STE twin: when does the estimator matter to those who train transformers?
 
 A transformer of 2 layers, 64 wide, on tiny Shakespeare, byte by byte. What theory predicts for every line was written
-down, in `predicted`, before the first run.
+down, in `language_lines.predicted`, before the first run.
 """
-
-import functools
-from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from experiments.results import figures, ranges
+from experiments.results import figures
 from experiments.results.pages import number, with_interval
-from experiments.results.statistics import Estimate, interval
-from experiments.setup import settings
-from experiments.setup.config_file import load
-from experiments.sweeps.report import ERROR, grouped
 from qat.lockstep.verdict import LIMIT
 from qat.theory.small_parameters import SLOPE_CHANGE_WARNING
+from scripts.studies import claims as of_claims
+from scripts.studies.language_lines import CONFIG, DYNAMIC, FIXED, MODEL, lines, predicted, slope_change
 from scripts.studies.study import BOTH_ENDS, Sweep, draw
 
-CONFIG = 'configs/shakespeare.py'
 STEPS = 600
-MODEL = ('model=transformer(layers=2, width=64, heads=2)', 'context=32', 'max_validation_examples=600')
 _COMMON = (*BOTH_ENDS, 'steps_per_epoch=50', *MODEL)
 _TWINS = 'twins=ste,jitter,reshuffle'
 DSQ = 'soft_round(a=4.333)'  # the slope of DSQ at 2 bits, k = 6.5, on every quantizer
 RDFS = 'rdfs(A=0.21)'
-FIXED = 'uniform;range=max_abs;range_policy=fixed;clip_rule=clip'
-DYNAMIC = 'ternary;range=mean_abs;range_policy=dynamic;clip_rule=pass'
 _QUANTIZERS = f'quantizer={FIXED}|{DYNAMIC}'
 _TWO_BITS = (f'estimator={DSQ}', 'range=max_abs')
 BETA2, RATES = (0.95, 0.99, 0.999), (1e-3, 5e-5)
@@ -90,106 +81,6 @@ SWEEPS = (
         (*_TWO_BITS, *_CALM, f'activation_estimator={DSQ}', 'twins=ste,ste_activations,jitter,reshuffle'),
     ),
 )
-COLUMNS = ('estimator', 'quantizer', 'optimizer', 'learning_rate', 'range_policy', 'activation_bits')
-YARDSTICKS = ('jitter', 'reshuffle')
-SAME, DIFFERS = 'as jitter', 'differs'
-
-
-class Line(NamedTuple):
-    """A twin in a setting of a part, over seeds.
-
-    Attributes:
-      part: of the study.
-      setting: the values of `COLUMNS` that the part varies, by name.
-      twin: its name.
-      error: of the weights.
-      in_jitters, in_reshuffles: the error over that of these twins.
-      loss: final validation loss of the twin less the reference's, in nats.
-      loss_of_reshuffle: the same of `reshuffle`.
-      flips: changes of code, over those of the reference.
-      dead: share of weights whose code never changed, less the reference's.
-    """
-
-    part: str
-    setting: dict[str, str]
-    twin: str
-    error: Estimate
-    in_jitters: Estimate
-    in_reshuffles: Estimate
-    loss: Estimate
-    loss_of_reshuffle: Estimate
-    flips: Estimate
-    dead: Estimate
-
-
-def lines(rows: list[dict]) -> list[Line]:
-    """Those of all twins but the yardsticks."""
-    found = []
-    for part in dict.fromkeys(row['part'] for row in rows):
-        of_part = [row for row in rows if row['part'] == part]
-        varied = [key for key in COLUMNS if key in of_part[0]]
-        for values, of_setting in grouped(of_part, varied).items():
-            twins = {twin: sorted(its, key=_seed) for (twin,), its in grouped(of_setting, ['twin']).items()}
-            names = [twin for twin in twins if twin not in YARDSTICKS]
-            found += [_line(part, dict(zip(varied, values)), twin, twins) for twin in names]
-    return found
-
-
-def _seed(row: dict) -> int:
-    return int(row['seed'])
-
-
-def _line(part: str, setting: dict[str, str], twin: str, twins: dict[str, list[dict]]) -> Line:
-    own, jitter, reshuffle = (twins[name] for name in (twin, *YARDSTICKS))
-
-    def over(others):
-        return interval([row[ERROR] / other[ERROR] for row, other in zip(own, others)], log=True)
-
-    def lost(its):
-        return interval([row['loss'] - row['reference_loss'] for row in its])
-
-    return Line(
-        part,
-        setting,
-        twin,
-        interval([row[ERROR] for row in own], log=True),
-        over(jitter),
-        over(reshuffle),
-        lost(own),
-        lost(reshuffle),
-        interval([row['flips_twin'] / row['flips_reference'] for row in own], log=True),
-        interval([row['never_flipped_twin'] - row['never_flipped_reference'] for row in own]),
-    )
-
-
-@functools.cache
-def slope_change(estimator: str, quantizer: str, optimizer: str, rate: str) -> float:
-    """The largest over the layers, from the initial weights of seed 0, at a setting of the part `kappa`."""
-    config = load(CONFIG)
-    choices = dict(item.split('=', 1) for item in f'quantizer={quantizer}'.split(';'))
-    model, context, _ = (text.partition('=')[2] for text in MODEL)
-    with config.unlocked():
-        config.update(choices | {'model': model, 'context': int(context), 'estimator': estimator})
-        config.update({'optimizer': optimizer, 'learning_rate': float(rate)})
-    made = settings.resolve(config)
-    return max(made.slope_changes(made.kappas(ranges.initial(made))).values())
-
-
-def predicted(line: Line) -> str:
-    """What theory says of a line, written before it was measured."""
-    if line.part == 'kappa':
-        names = ('estimator', 'quantizer', 'optimizer', 'learning_rate')
-        quantizer = DYNAMIC if line.setting['quantizer'] == 'ternary' else FIXED
-        setting = {**line.setting, 'quantizer': quantizer}
-        small = slope_change(*(setting[name] for name in names)) <= SLOPE_CHANGE_WARNING
-        return SAME if small else DIFFERS
-    if line.part == 'gain':  # kappa 0.05 and 5, times nearly 9 of RDFS
-        return DIFFERS if line.setting['optimizer'] == 'adamw(b2=0.999)' else 'at the limit'
-    if line.part in ('muon-update', 'sgd-learned-u'):
-        return 'falls with the rate' if line.twin == 'ste' else 'stays'
-    if line.part in ('muon-gradient', 'sgd-learned'):
-        return 'stays'
-    return DIFFERS if line.twin == 'ste_activations' else SAME
 
 
 def stated(rows: list[dict]) -> list:
@@ -201,7 +92,7 @@ def figure(rows: list[dict]) -> Figure:
     """Over the slope change of the part `kappa`: the error in units of both yardsticks, and the losses."""
     drawn = Figure(figsize=(15, 4.6), layout='constrained', dpi=figures.RESOLUTION)
     left, middle, right = drawn.subplots(1, 3)
-    of_kappa = sorted((_change(line), line) for line in lines(rows) if line.part == 'kappa')
+    of_kappa = sorted((slope_change(line.setting), line) for line in lines(rows) if line.part == 'kappa')
     changes, found = [change for change, _ in of_kappa], [line for _, line in of_kappa]
     for axis, name, title in (
         (left, 'in_jitters', 'error of STE / jitter'),
@@ -224,19 +115,19 @@ def figure(rows: list[dict]) -> Figure:
     return drawn
 
 
-def _change(line: Line) -> float:
-    quantizer = DYNAMIC if line.setting['quantizer'] == 'ternary' else FIXED
-    return slope_change(line.setting['estimator'], quantizer, line.setting['optimizer'], line.setting['learning_rate'])
-
-
 def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """A line a part, setting and twin."""
     found = []
     for line in lines(rows):
         setting = ', '.join(line.setting.values())
-        change = number(_change(line)) if line.part == 'kappa' else ''
+        change = number(slope_change(line.setting)) if line.part == 'kappa' else ''
         numbers = (line.in_jitters, line.in_reshuffles, line.loss, line.loss_of_reshuffle, line.flips, line.dead)
         found.append([line.part, setting, f'`{line.twin}`', change, predicted(line), *map(with_interval, numbers)])
     header = ['part', 'setting', 'twin', 'slope change', 'predicted', 'error / `jitter`', 'error / `reshuffle`']
     header += ['loss less the reference’s', 'the same of `reshuffle`', 'flips / the reference’s', 'dead, less']
     return header, found
+
+
+def claims(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """Who claims what, and what came out."""
+    return of_claims.HEADER, of_claims.claims(rows)

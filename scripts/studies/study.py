@@ -1,8 +1,9 @@
 """How a study gets from its runs to a committed page.
 
 A study is a module: its docstring asks the question, SWEEPS are its parts, `figure(rows)` is its picture,
-`table(rows)` gives (header, lines of cells), and `stated(rows)` what the paragraphs of its page have to state, in their
-order: estimates, numbers, names in backticks, and lists of these.
+`table(rows)` gives (header, lines of cells), `claims(rows)`, if there is one, those of a table before it, and
+`stated(rows)` what the paragraphs of its page have to state, in their order: estimates, numbers, names in backticks,
+and lists of these.
 """
 
 import csv
@@ -155,6 +156,10 @@ def record(study: ModuleType, out: pathlib.Path, directory: pathlib.Path, chosen
     return write_page(study, directory)
 
 
+def _as_table(header: list[str], lines: list[list[str]]) -> str:
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *lines))
+
+
 def _seconds(workdir: pathlib.Path) -> float:
     """What a run took, compilation and training."""
     timing, steps = read_json(workdir / 'timing.json'), read_json(workdir / 'summary.json')['steps']
@@ -198,12 +203,12 @@ def write_page(study: ModuleType, directory: pathlib.Path) -> pathlib.Path:
 def rendered(study: ModuleType, directory: pathlib.Path) -> str:
     """Figure, table, links, and what the runs were: the part of a page that follows from the files beside it."""
     found, made = rows(study, directory), read_json(directory / MADE)
-    header, lines = study.table(found)
+    tables = [*([study.claims] if hasattr(study, 'claims') else []), study.table]
     machine = made['machine']
     return '\n\n'.join(
         [
             '![figure](figure.png)',
-            '\n'.join(f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *lines)),
+            *(_as_table(*made_of(found)) for made_of in tables),
             f'Brackets are {CAPTION}. Every metric of every run: '
             + ', '.join(f'[{part.name}.csv]({part.name}.csv)' for part in study.SWEEPS)
             + '.',

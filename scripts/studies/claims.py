@@ -1,0 +1,195 @@
+"""What is claimed of language models, who claims it, what theory predicts, and what the study of them measured."""
+
+from collections.abc import Callable, Iterable
+
+from experiments.results.pages import with_interval
+from experiments.results.statistics import Estimate, interval
+from experiments.sweeps.report import grouped
+from qat.lockstep.verdict import LIMIT
+from scripts.studies.language_lines import SAME, Line, lines, predicted
+
+YES, NO, NOT_SHOWN = 'yes', 'no', 'not shown'
+HEADER = ['claim', 'whose', 'predicted', 'measured', 'verdict']
+
+
+def claims(rows: list[dict]) -> list[list[str]]:
+    """Lines of cells, as `HEADER` says."""
+    found = lines(rows)
+    return [
+        *_of_kappa([line for line in found if line.part == 'kappa']),
+        *_of_muon(rows, found),
+        *_of_gain([line for line in found if line.part == 'gain']),
+        *_of_step_sizes(found),
+        *_of_activations(found),
+    ]
+
+
+def within(estimates: Iterable[Estimate]) -> str:
+    """Whether errors in units of jitter's count as the same: yes where all intervals lie below the verdict's limit."""
+    estimates = list(estimates)
+    if all(one.high <= LIMIT for one in estimates):
+        return YES
+    return NO if any(one.low > LIMIT for one in estimates) else NOT_SHOWN
+
+
+def differs(loss: Estimate) -> str:
+    """Whether a difference of losses is told from 0."""
+    return NOT_SHOWN if loss.low <= 0 <= loss.high else YES
+
+
+def _range(estimates: Iterable[Estimate]) -> str:
+    ordered = sorted(estimates, key=lambda one: one.value)
+    return ' to '.join(map(with_interval, dict.fromkeys((ordered[0], ordered[-1]))))
+
+
+def _of_kappa(found: list[Line]) -> list[list[str]]:
+    calm = [line for line in found if predicted(line) == SAME]
+    wild = [line for line in found if predicted(line) != SAME]
+    apart = [line for line in wild if line.in_jitters.low > 1]
+    told = [line for line in found if differs(line.loss) == YES]
+    beyond = [line for line in told if abs(line.loss.value) > max(abs(one.loss_of_reshuffle.value) for one in found)]
+    largest = max(found, key=lambda line: abs(line.loss.value))
+    return [
+        [
+            'STE trains like the estimator where the slope change is at most 0.4',
+            'arXiv 2405.05171; this project’s warning',
+            f'error at most {LIMIT:g} x `jitter`',
+            f'{_range(line.in_jitters for line in calm)} x in {len(calm)} settings',
+            within(line.in_jitters for line in calm),
+        ],
+        [
+            'Under Adam the estimator is irrelevant, whatever kappa is',
+            'often quoted from arXiv 2405.05171',
+            'no',
+            f'above 0.4: {_range(line.in_jitters for line in wild)} x `jitter`; farther than it in {len(apart)} of '
+            f'{len(wild)}',
+            NO if len(apart) > len(wild) / 2 else NOT_SHOWN,
+        ],
+        [
+            'The final loss does not tell estimator and STE apart by more than another order of the data',
+            'folklore',
+            'nothing',
+            f'told from 0 in {len(told)} of {len(found)}, in {len(beyond)} by more than any `reshuffle`; largest '
+            f'{with_interval(largest.loss)} nats',
+            NO if len(beyond) > 0.05 * len(found) + 1 else NOT_SHOWN,
+        ],
+    ]
+
+
+def _of_muon(rows: list[dict], found: list[Line]) -> list[list[str]]:
+    def at_both(part: str, twin: str) -> list[Estimate]:
+        own = [line for line in found if line.part == part and line.twin == twin]
+        return [line.error for line in sorted(own, key=lambda line: -float(line.setting['learning_rate']))]
+
+    gradient, update = at_both('muon-gradient', 'naive_ste'), at_both('muon-update', 'ste')
+    flips, dead = (_behind_over_before(rows, key) for key in ('flips_reference', 'never_flipped_reference'))
+    return [
+        [
+            'Under Muon the estimator matters: no STE with a known recipe follows it',
+            'docs/theory.md',
+            'error stays as the learning rate falls',
+            f'error {with_interval(gradient[0])}, at a quarter of the learning rate {with_interval(gradient[1])}',
+            YES if gradient[1].high > gradient[0].low else NOT_SHOWN,
+        ],
+        [
+            'The slope behind the orthogonalization (placement `update`) restores the recipe',
+            'docs/theory.md',
+            'error falls',
+            f'error {with_interval(update[0])}, at a quarter of the learning rate {with_interval(update[1])}',
+            YES if update[1].high < update[0].low else NOT_SHOWN,
+        ],
+        [
+            'Where the slope acts changes flips and dead weights',
+            'asked of this project',
+            'nothing',
+            f'behind over before: flips {with_interval(flips)}, share of dead weights {with_interval(dead)}',
+            YES if not flips.low <= 1 <= flips.high else NOT_SHOWN,
+        ],
+    ]
+
+
+def _behind_over_before(rows: list[dict], key: str) -> Estimate:
+    """A number of the reference under placement `update` over that under `gradient`, at equal rates and seeds."""
+    of_part = grouped([row for row in rows if row['twin'] == 'naive_ste'], ['part', 'learning_rate', 'seed'])
+    pairs = [
+        (its[0][key], of_part['muon-gradient', rate, seed][0][key])
+        for (part, rate, seed), its in of_part.items()
+        if part == 'muon-update'
+    ]
+    return interval([behind / before for behind, before in pairs], log=True)
+
+
+def _of_gain(found: list[Line]) -> list[list[str]]:
+    def claim(optimizer: str, kappa: str, prediction: str) -> list[str]:
+        (line,) = [line for line in found if line.setting['optimizer'] == optimizer]
+        gained = Estimate(line.loss.value, line.loss.low, line.loss.high, line.loss.n)
+        return [
+            f'RDFS ends lower than STE at a kappa of about {kappa}',
+            'StableQAT, arXiv 2601.19320',
+            prediction,
+            f'STE less RDFS {with_interval(gained)} nats; another order of the data '
+            f'{with_interval(line.loss_of_reshuffle)}',
+            YES if gained.low > 0 else NO if gained.high < 0 else NOT_SHOWN,
+        ]
+
+    return [claim('adamw(b2=0.9)', '0.05', 'no'), claim('adamw(b2=0.999)', '5', 'may be')]
+
+
+def _of_step_sizes(found: list[Line]) -> list[list[str]]:
+    def falls(part: str, twin: str) -> tuple[Estimate, Estimate]:
+        own = [line for line in found if line.part == part and line.twin == twin]
+        high, low = sorted(own, key=lambda line: -float(line.setting['learning_rate']))
+        return high.in_jitters, low.in_jitters
+
+    said = []
+    for name, part, twin, prediction, holds in (
+        ('u = w/D and D (`learned_u`)', 'sgd-learned-u', 'ste', 'near `jitter`', YES),
+        ('w and D (`learned`, LSQ)', 'sgd-learned', 'map_ste', 'far from `jitter`', NO),
+    ):
+        high, low = falls(part, twin)
+        verdict = within([low])
+        said.append(
+            [
+                f'SGD: with the recipe STE follows where {name} are trained',
+                'docs/theory.md',
+                prediction,
+                f'{with_interval(high)} x `jitter`, at a quarter of the learning rate {with_interval(low)}',
+                verdict if verdict in (holds, NOT_SHOWN) else f'{verdict}, against the prediction',
+            ]
+        )
+    adam = [line for line in found if line.part == 'adamw-learned']
+    said.append(
+        [
+            'AdamW: STE follows in both forms with nothing adjusted',
+            'docs/theory.md',
+            f'error at most {LIMIT:g} x `jitter`',
+            '; '.join(f'{line.setting["range_policy"]} {with_interval(line.in_jitters)}' for line in adam),
+            within(line.in_jitters for line in adam),
+        ]
+    )
+    return said
+
+
+def _of_activations(found: list[Line]) -> list[list[str]]:
+    plain = [line for line in found if line.part == 'activations']
+    (custom,) = [line for line in found if line.part == 'custom-activations' and line.twin == 'ste_activations']
+
+    def written(of: Callable[[Line], Estimate]) -> str:
+        return '; '.join(f'{line.setting["activation_bits"]} bits: {with_interval(of(line))}' for line in plain)
+
+    return [
+        [
+            'Activations of 8 or 4 bits (STE) leave the weights’ equivalence as it is (0: not quantized)',
+            'docs/theory.md',
+            'as without',
+            f'error / `jitter`: {written(lambda line: line.in_jitters)}',
+            within(line.in_jitters for line in plain),
+        ],
+        [
+            'A custom estimator on activations matters: STE in its place goes elsewhere',
+            'docs/theory.md',
+            'differs',
+            f'{with_interval(custom.in_jitters)} x `jitter`, {with_interval(custom.in_reshuffles)} x `reshuffle`',
+            {YES: NO, NO: YES}.get(within([custom.in_jitters]), NOT_SHOWN),
+        ],
+    ]
