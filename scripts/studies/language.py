@@ -103,9 +103,12 @@ def figure(rows: list[dict]) -> Figure:
         axis.set_yscale('log')
         figures.styled(axis, title, 'kappa x max |d ln s/dr|', '')
     left.axhline(LIMIT, color='#bbbbbb', lw=0.8, ls=':')
-    for name, twin in (('loss_of_reshuffle', 'reshuffle'), ('loss', 'ste')):
-        style = {'marker': 'o', 'ls': '', 'color': figures.colour(twin), 'label': twin}
-        draw(right, changes, [getattr(line, name) for line in found], **style)
+    sizes = [line.loss_of_reshuffle for line in found]
+    for sign in (-1, 1):
+        label = 'another order of the data, root mean square' if sign > 0 else None
+        right.plot(changes, [sign * size for size in sizes], '_', ms=9, color=figures.colour('reshuffle'), label=label)
+    style = {'marker': 'o', 'ls': '', 'color': figures.colour('ste'), 'label': 'STE'}
+    draw(right, changes, [line.loss for line in found], **style)
     right.axhline(0, color='#bbbbbb', lw=0.8)
     figures.styled(right, 'final validation loss less the reference’s', 'kappa x max |d ln s/dr|', 'nats')
     right.legend(frameon=False, fontsize=8)
@@ -121,10 +124,11 @@ def table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     for line in lines(rows):
         setting = ', '.join(line.setting.values())
         change = number(slope_change(line.setting)) if line.part == 'kappa' else ''
-        numbers = (line.in_jitters, line.in_reshuffles, line.loss, line.loss_of_reshuffle, line.flips, line.dead)
-        found.append([line.part, setting, f'`{line.twin}`', change, predicted(line), *map(with_interval, numbers)])
+        before, behind = (line.in_jitters, line.in_reshuffles, line.loss), (line.flips, line.dead)
+        numbers = [*map(with_interval, before), number(line.loss_of_reshuffle), *map(with_interval, behind)]
+        found.append([line.part, setting, f'`{line.twin}`', change, predicted(line), *numbers])
     header = ['part', 'setting', 'twin', 'slope change', 'predicted', 'error / `jitter`', 'error / `reshuffle`']
-    header += ['loss less the reference’s', 'the same of `reshuffle`', 'flips / the reference’s', 'dead, less']
+    header += ['loss less the reference’s', 'of `reshuffle` (rms)', 'flips / the reference’s', 'dead, less']
     return header, found
 
 

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments.results import ranges
 from experiments.results.statistics import Estimate, interval
 from experiments.setup import settings
@@ -32,7 +34,7 @@ class Line(NamedTuple):
       error: of the weights.
       in_jitters, in_reshuffles: the error over that of these twins.
       loss: final validation loss of the twin less the reference's, in nats.
-      loss_of_reshuffle: the same of `reshuffle`.
+      loss_of_reshuffle: root mean square of the same of `reshuffle`: what another order of the data does to a run.
       flips: changes of code, over those of the reference.
       dead: share of weights whose code never changed, less the reference's.
     """
@@ -44,7 +46,7 @@ class Line(NamedTuple):
     in_jitters: Estimate
     in_reshuffles: Estimate
     loss: Estimate
-    loss_of_reshuffle: Estimate
+    loss_of_reshuffle: float
     flips: Estimate
     dead: Estimate
 
@@ -73,7 +75,7 @@ def _line(part: str, setting: dict[str, str], twin: str, twins: dict[str, list[d
         return interval([row[ERROR] / other[ERROR] for row, other in zip(own, others)], log=True)
 
     def lost(its):
-        return interval([row['loss'] - row['reference_loss'] for row in its])
+        return [row['loss'] - row['reference_loss'] for row in its]
 
     return Line(
         part,
@@ -82,8 +84,8 @@ def _line(part: str, setting: dict[str, str], twin: str, twins: dict[str, list[d
         interval([row[ERROR] for row in own], log=True),
         over(jitter),
         over(reshuffle),
-        lost(own),
-        lost(reshuffle),
+        interval(lost(own)),
+        float(np.sqrt(np.mean(np.square(lost(reshuffle))))),
         interval([row['flips_twin'] / row['flips_reference'] for row in own], log=True),
         interval([row['never_flipped_twin'] - row['never_flipped_reference'] for row in own]),
     )
