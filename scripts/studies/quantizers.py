@@ -65,7 +65,16 @@ SWEEPS = tuple(
 
 def stated(rows: list[dict]) -> list:
     """What the page has to state."""
-    return []
+    said = [6.5]
+    for part in COVERED:
+        said += [*orders(rows, part, 'ste'), in_jitters(rows, part, 'ste')[0]]
+        said += [orders(rows, part, 'naive_ste')[0], in_jitters(rows, part, 'naive_ste')[0]]
+    for part in NOT_COVERED:
+        for twin in twins(part):
+            said += [orders(rows, part, twin)[0], in_jitters(rows, part, twin)[0]]
+    for part in UNDER_ADAM:
+        said += [orders(rows, part, 'ste')[0], in_jitters(rows, part, 'ste')[0]]
+    return said
 
 
 def figure(rows: list[dict]) -> Figure:
