@@ -105,12 +105,10 @@ def _matrices(params):
     Its rows are all axes but the last. By itself optax sends leaves that are not 2-D, conv kernels too, to AdamW.
     """
 
-    def numbers(leaf):
-        if leaf.ndim < 2:
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+    def numbers(leaf, is_matrix):
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1) if is_matrix else None
 
-    return jax.tree.map(numbers, params)
+    return jax.tree.map(numbers, params, weights.matrices(params))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,11 +192,12 @@ class Optimizer:
 
     def decays_of(self, params):
         """Whether each parameter decays: a tree of bools."""
-        chosen = {ALL: lambda path, leaf: True, MATRICES: lambda path, leaf: leaf.ndim >= 2}.get(
-            self.decayed, lambda path, leaf: fnmatch.fnmatchcase(path, self.decayed)
+        if self.decayed == MATRICES:
+            return weights.matrices(params)
+        structure = jax.tree.structure(params)
+        return structure.unflatten(
+            self.decayed == ALL or fnmatch.fnmatchcase(path, self.decayed) for path in weights.all_paths(params)
         )
-        leaves, structure = jax.tree.flatten(params)
-        return structure.unflatten(map(chosen, weights.all_paths(params), leaves))
 
     @property
     def _mask(self) -> Callable | None:

@@ -12,11 +12,21 @@ import jax.numpy as jnp
 
 Paths = dict[str, str]  # by layer
 Weights = dict[str, jax.Array]  # by layer
+STEP_SIZES = 'step_sizes'  # the key of trained step sizes, which are no weights, in the parameters of a run
 
 
 def all_paths(params) -> list[str]:
     """The path of every leaf of a tree."""
     return [_path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
+
+
+def matrices(params):
+    """Whether each leaf is a weight of two axes or more: a tree of bools. Step sizes, of a channel each, are none."""
+    leaves, structure = jax.tree.flatten(params)
+    beside = f'{STEP_SIZES}/'
+    return structure.unflatten(
+        leaf.ndim >= 2 and not path.startswith(beside) for path, leaf in zip(all_paths(params), leaves)
+    )
 
 
 def check_floats(params) -> None:

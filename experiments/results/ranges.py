@@ -19,8 +19,8 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
     R is a scalar or, if the rule gives every channel its own, an array that broadcasts over the weight.
 
     Raises:
-      UserError: the data set does not exist, the model does not take its images, or `init_from` names no weights of
-        this architecture, or some of which a channel has no range.
+      UserError: the data set does not exist, the model does not take its images, the range is not made for its weights,
+        or `init_from` names no weights of this architecture, or some of which a channel has no range.
     """
     config = settings.config
     task, key = registry.task(config, settings.model), jax.random.key(config.seed)
@@ -29,7 +29,8 @@ def initial(settings: Settings) -> dict[str, np.ndarray]:
     quantizer = settings.estimator.quantizer
 
     def begun(params) -> dict[str, Begun]:
-        return {layer: policy.begin(weight, quantizer) for layer, weight in weights.get(params, paths).items()}
+        with blame(f'range={config.range}'):
+            return {layer: policy.begin(weight, quantizer) for layer, weight in weights.get(params, paths).items()}
 
     if config.init_from:
         params, _ = initial_weights.read(config.init_from, (shapes, model_state))

@@ -12,6 +12,7 @@ from experiments.setup import identity
 from experiments.setup.settings import Settings
 from experiments.training.programs import AXIS, Programs, local_devices
 from qat.activations import all_inputs_rounded
+from qat.lockstep import ranged
 from qat.lockstep.lockstep import Lockstep
 
 # What a compiled step does not depend on: runs that differ in nothing else share it.
@@ -28,17 +29,15 @@ def lockstep(settings: Settings, task: Task) -> Lockstep:
     """The reference and its twins that a config asks for.
 
     Raises:
-      UserError: the model has no weights of the kind that is to be quantized, or that is to decay; or nothing can round
-        the inputs of a layer whose activations are to be quantized.
+      UserError: the model has no weights of the kind that is to be quantized, or that is to decay; a range is not made
+        for one of them; or nothing can round the inputs of a layer whose activations are to be quantized.
     """
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     config, quantized = settings.config, settings.quantized(params)
-    with blame(f'decayed={config.decayed}'):
-        settings.optimizer.check_decayed(params)
     # A function of its own: what jax has traced before, it would not trace again.
     with blame(f'activation_bits={config.activation_bits}'), all_inputs_rounded(settings.activations, quantized):
         jax.eval_shape(lambda key: task.init(key), jax.random.key(0))
-    return Lockstep(
+    pair = Lockstep(
         task.loss,
         settings.optimizer,
         settings.estimator,
@@ -56,6 +55,12 @@ def lockstep(settings: Settings, task: Task) -> Lockstep:
         activations=settings.activations,
         track_change_points=config.track_change_points,
     )
+    plan = pair.plan(params)
+    with blame(f'range={config.range}'):
+        begun, _ = jax.eval_shape(lambda params: ranged.begin(plan, params), params)
+    with blame(f'decayed={config.decayed}'):
+        settings.optimizer.check_decayed(begun)  # of step sizes too
+    return pair
 
 
 def programs(settings: Settings, batches: Batches) -> Programs:

@@ -80,8 +80,7 @@ class Trainer:
 
     def _given(self, key: jax.Array) -> tuple:
         """The parameters and the model's state that `init_from` names, of the architecture that this run has."""
-        reference = jax.eval_shape(self.programs.init, key).runs[REFERENCE]
-        return initial_weights.read(self.settings.config.init_from, (reference.params, reference.model_state))
+        return initial_weights.read(self.settings.config.init_from, jax.eval_shape(self.task.init, key))
 
     def train(
         self, state: State, begin: Beginning, log: NoRecords, checkpoints: Checkpoints, stop: Stop, label: str = ''

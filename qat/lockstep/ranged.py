@@ -1,6 +1,6 @@
 """The quantized weights of a run with their ranges: what is stored, what they are rounded in, what the model reads.
 
-Trained step sizes are parameters like others: they stand in a run's tree under a key of their own, by layer.
+Trained step sizes are parameters like others: they stand in a run's tree under the key `STEP_SIZES`, by layer.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from qat import weights
 from qat.lockstep.plan import Plan, Run
 from qat.policies import Begun
-
-STEP_SIZES = 'step_sizes'  # the key
+from qat.weights import STEP_SIZES
 
 
 def begin(plan: Plan, params) -> tuple[object, weights.Weights]:

@@ -121,6 +121,15 @@ def test_muon_orthogonalizes_conv_kernels(params, gradients):
     np.testing.assert_allclose(bias, bias.mean(), rtol=1e-4)
 
 
+def test_a_step_size_for_each_channel_is_no_matrix():
+    """Nor does it decay as one: orthogonalized, a row would only be normalised, and its channels mixed."""
+    given = {'kernel': jnp.ones((2, 3)), 'step_sizes': {'a': jnp.asarray([[0.1, 0.2, 0.4]])}}
+    update = updates('muon', given, given)['step_sizes']['a']
+    np.testing.assert_allclose(update, update.mean(), rtol=1e-4)  # Adam normalises each; orthogonalized, 1 to 4
+    decays = optimizers.make('sgd', 0.1, optimizers.MATRICES).decays_of(given)
+    assert decays == {'kernel': True, 'step_sizes': {'a': False}}
+
+
 @pytest.mark.parametrize('shape', [(8, 2, 4), (2, 4, 8), (3, 3, 4, 8)])
 def test_muon_orthogonalizes_kernels_of_three_and_four_axes(shape):
     """As the projections of an attention: no Adam under Muon's name."""
