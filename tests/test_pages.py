@@ -25,6 +25,7 @@ from scripts.studies import (
     decay,
     finetuning,
     kappa,
+    language,
     matrix,
     paper_table,
     photographs,
@@ -34,7 +35,19 @@ from scripts.studies import (
 )
 
 RESULTS = pathlib.Path('docs/results')
-STUDIES = (calibration, convergence, decay, finetuning, kappa, matrix, paper_table, photographs, placement, stableqat)
+STUDIES = (
+    calibration,
+    convergence,
+    decay,
+    finetuning,
+    kappa,
+    language,
+    matrix,
+    paper_table,
+    photographs,
+    placement,
+    stableqat,
+)
 DSQ = 'dsq(k=6.5)'
 RUNS = sorted(path.parent for path in RESULTS.glob('*/*/summary.json'))
 

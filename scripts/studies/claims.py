@@ -9,6 +9,8 @@ from qat.lockstep.verdict import LIMIT
 from scripts.studies.language_lines import SAME, Line, lines, predicted
 
 YES, NO, NOT_SHOWN = 'yes', 'no', 'not shown'
+SATURATED = f'{NOT_SHOWN}: as far as another order of the data'
+AS_FAR = 0.9  # of another order of the data, from where on nothing can be told
 HEADER = ['claim', 'whose', 'predicted', 'measured', 'verdict']
 
 
@@ -82,6 +84,7 @@ def _of_muon(rows: list[dict], found: list[Line]) -> list[list[str]]:
         return [line.error for line in sorted(own, key=lambda line: -float(line.setting['learning_rate']))]
 
     gradient, update = at_both('muon-gradient', 'naive_ste'), at_both('muon-update', 'ste')
+    far = any(line.in_reshuffles.high > AS_FAR for line in found if (line.part, line.twin) == ('muon-update', 'ste'))
     flips, dead = (_behind_over_before(rows, key) for key in ('flips_reference', 'never_flipped_reference'))
     return [
         [
@@ -96,7 +99,7 @@ def _of_muon(rows: list[dict], found: list[Line]) -> list[list[str]]:
             'docs/theory.md',
             'error falls',
             f'error {with_interval(update[0])}, at a quarter of the learning rate {with_interval(update[1])}',
-            YES if update[1].high < update[0].low else NOT_SHOWN,
+            SATURATED if far else YES if update[1].high < update[0].low else NOT_SHOWN,
         ],
         [
             'Where the slope acts changes flips and dead weights',
@@ -190,6 +193,8 @@ def _of_activations(found: list[Line]) -> list[list[str]]:
             'docs/theory.md',
             'differs',
             f'{with_interval(custom.in_jitters)} x `jitter`, {with_interval(custom.in_reshuffles)} x `reshuffle`',
-            {YES: NO, NO: YES}.get(within([custom.in_jitters]), NOT_SHOWN),
+            SATURATED
+            if custom.in_reshuffles.high > AS_FAR
+            else {YES: NO, NO: YES}.get(within([custom.in_jitters]), NOT_SHOWN),
         ],
     ]

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 
 from experiments.results import figures
 from experiments.results.pages import number, with_interval
+from experiments.results.statistics import Estimate
 from qat.lockstep.verdict import LIMIT
 from qat.theory.small_parameters import SLOPE_CHANGE_WARNING
 from scripts.studies import claims as of_claims
-from scripts.studies.language_lines import CONFIG, DYNAMIC, FIXED, MODEL, lines, predicted, slope_change
+from scripts.studies.language_lines import CONFIG, DYNAMIC, FIXED, MODEL, Line, lines, predicted, slope_change
 from scripts.studies.study import BOTH_ENDS, Sweep, draw
 
 STEPS = 600
@@ -85,7 +86,34 @@ SWEEPS = (
 
 def stated(rows: list[dict]) -> list:
     """What the page has to state."""
-    return []
+    found = [line for line in lines(rows) if line.part == 'kappa']
+    calm = [line for line in found if slope_change(line.setting) <= SLOPE_CHANGE_WARNING]
+    slow, fast = ([line for line in found if float(line.setting['learning_rate']) == rate] for rate in RATES[::-1])
+    slow = [line for line in slow if line not in calm]
+    ternary = [line for line in fast if line.setting['quantizer'] == 'ternary']
+    gained = [line for line in ternary if line.loss.high < 0]
+    units = [line for line in lines(rows) if (line.part, line.twin) == ('sgd-learned-u', 'ste')]
+    return [
+        *(2, 64, STEPS, 12, 32, 0.1, SLOPE_CHANGE_WARNING, RATES[1], len(calm)),
+        *([line.in_jitters for line in calm], [line.in_reshuffles for line in calm]),
+        *(least(slow, 'in_jitters'), most(slow, 'in_jitters'), most(slow, 'in_reshuffles')),
+        *(RATES[0], least(fast, 'in_jitters'), most(fast, 'in_jitters')),
+        *(least(fast, 'in_reshuffles'), most(fast, 'in_reshuffles'), 0.001),
+        *(len(gained), len(ternary), most(gained, 'loss'), least(gained, 'loss')),
+        *(min(line.loss_of_reshuffle for line in ternary), max(line.loss_of_reshuffle for line in ternary)),
+        *(least(ternary, 'flips').value, most(ternary, 'flips').value),
+        *[line.in_jitters for line in sorted(units, key=lambda line: -float(line.setting['learning_rate']))],
+    ]
+
+
+def least(found: list[Line], name: str) -> Estimate:
+    """The smallest of an estimate over lines."""
+    return min((getattr(line, name) for line in found), key=lambda one: one.value)
+
+
+def most(found: list[Line], name: str) -> Estimate:
+    """The largest."""
+    return max((getattr(line, name) for line in found), key=lambda one: one.value)
 
 
 def figure(rows: list[dict]) -> Figure:
