@@ -37,7 +37,6 @@ IMPORTERS = {
     'orbax': {'experiments/workdir/checkpoints.py', 'experiments/comparison/orbax_trees.py'},
     'tensorboardX': {'experiments/workdir/events.py'},
     'qwix': {'scripts/auditing/qwix_layers.py'},
-    'aqt': {'scripts/auditing/aqt_layers.py'},
     'pickle': set(),
 }
 MODULE = re.compile(r'(configs|qat|experiments|scripts|tests)(\.\w+)*\.?')

@@ -29,3 +29,8 @@ def quantized(layer: nn.Module, provider: str, qtype: str, calibration: str = 'a
     rule = RULES[provider](weight_qtype=qtype, weight_calibration_method=calibration, **rule)
     model = qwix.quantize_model(layer, PROVIDERS[provider]([rule]))
     return lambda params, x: model.apply({'params': params}, x)
+
+
+def rounded(kernel: jax.Array, qtype: str) -> jax.Array:
+    """A kernel (..., features) rounded by qwix's own functions, with one scale for each of the features."""
+    return qwix.dequantize(qwix.quantize(kernel, qtype, channelwise_axes=[kernel.ndim - 1]))
