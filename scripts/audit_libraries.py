@@ -79,22 +79,28 @@ def _at_inputs(layer, params, x):
 
 def tables(record: dict) -> dict[str, str]:
     """The tables of the page by the name of their marker."""
-    quantizers = [
-        [each['layer'], each['provider'], each['qtype'], f'`{each["calibration"]}`', str(each['values'])]
-        + [each['verdict'], each['clip_rule'], 'moving' if each['called_again']['other_weights'] else 'fixed']
-        + [', '.join(map(str, each['absorbing_codes'])) or 'none']
-        for each in record['fake_quantizers']
-    ]
-    layers = [
-        [each['layer'], each['provider'], each['qtype'], f'`{each["rule"]}`' if each['rule'] else '']
-        + ['yes' if each['covered'] else 'no', f'{max(each["breaches"].values(), default=0):.2g}']
-        + [f'{each["from_latent"]:.2g}', f'{each["from_quantized"]:.2g}']
-        for each in record['layers']
-    ]
+    quantizers = [_of_quantizer(each) for each in record['fake_quantizers']]
+    layers = [_of_layer(each) for each in record['layers']]
     called = ['layer', 'provider', 'qtype']
     more = ['calibration', 'values', 'verdict', 'clip rule', 'scale', 'absorbing codes']
     distances = ['rule besides', 'reads codes only', 'breach', 'from latent', 'from quantized']
     return {'quantizers': _table([*called, *more], quantizers), 'layers': _table([*called, *distances], layers)}
+
+
+def _called(each: dict) -> list[str]:
+    return [each['layer'], each['provider'], each['qtype']]
+
+
+def _of_quantizer(each: dict) -> list[str]:
+    found = [f'`{each["calibration"]}`', str(each['values']), each['verdict'], each['clip_rule']]
+    scale = 'moving' if each['called_again']['other_weights'] else 'fixed'
+    return [*_called(each), *found, scale, ', '.join(map(str, each['absorbing_codes'])) or 'none']
+
+
+def _of_layer(each: dict) -> list[str]:
+    rule, answer = f'`{each["rule"]}`' if each['rule'] else '', 'yes' if each['covered'] else 'no'
+    numbers = (max(each['breaches'].values(), default=0), each['from_latent'], each['from_quantized'])
+    return [*_called(each), rule, answer, *(f'{number:.2g}' for number in numbers)]
 
 
 def _table(header: list[str], lines: list[list[str]]) -> str:

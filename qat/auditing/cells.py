@@ -140,7 +140,7 @@ def _disagreement(s: np.ndarray, gap: np.ndarray, intervals: int) -> np.ndarray:
 
 
 def _factor(r: np.ndarray, s: np.ndarray, inner: np.ndarray, outermost: np.ndarray) -> float | None:
-    """The median ratio of slopes in an outermost code to those of inner codes at the same r; None: it is no multiple."""
+    """The median ratio of slopes in an outermost code to those of inner codes at the same r; None: no multiple."""
     ratios = []
     for side in (r < 0, r >= 0):
         reference, asked = inner & side, outermost & side
