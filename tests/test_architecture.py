@@ -36,6 +36,7 @@ IMPORTERS = {
     'safetensors': {'experiments/workdir/pytorch.py', 'experiments/comparison/snapshots.py'},
     'orbax': {'experiments/workdir/checkpoints.py', 'experiments/comparison/orbax_trees.py'},
     'tensorboardX': {'experiments/workdir/events.py'},
+    'qwix': {'scripts/auditing/qwix_layers.py'},
     'pickle': set(),
 }
 MODULE = re.compile(r'(configs|qat|experiments|scripts|tests)(\.\w+)*\.?')

@@ -29,7 +29,6 @@ class Pooled:
       gap: (n,) which threshold each is nearest to.
       noise: (n,) what float32 may have changed in each slope.
       disagreement: (gaps,) of each gap from the pooled curve, of the largest slope.
-      outer: what the slope in the outermost codes is times that of the others; None where it cannot be told.
     """
 
     r: np.ndarray
@@ -37,7 +36,6 @@ class Pooled:
     gap: np.ndarray
     noise: np.ndarray
     disagreement: np.ndarray
-    outer: float | None
 
     @property
     def agree(self) -> bool:
@@ -82,7 +80,7 @@ class Pooled:
 
 
 def pool(samples: Samples, levels: Levels) -> Pooled:
-    """The samples inside the outermost values by their offset."""
+    """The samples inside the outermost values by their offset, but for an outermost code whose slope is a multiple."""
     (low, _), (high, _) = end(levels, -1), end(levels, 1)
     r, width, gap = _placed(samples.w, levels, low, high)
     slack = _EDGE * width
@@ -91,12 +89,15 @@ def pool(samples: Samples, levels: Levels) -> Pooled:
     inside &= ~at_end  # what happens at the very end is the clip rule's
     largest = np.abs(levels.values).max()
     moved = 2 * _FLOAT32 * np.maximum(np.abs(samples.w), largest) / width
-    outermost = (levels.codes == 0) | (levels.codes == levels.intervals)
-    outer = _outer_factor(r[inside], samples.slope[inside], outermost[inside])
-    kept = inside & ~outermost if outer is not None and abs(outer - 1) > _AGREE else inside
+    kept, ends = inside.copy(), [levels.codes == code for code in (0, levels.intervals)]
+    inner = inside & ~ends[0] & ~ends[1]
+    for outermost in ends:  # one by one: the values need not be symmetric, and one end alone may be silent
+        factor = _factor(r, samples.slope, inner, inside & outermost)
+        if factor is not None and abs(factor - 1) > _AGREE:
+            kept &= ~outermost
     order = np.flatnonzero(kept)[np.argsort(r[kept], kind='stable')]
     r, s, gap = np.clip(r[order], -0.5, 0.5), samples.slope[order], gap[order]
-    return Pooled(r, s, gap, _noise(r, s, moved[order]), _disagreement(s, gap, levels.intervals), outer)
+    return Pooled(r, s, gap, _noise(r, s, moved[order]), _disagreement(s, gap, levels.intervals))
 
 
 def _placed(w: np.ndarray, levels: Levels, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,9 +139,8 @@ def _disagreement(s: np.ndarray, gap: np.ndarray, intervals: int) -> np.ndarray:
     return np.array([np.percentile(found, _QUARTILE) / scale if found.size else 0.0 for found in each])
 
 
-def _outer_factor(r: np.ndarray, s: np.ndarray, outermost: np.ndarray) -> float | None:
-    """The median ratio of slopes in the outermost codes to those of the others at the same |r| and side."""
-    inner = ~outermost
+def _factor(r: np.ndarray, s: np.ndarray, inner: np.ndarray, outermost: np.ndarray) -> float | None:
+    """The median ratio of slopes in an outermost code to those of inner codes at the same r; None: no multiple."""
     ratios = []
     for side in (r < 0, r >= 0):
         reference, asked = inner & side, outermost & side

@@ -78,6 +78,7 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
     edge, gap = end(levels, sign)
     distance = sign * (samples.w - edge) / gap
     order = np.argsort(distance)
+    order = order[np.abs(distance[order] - _HALF) > _EDGE]  # at its very end, a clamp may pass half
     distance, slope = distance[order], samples.slope[order]
     outer = distance > -_HALF + _EDGE
     largest = np.abs(samples.slope).max()

@@ -17,6 +17,7 @@ _WITNESSES = 16  # weights that others are to act on
 _EQUAL = 1e-5  # of the largest slope
 _BLOCK = 128  # weights whose own derivatives are taken together
 _SCALES = 2.0 ** np.arange(-12, 9)  # ranges that are tried
+_FARTHER = 1 + 2.0**-12  # where a scale is the largest |w|, two weights that tie for it would share its gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +108,7 @@ def sample(function: Callable, R: float | None = None, count: int = SAMPLES) -> 
     """
     subject = _Subject(function)
     w = jnp.asarray(np.linspace(-1.5, 1.5, count, dtype=np.float32) * np.float32(R or _range(subject)))
+    w = w.at[0].multiply(_FARTHER)
     ones = jnp.ones_like(w)
     q, slope = np.asarray(subject(w)), subject.slope(w, ones)
     stochastic = not np.array_equal(q, np.asarray(subject(w, 1)))

@@ -210,3 +210,22 @@ def test_pytorchs_learned_scale():
     q.sum().backward()
     found = qat.audit(w.detach().numpy(), q.detach().numpy(), w.grad.numpy())
     assert (found.names, found.outside.rule, found.levels.values.size) == (('ste',), 'round_clamp', 16)
+
+
+def test_two_weights_that_tie_for_the_largest_do_not_look_like_the_gradient_of_a_scale():
+    """A clamp at the largest |w| passes everything to it, by halves; where two tie, each gets some of the other's."""
+
+    def clamped(w):
+        top = jnp.max(jnp.abs(w))
+        return through(jnp.clip(w, -top, top), jnp.round(w / top * 7) * top / 7)
+
+    assert flags(clamped) == {'other_weights'}
+
+
+def test_one_silent_end_leaves_the_slope_of_the_others_known():
+    """Codes -8 to 7 and a clamp at 7.5 steps: -8 is silent, 7 is not; at the very end the clamp passes half."""
+    w, D = np.round(np.linspace(-1.6, 1.6, 4001), 6), 1 / 7.5
+    q = np.clip(np.round(w / D), -8, 7) * D
+    found = qat.audit(w, q, np.select([np.abs(w) < 1, np.abs(w) == 1], [1, 0.5]) * (w > -1))
+    assert (found.names, found.alpha, found.cautions) == (('ste',), 1, ())
+    assert found.outside.rule == 'boundary_zero below, round_clamp above' and found.outside.absorbing == (0,)
