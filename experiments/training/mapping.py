@@ -58,10 +58,11 @@ def _quantized(tensors: Mapping[str, np.ndarray], wanted: str) -> list[str]:
 
 
 def _mapped(name: str, weight: np.ndarray, settings: Settings, weight_map) -> np.ndarray:
-    kernel = np.moveaxis(weight.astype(np.float32), 0, -1)
+    theirs, ours = ((0, 1), (-1, -2)) if weight.ndim > 1 else (0, -1)  # (out, in, ...) -> (..., in, out)
+    kernel = np.moveaxis(weight.astype(np.float32), theirs, ours)
     if not np.isfinite(kernel).all():
         raise UserError(f'--weights: {name} has numbers that are not finite')
     with blame(f'range={settings.config.range}'):
         R = rule(settings.config.range)(kernel)
         checks.ranges({name: R})
-    return np.ascontiguousarray(np.moveaxis(np.asarray(weight_map(kernel, R)), -1, 0))
+    return np.ascontiguousarray(np.moveaxis(np.asarray(weight_map(kernel, R)), ours, theirs))
