@@ -30,6 +30,7 @@ from scripts.studies import (
     paper_table,
     photographs,
     placement,
+    quantizers,
     stableqat,
     study,
 )
@@ -46,6 +47,7 @@ STUDIES = (
     paper_table,
     photographs,
     placement,
+    quantizers,
     stableqat,
 )
 DSQ = 'dsq(k=6.5)'
