@@ -57,8 +57,7 @@ class RangePolicy(abc.ABC):
 
     rule: RangeRule
 
-    moves = False  # whether the range that the weights are rounded in moves, in their unit, so that there is no M
-    why = ''  # of a range that moves: what it depends on, for people
+    why_moving = ''  # where the range moves in the weights' unit, so that there is no M: what it depends on, for people
     learns = False  # whether a step size is trained
 
     def begin(self, weights: jax.Array, quantizer: Quantizer) -> Begun:
@@ -84,8 +83,7 @@ class Fixed(RangePolicy):
 class Dynamic(RangePolicy):
     """R is the rule's, of the current weights."""
 
-    moves = True
-    why = 'its range is computed from the latent weights at every step (a fixed one would have a recipe)'
+    why_moving = 'its range is computed from the latent weights at every step (a fixed one would have a recipe)'
 
     def current(self, weights: jax.Array, R: jax.Array, step_size: jax.Array | None, quantizer: Quantizer) -> jax.Array:
         return jnp.maximum(jax.lax.stop_gradient(self.rule(weights)), _LEAST)
@@ -97,8 +95,7 @@ class Dynamic(RangePolicy):
 class Learned(RangePolicy):
     """D is trained beside w."""
 
-    moves = True
-    why = 'its step size is trained by a gradient that reads the latent weights (learned_u would have a recipe)'
+    why_moving = 'its step size is trained by a gradient that reads the latent weights (learned_u would have a recipe)'
     learns = True
 
     def begin(self, weights: jax.Array, quantizer: Quantizer) -> Begun:

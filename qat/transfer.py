@@ -52,6 +52,13 @@ def with_clipping(transfer: Transfer, placement: str) -> Transfer:
     return dataclasses.replace(transfer, pulled_back=(*transfer.pulled_back, NORM))
 
 
+def in_setting(transfer: Transfer, placement: str, *, clips: bool, why_moving: str) -> Transfer:
+    """The transfer with all that bears on it: clipping, and why the range moves; '': it stays."""
+    if clips:
+        transfer = with_clipping(transfer, placement)
+    return with_moving_range(transfer, why_moving) if why_moving else transfer
+
+
 def with_moving_range(transfer: Transfer, why: str) -> Transfer:
     """The transfer where the range of the quantized weights moves with the latent weights; `why`: on what it depends.
 

@@ -20,6 +20,7 @@ from experiments.results import audits
 from experiments.setup.arguments import Parser
 from experiments.workdir.files import read_json, write_json, write_text
 from qat.auditing.functions import audit_function
+from scripts.markdown import between, table
 
 FOLDER = pathlib.Path('docs/results/audit')
 KEPT = ('verdict', 'reasons', 'cautions', 'alpha', 'clip_rule', 'absorbing_codes', 'called_again')
@@ -84,7 +85,7 @@ def tables(record: dict) -> dict[str, str]:
     called = ['layer', 'provider', 'qtype']
     more = ['calibration', 'values', 'verdict', 'clip rule', 'scale', 'absorbing codes']
     distances = ['rule besides', 'reads codes only', 'breach', 'from latent', 'from quantized']
-    return {'quantizers': _table([*called, *more], quantizers), 'layers': _table([*called, *distances], layers)}
+    return {'quantizers': table([*called, *more], quantizers), 'layers': table([*called, *distances], layers)}
 
 
 def _called(each: dict) -> list[str]:
@@ -103,16 +104,10 @@ def _of_layer(each: dict) -> list[str]:
     return [*_called(each), rule, answer, *(f'{number:.2g}' for number in numbers)]
 
 
-def _table(header: list[str], lines: list[list[str]]) -> str:
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *lines))
-
-
 def with_tables(text: str, record: dict) -> str:
     """The page with the tables between their markers."""
-    for name, table in tables(record).items():
-        begin, end = f'<!-- {name} -->', f'<!-- end of {name} -->'
-        before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-        text = f'{before}\n\n{table}\n\n{after}'
+    for name, written in tables(record).items():
+        text = between(text, name, written, FOLDER / 'README.md')
     return text
 
 

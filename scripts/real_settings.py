@@ -17,9 +17,11 @@ from experiments.setup.arguments import Parser
 from experiments.workdir.files import write_text
 from qat import estimators, optimizers
 from qat.theory.small_parameters import SLOPE_CHANGE_WARNING, kappa, slope_change
+from scripts.markdown import between, markers, table
 
 README, PAGE = pathlib.Path('README.md'), pathlib.Path('docs/results/real_settings/README.md')
-BEGIN, END = '<!-- real settings -->', '<!-- end of real settings -->'
+NAME = 'real settings'  # of the part of README.md
+BEGIN, END = markers(NAME)
 DEVIATION = 0.02  # of the weights of a transformer, as GPT-2 begins with
 ABSMAX = 3 * DEVIATION  # about the largest of 256 normal weights
 ABSMEAN = math.sqrt(2 / math.pi) * DEVIATION  # the mean of |w| of normal weights
@@ -124,7 +126,7 @@ def summary() -> str:
         'slope change',
         f'learning rate for {SLOPE_CHANGE_WARNING:g}',
     ]
-    return _table(header, [_numbers(each) for each in SETTINGS])
+    return table(header, [_numbers(each) for each in SETTINGS])
 
 
 def page() -> str:
@@ -146,7 +148,7 @@ def page() -> str:
             'a run warns. Both bounds are for a weight that moves in one direction at the full learning '
             'rate; most go back and forth.',
             '## What is assumed',
-            _table(header, how),
+            table(header, how),
             'Learning rate and `b2` are those of the source, or the defaults of its optimizer, and the estimators are '
             'examples of what could be used there: most of these settings use STE itself, of which the slope change '
             'is 0.',
@@ -162,10 +164,6 @@ def _numbers(setting: Setting) -> list[str]:
     return [setting.name, f'{setting.learning_rate:g}', number(b2), f'{setting.kappa:.2g}', of_paper, small]
 
 
-def _table(header: list[str], lines: list[list[str]]) -> str:
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *lines))
-
-
 @told
 def main(argv: list[str]) -> int:
     """Runs the command line without the program's name; returns the exit code."""
@@ -173,8 +171,7 @@ def main(argv: list[str]) -> int:
     PAGE.parent.mkdir(exist_ok=True)
     write_text(PAGE, page())
     text = README.read_text(encoding='utf-8')
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    write_text(README, f'{text[:begin]}\n\n{summary()}\n\n{text[end:]}')
+    write_text(README, between(text, NAME, summary(), README))
     return 0
 
 

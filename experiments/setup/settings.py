@@ -25,7 +25,7 @@ from qat.theory import small_parameters
 from qat.theory.coverage import check_covered
 from qat.theory.recipe import is_ste, obstacles
 from qat.theory.weight_map import WeightMap, alpha_if_covered
-from qat.transfer import Transfer, with_clipping, with_moving_range
+from qat.transfer import Transfer, in_setting
 
 CORRUPT_IMAGES = ('refuse', 'skip')
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -225,11 +225,8 @@ def resolve(config: ml_collections.ConfigDict) -> Settings:
         transfer = optimizer.transfer(config.placement)
         if config.placement == 'update' and estimator.needs('gradient'):
             raise ValueError(f"{estimator.name} depends on the incoming gradient, use placement 'gradient'")
-    if config.clip_norm:
-        transfer = with_clipping(transfer, config.placement)
-    policy = rounding.range_policy(config)
-    if policy.moves:
-        transfer = with_moving_range(transfer, policy.why)
+    why_moving = rounding.range_policy(config).why_moving
+    transfer = in_setting(transfer, config.placement, clips=bool(config.clip_norm), why_moving=why_moving)
     with blame('pull_back'):
         pull_back = _pull_back(config, estimator, transfer)
     resolved = ml_collections.ConfigDict(config)

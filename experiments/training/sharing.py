@@ -34,9 +34,10 @@ def lockstep(settings: Settings, task: Task) -> Lockstep:
     """
     params, _ = jax.eval_shape(task.init, jax.random.key(0))
     config, quantized = settings.config, settings.quantized(params)
-    # A function of its own: what jax has traced before, it would not trace again.
-    with blame(f'activation_bits={config.activation_bits}'), all_inputs_rounded(settings.activations, quantized):
-        jax.eval_shape(lambda key: task.init(key), jax.random.key(0))
+    if settings.activations:
+        # A function of its own: what jax has traced before, it would not trace again.
+        with blame(f'activation_bits={config.activation_bits}'), all_inputs_rounded(settings.activations, quantized):
+            jax.eval_shape(lambda key: task.init(key), jax.random.key(0))
     pair = Lockstep(
         task.loss,
         settings.optimizer,

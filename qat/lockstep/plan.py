@@ -14,7 +14,7 @@ from qat.lockstep.twins import REFERENCE, Twin
 from qat.policies import RangePolicy
 from qat.theory.pull_back import PullBack
 from qat.theory.weight_map import WeightMap
-from qat.transfer import Transfer, with_clipping, with_moving_range
+from qat.transfer import Transfer, in_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +75,7 @@ def make(spec: Spec, params) -> Plan:
     transfer = Transfer('none', 'nothing is quantized')
     if paths:
         transfer = spec.optimizer.transfer(spec.placement, params, tuple(paths.values()))
-    if spec.clip_norm:
-        transfer = with_clipping(transfer, spec.placement)
-    if spec.range_policy.moves:
-        transfer = with_moving_range(transfer, spec.range_policy.why)
+    transfer = in_setting(transfer, spec.placement, clips=bool(spec.clip_norm), why_moving=spec.range_policy.why_moving)
     if spec.placement == 'update' and any(estimator.needs('gradient') for estimator in estimators.values()):
         raise ValueError("an estimator that depends on the incoming gradient needs placement 'gradient'")
     # By run and layer. Layers with one estimator share its twins.

@@ -125,14 +125,13 @@ def _behind_over_before(rows: list[dict], key: str) -> Estimate:
 def _of_gain(found: list[Line]) -> list[list[str]]:
     def claim(optimizer: str, kappa: str, prediction: str) -> list[str]:
         (line,) = [line for line in found if line.setting['optimizer'] == optimizer]
-        gained = Estimate(line.loss.value, line.loss.low, line.loss.high, line.loss.n)
         return [
             f'RDFS ends lower than STE at a kappa of about {kappa}',
             'StableQAT, arXiv 2601.19320',
             prediction,
-            f'STE less RDFS {with_interval(gained)} nats; another order of the data '
+            f'STE less RDFS {with_interval(line.loss)} nats; another order of the data '
             f'{number(line.loss_of_reshuffle)} (rms)',
-            YES if gained.low > 0 else NO if gained.high < 0 else NOT_SHOWN,
+            YES if line.loss.low > 0 else NO if line.loss.high < 0 else NOT_SHOWN,
         ]
 
     return [claim('adamw(b2=0.9)', '0.05', 'no'), claim('adamw(b2=0.999)', '5', 'may be')]

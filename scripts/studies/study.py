@@ -26,10 +26,13 @@ from experiments.sweeps.report import ERROR, grouped
 from experiments.training.stopping import STOPPED
 from experiments.workdir.files import read_json, write_json, write_text
 from qat import calls
+from scripts.markdown import between, markers
+from scripts.markdown import table as markdown_table
 
 # max_steps ends the run, and it is evaluated before the first step and after the last.
 BOTH_ENDS = ('num_epochs=1000', 'eval_every_epochs=1000', 'checkpoint_every_steps=1000')
-BEGIN, END = '<!-- table -->', '<!-- end of table -->'  # of what a program writes on a page; the rest is people's
+_WRITTEN = 'table'
+BEGIN, END = markers(_WRITTEN)  # of what a program writes on a page; the rest is people's
 MADE = 'study.json'
 CAPTION = (
     "95% intervals of Student's t over n seeds, which a single seed has not; means of errors and ratios are geometric"
@@ -156,10 +159,6 @@ def record(study: ModuleType, out: pathlib.Path, directory: pathlib.Path, chosen
     return write_page(study, directory)
 
 
-def _as_table(header: list[str], lines: list[list[str]]) -> str:
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in (header, ['---'] * len(header), *lines))
-
-
 def _seconds(workdir: pathlib.Path) -> float:
     """What a run took, compilation and training."""
     timing, steps = read_json(workdir / 'timing.json'), read_json(workdir / 'summary.json')['steps']
@@ -190,13 +189,9 @@ def write_page(study: ModuleType, directory: pathlib.Path) -> pathlib.Path:
         if path.exists()
         else f'# {_name(study)}\n\n{study.__doc__}\n\n{BEGIN}\n{END}\n'
     )
-    try:
-        (before, rest) = found.split(BEGIN)
-        (_, after) = rest.split(END)
-    except ValueError:
-        raise UserError(f'{path} lacks the lines {BEGIN} and {END}, once each, for what is written there') from None
+    found = between(found, _WRITTEN, rendered(study, directory), path)
     (directory / 'figure.png').write_bytes(figures.png(study.figure(rows(study, directory))))
-    write_text(path, f'{before}{BEGIN}\n\n{rendered(study, directory)}\n\n{END}{after}')
+    write_text(path, found)
     return path
 
 
@@ -208,7 +203,7 @@ def rendered(study: ModuleType, directory: pathlib.Path) -> str:
     return '\n\n'.join(
         [
             '![figure](figure.png)',
-            *(_as_table(*made_of(found)) for made_of in tables),
+            *(markdown_table(*made_of(found)) for made_of in tables),
             f'Brackets are {CAPTION}. Every metric of every run: '
             + ', '.join(f'[{part.name}.csv]({part.name}.csv)' for part in study.SWEEPS)
             + '.',
