@@ -71,6 +71,21 @@ def test_the_recipe_to_take_home_is_the_theorems(estimator, bits, write_table):
     assert f"'lr': {alpha:.6g} * 0.01" in in_torch
 
 
+@pytest.mark.parametrize('start', ['in the cells', 'far outside'])
+def test_ternary_weights_whose_gradient_passes_everywhere(start, write_table):
+    """The theorem of BitNet's grid with a fixed range: M beyond the outermost values too, alpha on both kernels."""
+    flags = ('quantizer=ternary', 'clip_rule=pass', 'range=mean_abs', 'quantized=all', 'optimizer=sgd')
+    made = resolved(*(f'--config.{flag}' for flag in flags), f'--config.estimator={DSQ.replace("6.5", "3.0")}')
+    write_table(made)
+    home = {'optimizer': optax.sgd(1.0), 'params': {'dense': {'kernel': jnp.ones((2, 2))}}}
+    run(home, take_home.start(made), take_home.in_jax(made))
+    w = np.linspace(-1, 1, 977, dtype=np.float32) * (1 if start == 'in the cells' else 40)
+    np.testing.assert_allclose(home['M'](w, 0.9), WeightMap(made.estimator)(w, jnp.float32(0.9)), rtol=1e-5, atol=1e-5)
+    params = home['params']
+    updates, _ = home['optimizer'].update(params, home['optimizer'].init(params))
+    np.testing.assert_allclose(updates['dense']['kernel'], -made.alpha() * params['dense']['kernel'], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     'quantized, rule',
     [
