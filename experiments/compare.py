@@ -54,12 +54,12 @@ def main(argv: list[str]) -> int:
     pair = series.together(a, b)
     layers, are_codes = matching.layers(a, b, arguments.quantized, arguments.names)
     rounding = _rounding(arguments, are_codes)
-    report.check(arguments.out)
     steps = list(pair.a)
     chosen = np.unique(np.linspace(0, len(steps) - 1, _MEASURED + 1).round().astype(int))[1:]
-    over_time = following.follow(pair, layers, rounding, [steps[index] for index in chosen])
-    result = report.summarize(a, b, pair, layers, rounding, over_time[steps[-1]])
-    page = report.write(arguments.out, result, report.rows(over_time))
+    with report.folder(arguments.out):
+        over_time = following.follow(pair, layers, rounding, [steps[index] for index in chosen])
+        result = report.summarize(a, b, pair, layers, rounding, over_time[steps[-1]])
+        page = report.write(arguments.out, result, report.rows(over_time))
     print(report.table(result))
     print(f'Report: {page}')
     return 0

@@ -19,7 +19,7 @@ from experiments.comparison.shared_ranges import SharedRange
 from experiments.results.metrics import BY_CODE
 from qat import Lockstep
 from qat.grids import quantizer
-from tests.dumps import as_safetensors, dumped
+from tests.dumps import as_npz, as_safetensors, dumped
 from tests.qat import oracle
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -191,14 +191,17 @@ print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) /
 def test_memory_grows_neither_with_layers_nor_with_steps_nor_with_their_size(tmp_path):
     """In MiB: 2^18 weights are followed at once, of 2^20 in a small series and of 2^24 in a large one, or 20 steps."""
 
-    def peak(name: str, layers: int, rows: int, steps: int) -> float:
-        arrays = {f'{layer}': np.ones((rows, 2**10), np.float32) for layer in range(layers)}
-        where = dumped(tmp_path / name, [arrays] * steps, as_safetensors, range(steps))
+    def peak(name: str, layers: int, shape: tuple[int, ...], steps: int, write=as_safetensors) -> float:
+        arrays = {f'{layer}': np.ones(shape, np.float32) for layer in range(layers)}
+        where = dumped(tmp_path / name, [arrays] * steps, write, range(steps))
         command = [sys.executable, '-c', MEASURED, where]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         return float(done.stdout)
 
-    small = peak('small', 4, 2**8, 3)
-    assert peak('layers', 64, 2**8, 3) < small + 60
-    assert peak('rows', 1, 2**14, 3) < small + 60
-    assert peak('steps', 4, 2**8, 40) < small + 60
+    small = peak('small', 4, (2**8, 2**10), 3)
+    assert peak('layers', 64, (2**8, 2**10), 3) < small + 60
+    assert peak('rows', 1, (2**14, 2**10), 3) < small + 60
+    assert peak('steps', 4, (2**8, 2**10), 40) < small + 60
+    for number, shape in enumerate(((2, 2**13, 2**10), (1, 1, 2**14, 2**10), (2, 2**23))):
+        assert peak(f'long_rows_{number}', 1, shape, 3) < small + 60, shape
+        assert peak(f'long_rows_{number}_npz', 1, shape, 3, as_npz) < small + 60, shape

@@ -123,3 +123,18 @@ def test_what_has_no_M_is_refused_in_one_line_and_nothing_is_written(flags, said
     assert convert.main([f'--weights={path}', f'--out={out}', DIGITS, *flags]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count('\n') == 1 and not out.exists()
+
+
+def test_where_nothing_can_be_written_one_line_says_so(file, capsys):
+    assert convert.main([f'--weights={file[0]}', '--out=/proc/out.safetensors', DIGITS]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: --out: cannot write /proc/out.safetensors: ') and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('dtype', [np.int8, np.uint8, np.int32])
+def test_whole_numbers_have_no_M(dtype, tmp_path, capsys):
+    path, out = tmp_path / 'in.safetensors', tmp_path / 'out.safetensors'
+    save_file({'fc.weight': np.ones((4, 3), dtype)}, path)
+    assert convert.main([f'--weights={path}', f'--out={out}', DIGITS, '--config.quantized=all']) == 2
+    error = capsys.readouterr().err
+    assert f'fc.weight is {np.dtype(dtype)}' in error and error.count('\n') == 1 and not out.exists()

@@ -102,6 +102,12 @@ def test_names_are_never_markup(tmp_path):
     assert '<i>z' not in text and '<script>' not in text and '&lt;i&gt;z&lt;/i&gt;' in text and '$\\frac' in text
 
 
+def test_what_no_font_has_is_written_out(recwarn):
+    names = {'a\tb': r'a\tb', 'a\x1b[31m\nb': r'a\x1b[31m\nb', '\u5c42': r'\u5c42', 'd\xe9j\xe0': 'd\xe9j\xe0'}
+    rows = [{f'ste/{name}/weight_alignment_error': 0.1 for name in names}]
+    assert set(names.values()) <= set(drawn(figures.layers(rows, ['ste']))) and not recwarn.list
+
+
 @pytest.mark.parametrize('bits, levels', [(1, 2), (2, 4), (4, 16)])
 def test_the_quantizer_shows_all_its_levels(bits, levels):
     figure = figures.estimator(resolved(f'--config.bits={bits}'))

@@ -12,6 +12,7 @@ from experiments.comparison import parts
 from experiments.comparison.matching import Layer
 from experiments.comparison.series import Pair
 from experiments.comparison.shared_ranges import SharedRange
+from experiments.comparison.snapshots import Snapshot
 from qat.estimators import Estimator
 from qat.lockstep.tracking import Followed, Tracker
 from qat.quantizers import Quantizer
@@ -57,12 +58,7 @@ def follow(
     labels = [UNMAPPED, *([MAPPED] if rounding.estimator else [])]
     found = {step: {label: {layer.name: [] for layer in layers} for label in labels} for step in measured}
     first, snapshot = next(iter(pair.a.items()))
-    whole = functools.cache(functools.partial(_range_of_layer, rounding.range, snapshot, first, largest))
-    for group in parts.groups(layers, largest):
-        ranges = [
-            _range(rounding.range, part, weights, largest, whole)
-            for part, weights in zip(group, parts.read(snapshot, first, group, is_b=False))
-        ]
+    for group, ranges in ranged(snapshot, first, layers, rounding.range, largest):
         for step, by_label in _followed(pair, group, ranges, rounding, frozenset(measured)):
             for label, of_parts in by_label.items():
                 for part, sums in zip(group, of_parts):
@@ -70,19 +66,43 @@ def follow(
     return found
 
 
-def _range_of_layer(how: SharedRange, snapshot, step: int, largest: int, layer: Layer) -> np.ndarray:
-    def read() -> Iterator[np.ndarray]:
-        return (parts.read(snapshot, step, [part], is_b=False)[0] for part in parts.of_layer(layer, largest))
+def ranged(
+    snapshot: Snapshot, step: int, layers: Sequence[Layer], how: SharedRange | None, largest: int
+) -> Iterator[tuple[list[parts.Part], list[np.ndarray]]]:
+    """Yields the groups of parts, each with the ranges that its weights have by those of a snapshot.
 
-    return how.of_parts(layer.name, layer.shape, read)
+    Args:
+      snapshot: the first of A.
+      step: its.
+      layers: that are compared.
+      how: ranges are found; None: they hold codes.
+      largest: weights in a group.
+
+    Raises:
+      UserError: the snapshot cannot be read, or a range is not positive or does not fit a layer.
+    """
+
+    def in_parts(layer: Layer, region: parts.Index) -> np.ndarray:
+        read = (parts.read(snapshot, step, [part], is_b=False)[0] for part in parts.cut(layer, region, largest))
+        return how.of_parts(layer.name, layer.shape, read)
+
+    shared = functools.lru_cache(maxsize=1)(in_parts)  # parts of a region come one after the other
+    least = functools.partial(_least, how)
+    for group in parts.groups(layers, largest, least):
+        weights = parts.read(snapshot, step, group, is_b=False)
+        yield group, [_range(how, part, of_part, shared) for part, of_part in zip(group, weights)]
 
 
-def _range(how: SharedRange | None, part: parts.Part, weights: np.ndarray, largest: int, whole: Callable) -> np.ndarray:
+def _least(how: SharedRange | None, layer: Layer) -> Sequence[int]:
+    return how.least(layer.name, layer.shape) if how else layer.shape
+
+
+def _range(how: SharedRange | None, part: parts.Part, weights: np.ndarray, shared: Callable) -> np.ndarray:
     if how is None:
         return np.float32(1)
-    if how.is_of_rows or parts.fits(part.layer, largest):
+    if part.index == part.region:
         return how.of(part.layer.name, weights)
-    return whole(part.layer)
+    return shared(part.layer, part.region)
 
 
 def _followed(pair: Pair, group, ranges, rounding: Rounding, measured: frozenset) -> Iterator[tuple[int, dict]]:

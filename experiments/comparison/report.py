@@ -1,8 +1,9 @@
 """What a comparison leaves: summary.json, report.html and its figures, and a table for the terminal."""
 
+import contextlib
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from experiments import terminal
 from experiments.comparison import matching
@@ -69,15 +70,23 @@ def rows(over_time: Mapping[int, Sums]) -> list[dict]:
     return found
 
 
-def check(out: pathlib.Path) -> None:
-    """Makes the folder of the comparison.
+@contextlib.contextmanager
+def folder(out: pathlib.Path) -> Iterator[None]:
+    """Makes the folder of the comparison; what it made goes again where nothing is written into it.
 
     Raises:
       UserError: it cannot be written, or a name in it is taken.
     """
-    with blame_disk(out, 'out'):
-        out.mkdir(parents=True, exist_ok=True)
-        places.check(out, _FILES, _FOLDERS, out)
+    missing = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        with blame_disk(out, 'out'):
+            out.mkdir(parents=True, exist_ok=True)
+            places.check(out, _FILES, _FOLDERS, out)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for path in missing:
+                path.rmdir()
 
 
 def write(out: pathlib.Path, result: Mapping, over_time: list[dict]) -> pathlib.Path:

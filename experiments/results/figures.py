@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
@@ -249,11 +250,17 @@ def layers(rows: list[dict], twins: list[str]) -> Figure:
         errors = [last.get(f'{twin}/{name}/{_ERROR}') or 0 for name in names]
         positions = np.arange(len(names)) + (index - (len(twins) - 1) / 2) * height
         axis.barh(positions, errors, height=height, color=colour(twin), label=twin)
-    axis.set_yticks(np.arange(len(names)), names)
+    axis.set_yticks(np.arange(len(names)), [_drawable(name) for name in names])
     axis.invert_yaxis()
     styled(axis, 'Alignment error by layer, at the end', 'weight alignment error', '')
     legend(axis, columns=6)
     return figure
+
+
+def _drawable(name: str) -> str:
+    """Returns a name with what the font lacks, such as a tab, written out instead."""
+    font = get_font(findfont(FontProperties()))
+    return ''.join(c if font.get_char_index(ord(c)) else c.encode('unicode_escape').decode() for c in name)
 
 
 def shortened(text: str) -> str:

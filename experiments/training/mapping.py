@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -26,7 +27,7 @@ def write_mapped(source: pathlib.Path, target: pathlib.Path, config: ml_collecti
     more (quantized=conv) or of two (all), or those whose name a pattern fits; each has a range of its own.
 
     Raises:
-      UserError: before anything is written; there is no M, or no such weight.
+      UserError: before anything is written; there is no M, or no such weight, or one that is no floats.
     """
     config.twins = ''
     settings = resolve(config)
@@ -41,6 +42,10 @@ def write_mapped(source: pathlib.Path, target: pathlib.Path, config: ml_collecti
     with blame('estimator'):
         weight_map = jax.jit(WeightMap(settings.estimator))
     for name in chosen:
+        if not jnp.issubdtype(tensors[name].dtype, jnp.floating):
+            raise UserError(
+                f'--weights: {name} is {tensors[name].dtype}, M is of floats; choose by --config.quantized=PATTERN'
+            )
         tensors[name] = _mapped(name, tensors[name], settings, weight_map)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

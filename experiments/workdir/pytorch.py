@@ -86,8 +86,15 @@ def tensors(path: str, key: str) -> Mapping[str, np.ndarray]:
 
 
 def write(path: os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays by name into a file."""
-    save_file(dict(arrays), path)
+    """Writes arrays by name into a file.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    try:
+        save_file(dict(arrays), path)
+    except safetensors.SafetensorError as error:  # so it calls what the disk says
+        raise OSError(str(error)) from None
 
 
 def _renamed(name: str, rules: Mapping) -> str:
