@@ -9,7 +9,7 @@ checkpoints/ and origin.json, which says where it comes from. The data and the s
   python -m experiments.train --config=DIR/config.json --workdir=DIR
 
 For a program of your own, M of the weights in a file of PyTorch's, with the estimator, quantizer, range and `quantized`
-(conv, all, or a pattern of its names) of a config:
+(conv, all, or a pattern of its names) of a config; chosen weights that are no floats are refused:
 
   python -m experiments.convert --weights IN.safetensors --out OUT.safetensors --config=FILE [--config.KEY=VALUE ...]
 

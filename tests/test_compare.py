@@ -189,7 +189,7 @@ print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) /
 
 @pytest.mark.slow
 def test_memory_grows_neither_with_layers_nor_with_steps_nor_with_their_size(tmp_path):
-    """In MiB: 2^18 weights are followed at once, of 2^20 in a small series and of 2^24 in a large one, or 20 steps."""
+    """In MiB: 2^18 weights are followed at once, of 2^20 in a small series and of 2^24 in a large one, or 40 steps."""
 
     def peak(name: str, layers: int, shape: tuple[int, ...], steps: int, write=as_safetensors) -> float:
         arrays = {f'{layer}': np.ones(shape, np.float32) for layer in range(layers)}
@@ -198,10 +198,10 @@ def test_memory_grows_neither_with_layers_nor_with_steps_nor_with_their_size(tmp
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         return float(done.stdout)
 
-    small = peak('small', 4, (2**8, 2**10), 3)
-    assert peak('layers', 64, (2**8, 2**10), 3) < small + 60
-    assert peak('rows', 1, (2**14, 2**10), 3) < small + 60
-    assert peak('steps', 4, (2**8, 2**10), 40) < small + 60
-    for number, shape in enumerate(((2, 2**13, 2**10), (1, 1, 2**14, 2**10), (2, 2**23))):
-        assert peak(f'long_rows_{number}', 1, shape, 3) < small + 60, shape
-        assert peak(f'long_rows_{number}_npz', 1, shape, 3, as_npz) < small + 60, shape
+    limit = peak('small', 4, (2**8, 2**10), 3) + 150  # repeated runs differ by 50; 2^24 at once would take thousands
+    assert peak('layers', 64, (2**8, 2**10), 3) < limit
+    assert peak('rows', 1, (2**14, 2**10), 3) < limit
+    assert peak('steps', 4, (2**8, 2**10), 40) < limit
+    for number, shape in enumerate(((2, 2**13, 2**10), (1, 1, 2**14, 2**10), (1, 2**24))):
+        assert peak(f'long_rows_{number}', 1, shape, 3) < limit, shape
+    assert peak('long_rows_npz', 1, (2, 2**13, 2**10), 3, as_npz) < limit
