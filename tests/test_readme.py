@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 PROGRAMS = [block for block in blocks('python') if 'qat.Lockstep(' in block]
 
 
-@pytest.mark.parametrize('number', range(2))
+@pytest.mark.parametrize('number', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_lockstep_in_a_loop_of_ones_own_ends_with_a_verdict(number, tmp_path):
     """Outside the checkout, with the library alone on the path; first a transformer block, then Flax NNX."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}

@@ -49,7 +49,7 @@ def metrics(run: trainer.Trainer, state) -> dict:
 @pytest.mark.parametrize(
     'devices, optimizer',
     [
-        (1, 'sgd(momentum=0.9)'),
+        pytest.param(1, 'sgd(momentum=0.9)', marks=pytest.mark.slow),
         pytest.param(8, 'sgd(momentum=0.9)', marks=pytest.mark.slow),
         (8, 'adam(b2=0.95)'),
     ],

@@ -107,7 +107,7 @@ def test_sizes_and_channels_from_32_pixels(model, sizes):
 
 def test_frozen_statistics_are_those_of_the_start_also_in_training():
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    variables = CifarResNet(8).init(jax.random.key(1), images)
+    variables = jax.jit(CifarResNet(8).init)(jax.random.key(1), images)
     variables['batch_stats'] = jax.tree.map(lambda leaf: leaf + 0.5, variables['batch_stats'])
     evaluated = CifarResNet(8).apply(variables, images, train=False)
     for frozen in (False, True):

@@ -73,7 +73,7 @@ def errors(optimizer, twins, rates, length: float, *, varied=False, **options) -
     return found
 
 
-RATES = (0.01, 0.005, 0.0025)
+RATES = (0.01, 0.0025)
 MOVED = {  # optimizer, weight decay, length, options: all of class `map`
     'coupled': ('sgd(momentum=0.5)', 3.0, 0.15, {}),
     'coupled, nesterov': ('sgd(momentum=0.5, nesterov=True)', 3.0, 0.15, {}),
@@ -84,9 +84,12 @@ MOVED = {  # optimizer, weight decay, length, options: all of class `map`
     'placement update, coupled': ('adam(b2=0.9)', 1.0, 1.0, {'placement': 'update'}),
     'placement update, by the size of the weights': ('adafactor', 0.0, 1.0, {'placement': 'update'}),
 }
+ALIKE = ('coupled, nesterov', 'placement update, coupled', 'placement update, by the size of the weights')
 
 
-@pytest.mark.parametrize('name', MOVED)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in MOVED]
+)
 def test_pulled_back_the_error_falls_with_the_learning_rate_and_otherwise_it_stays(name):
     text, decay, length, options = MOVED[name]
     found = errors(optimizers.parse(text, decay), ('ste', 'map_ste'), RATES, length, **options)
