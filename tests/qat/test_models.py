@@ -109,10 +109,11 @@ def test_frozen_statistics_are_those_of_the_start_also_in_training():
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     variables = jax.jit(CifarResNet(8).init)(jax.random.key(1), images)
     variables['batch_stats'] = jax.tree.map(lambda leaf: leaf + 0.5, variables['batch_stats'])
-    evaluated = CifarResNet(8).apply(variables, images, train=False)
+    evaluated = jax.jit(functools.partial(CifarResNet(8).apply, train=False))(variables, images)
     for frozen in (False, True):
         model = CifarResNet(8, frozen_statistics=frozen)
-        trained, moved = model.apply(variables, images, train=True, mutable='batch_stats')
+        applied = jax.jit(functools.partial(model.apply, train=True, mutable='batch_stats'))
+        trained, moved = applied(variables, images)
         same = jax.tree.all(jax.tree.map(np.array_equal, moved.get('batch_stats', {}), variables['batch_stats']))
         assert same == frozen == np.array_equal(trained, evaluated)
 
