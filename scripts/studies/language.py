@@ -1,8 +1,10 @@
 """A language model and its STE twin: when does the estimator matter to those who train transformers?
 
 A transformer of 2 layers, 64 wide, on tiny Shakespeare, byte by byte. What theory predicts for every line was written
-down, in `language_lines.predicted`, before the first run.
+down, in `language_lines.predicted`, before the first run; the parts called early came later, with the same predictions.
 """
+
+import functools
 
 from matplotlib.figure import Figure
 
@@ -16,7 +18,8 @@ from scripts.studies.language_lines import CONFIG, DYNAMIC, FIXED, MODEL, Line, 
 from scripts.studies.study import BOTH_ENDS, Sweep, draw
 
 STEPS = 600
-_COMMON = (*BOTH_ENDS, 'steps_per_epoch=50', *MODEL)
+_ROUNDING = ('quantizer=uniform', 'range_policy=fixed', 'clip_rule=clip', 'activation_bits=0')
+_COMMON = (*BOTH_ENDS, 'steps_per_epoch=50', *MODEL, *_ROUNDING)
 _TWINS = 'twins=ste,jitter,reshuffle'
 DSQ = 'soft_round(a=4.333)'  # the slope of DSQ at 2 bits, k = 6.5, on every quantizer
 RDFS = 'rdfs(A=0.21)'
@@ -25,7 +28,13 @@ _TWO_BITS = (f'estimator={DSQ}', 'range=max_abs')
 BETA2, RATES = (0.95, 0.99, 0.999), (1e-3, 5e-5)
 _OPTIMIZERS = f'optimizer={"|".join(f"adamw(b2={beta2})" for beta2 in BETA2)}'
 _RATES = f'learning_rate={"|".join(map(str, RATES))}'
-_CALM = ('optimizer=adamw(b2=0.95)', f'learning_rate={RATES[-1]}', f'max_steps={STEPS}')
+_SLOW = ('optimizer=adamw(b2=0.95)', f'learning_rate={RATES[-1]}')
+_CALM = (*_SLOW, f'max_steps={STEPS}')
+_MUON = (*_TWO_BITS, 'optimizer=muon')
+_BEFORE, _BEHIND = ('twins=naive_ste,jitter,reshuffle',), ('placement=update', 'twins=ste,naive_ste,jitter,reshuffle')
+_MUON_RATES = 'learning_rate=0.004|0.001'
+_EARLY_MUON_RATES = 'learning_rate=0.0002;max_steps=300|0.00005;max_steps=1200'
+_CUSTOM = (*_TWO_BITS, f'activation_estimator={DSQ}', 'twins=ste,ste_activations,jitter,reshuffle')
 _SGD = ('optimizer=sgd(momentum=0.9)', 'weight_decay=0.0001')
 _SGD_RATES = 'learning_rate=0.05;max_steps=300|0.0125;max_steps=1200'
 # In units of u = w/D weights are larger, by about 19 where D is what it is here, and their gradients smaller.
@@ -38,22 +47,11 @@ def _sweep(name: str, grids: tuple[str, ...], overrides: tuple[str, ...], seeds:
 
 SWEEPS = (
     _sweep('kappa', (f'estimator={DSQ}|{RDFS}', _QUANTIZERS, _RATES, _OPTIMIZERS), (f'max_steps={STEPS}', _TWINS)),
-    _sweep(
-        'muon-gradient',
-        ('learning_rate=0.004|0.001',),
-        (*_TWO_BITS, 'optimizer=muon', f'max_steps={STEPS}', 'twins=naive_ste,jitter,reshuffle'),
-    ),
-    _sweep(
-        'muon-update',
-        ('learning_rate=0.004|0.001',),
-        (
-            *_TWO_BITS,
-            'optimizer=muon',
-            f'max_steps={STEPS}',
-            'placement=update',
-            'twins=ste,naive_ste,jitter,reshuffle',
-        ),
-    ),
+    _sweep('muon-gradient', (_MUON_RATES,), (*_MUON, f'max_steps={STEPS}', *_BEFORE)),
+    _sweep('muon-update', (_MUON_RATES,), (*_MUON, f'max_steps={STEPS}', *_BEHIND)),
+    # Before every difference has grown to that of another order of the data.
+    _sweep('muon-gradient-early', (_EARLY_MUON_RATES,), (*_MUON, *_BEFORE)),
+    _sweep('muon-update-early', (_EARLY_MUON_RATES,), (*_MUON, *_BEHIND)),
     # kappa of about 0.05 and 5 in most layers.
     _sweep(
         'gain',
@@ -76,11 +74,8 @@ SWEEPS = (
     ),
     _sweep('adamw-learned', (_LEARNED,), (*_TWO_BITS, *_CALM, _TWINS)),
     _sweep('activations', ('activation_bits=0|8|4',), (*_TWO_BITS, *_CALM, _TWINS)),
-    _sweep(
-        'custom-activations',
-        ('activation_bits=4',),
-        (*_TWO_BITS, *_CALM, f'activation_estimator={DSQ}', 'twins=ste,ste_activations,jitter,reshuffle'),
-    ),
+    _sweep('custom-activations', ('activation_bits=4',), (*_CUSTOM, *_CALM)),
+    _sweep('custom-activations-early', ('activation_bits=4',), (*_CUSTOM, *_SLOW, 'max_steps=10')),
 )
 
 
@@ -92,7 +87,7 @@ def stated(rows: list[dict]) -> list:
     slow = [line for line in slow if line not in calm]
     ternary = [line for line in fast if line.setting['quantizer'] == 'ternary']
     gained = [line for line in ternary if line.loss.high < 0]
-    units = [line for line in lines(rows) if (line.part, line.twin) == ('sgd-learned-u', 'ste')]
+    at = functools.partial(by_rate, lines(rows))
     return [
         *(2, 64, STEPS, 12, 32, 0.1, SLOPE_CHANGE_WARNING, RATES[1], len(calm)),
         *([line.in_jitters for line in calm], [line.in_reshuffles for line in calm]),
@@ -102,8 +97,16 @@ def stated(rows: list[dict]) -> list:
         *(len(gained), len(ternary), most(gained, 'loss'), least(gained, 'loss')),
         *(min(line.loss_of_reshuffle for line in ternary), max(line.loss_of_reshuffle for line in ternary)),
         *(least(ternary, 'flips').value, most(ternary, 'flips').value),
-        *[line.in_jitters for line in sorted(units, key=lambda line: -float(line.setting['learning_rate']))],
+        *(at('sgd-learned-u', 'ste'), at('muon-gradient-early', 'naive_ste')),
+        *(at('muon-update-early', 'ste'), at('muon-update-early', 'naive_ste')),
+        *(at('custom-activations-early', 'ste_activations'), at('custom-activations-early', 'ste')),
     ]
+
+
+def by_rate(found: list[Line], part: str, twin: str) -> list[Estimate]:
+    """Errors in units of jitter's of a twin of a part, from the highest learning rate to the lowest."""
+    own = [line for line in found if (line.part, line.twin) == (part, twin)]
+    return [line.in_jitters for line in sorted(own, key=lambda line: -float(line.setting.get('learning_rate', 0)))]
 
 
 def least(found: list[Line], name: str) -> Estimate:

@@ -117,8 +117,8 @@ def predicted(line: Line) -> str:
         return SAME if small else DIFFERS
     if line.part == 'gain':  # kappa 0.05 and 5, times nearly 9 of RDFS
         return DIFFERS if line.setting['optimizer'] == 'adamw(b2=0.999)' else 'at the limit'
-    if line.part in ('muon-update', 'sgd-learned-u'):
+    if line.part in ('muon-update', 'muon-update-early', 'sgd-learned-u'):
         return 'falls with the rate' if line.twin == 'ste' else 'stays'
-    if line.part in ('muon-gradient', 'sgd-learned'):
+    if line.part in ('muon-gradient', 'muon-gradient-early', 'sgd-learned'):
         return 'stays'
     return DIFFERS if line.twin == 'ste_activations' else SAME
