@@ -105,8 +105,8 @@ def test_what_pages_claim_in_words():
 
     adam, sgd = matrix.LIMITS
     plain, under_adam = matrix.limit_orders(rows[matrix], sgd, False), matrix.limit_orders(rows[matrix], adam)
-    assert all(plain[DSQ].low > plain[name].high > 0 > plain[name].low for name in matrix.CONTROLS)
-    assert [name for name, found in under_adam.items() if not found.low <= 0 <= found.high] == [DSQ]
+    assert all(plain[DSQ].low > plain[name].high and plain[name].low < 0 for name in matrix.CONTROLS)
+    assert all(found.low <= 0 <= found.high for found in under_adam.values())
     cells = matrix.cells(rows[matrix])
     assert [name for name in matrix.CONTROLS if not cells[name, 'signsgd'].ratios.any()] == [*matrix.CONTROLS[:3]]
 
@@ -211,7 +211,7 @@ def test_a_run_warns_where_a_verdict_was_seen_to_change():
     found = by_slope_change([row for row in rows if row['twin'] in ('ste', 'jitter')])
     calm = [ratio for change, ratio in found if change <= SLOPE_CHANGE_WARNING]
     warned = [ratio for change, ratio in found if change > SLOPE_CHANGE_WARNING]
-    assert max(calm) < 2 < LIMIT < max(warned)
+    assert max(calm) < LIMIT < max(warned)
     above = f'above it up to {max(warned):.2f} times in {len(warned)}'
     said = f'at most {max(calm):.2f} times that of `jitter` in {len(calm)} settings, {above}'
     assert said in ' '.join(pathlib.Path('docs/theory.md').read_text().split())

@@ -43,11 +43,8 @@ NORMALISING = (
     _alternative('adam(b2=0.95)', 1e-4),
     _alternative('adamw(b2=0.95)', 1e-4, decay=0.01),
 )
-WITHOUT_RECIPE = (
-    _alternative('adafactor', 1e-3),
-    _alternative('muon', 2e-3),
-    _alternative('sgd(momentum=0.9)', 0.02, decay=1e-3),
-)
+WITHOUT_RECIPE = (_alternative('adafactor', 1e-3), _alternative('muon', 2e-3))
+PULLED_BACK = (_alternative('sgd(momentum=0.9)', 0.02, decay=1e-3), _alternative('adam(b2=0.95)', 1e-4, decay=1e-3))
 
 
 def _sweep(name: str, estimators: tuple[str, ...], optimizers: tuple[str, ...], twin: str) -> Sweep:
@@ -65,8 +62,10 @@ _WITH_TWINS = (f'{COVERED[1]};twins=ste,jitter', *(f'{control};twins=naive_ste,j
 SWEEPS = (
     _sweep('with-recipe', COVERED, (*LINEAR, *NORMALISING), 'ste'),
     _sweep('without-recipe', COVERED, WITHOUT_RECIPE, 'naive_ste'),
+    _sweep('decay', COVERED, PULLED_BACK, 'ste'),
     _sweep('controls', CONTROLS, NORMALISING, 'naive_ste'),
-    _sweep('controls-elsewhere', CONTROLS, (*LINEAR, *WITHOUT_RECIPE), 'naive_ste'),
+    _sweep('controls-elsewhere', CONTROLS, (*LINEAR, *WITHOUT_RECIPE, PULLED_BACK[0]), 'naive_ste'),
+    _sweep('controls-decay', CONTROLS, PULLED_BACK[1:], 'naive_ste'),
     _limit('adam(b2=0.95)', (COVERED[1], *CONTROLS), 'twins=naive_ste,jitter'),
     _limit('sgd(momentum=0.9)', _WITH_TWINS),
 )
