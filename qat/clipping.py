@@ -43,6 +43,15 @@ class ClipRule:
         """Whether gradients pass anywhere outside the range."""
         return self.reach > 1
 
+    @property
+    def passes_in_words(self) -> str:
+        """Of an STE with this rule, what it does outside the range; '' where it passes nothing."""
+        if not self.passes:
+            return ''
+        return ' that passes gradients ' + (
+            'outside the range too' if math.isinf(self.reach) else f'up to |w| = {self.reach:.4g} R'
+        )
+
     def slope(self, x: jax.Array) -> jax.Array:
         """s at x = |w| / R >= 1, elementwise."""
         return jnp.where(x <= self.reach, self.within(x), 0) if self.passes else jnp.zeros_like(x)

@@ -52,6 +52,8 @@ def _in_pytorch(settings: Settings, found, flags: Sequence[str]) -> dict[str, st
     """The recipe as the parameter group of the quantized weights, and what else it asks for."""
     rate = settings.peak_learning_rate * settings.config.kernel_learning_rate_factor * found.learning_rate_factor
     lines = {'STE in PyTorch': f"{{'params': quantized, 'lr': {rate:.9g}}}  # every quantized layer; its peak"}
+    if passing := found.twin(settings.estimator).clip.passes_in_words:
+        lines['with an STE'] = passing.strip()
     if is_ste(settings.estimator, settings.transfer):
         return lines
     if found.remaps_initialization:

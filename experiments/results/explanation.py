@@ -192,8 +192,8 @@ def _map_in_words(estimator: Estimator) -> str:
     if shift < TOLERANCE:
         return f'the identity{outside}'
     return (
-        'T + alpha D (integral of dx/s(x) from 0 to (w - T)/D), T the threshold nearest to w, D the step; '
-        f'moves a weight by {shift:.2g} D at most, and changes no code{outside}'
+        'T + alpha D (integral of dx/s(x) from 0 to (w - T)/D), T the threshold of the gap in which w lies, D its '
+        f'width; moves a weight by {shift:.2g} D at most, and changes no code{outside}'
     )
 
 
@@ -215,7 +215,7 @@ def _activations_in_words(activations: Estimator | None) -> str:
 
 def recipe_in_words(found: Recipe, estimator: Estimator) -> str:
     """Returns what to do to train STE in place of an estimator, in the imperative."""
-    ste = 'use ste' + (' that passes gradients outside the range too' if estimator.clip.passes else '')
+    ste = f'use ste{found.twin(estimator).clip.passes_in_words}'
     changes = []
     if found.remaps_initialization:
         factor = found.learning_rate_factor

@@ -175,8 +175,7 @@ def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str =
     command = commands.train_command(flags, [*by_itself, _beside(flags, 'ste')])
     adjusted = ' of the recipe' if found.remaps_initialization else ''
     train = [Step(f'Train the STE{adjusted} by itself:', command)] if by_itself else []
-    said = ' that passes gradients outside the range too' if name.clip.passes else ''
-    use = f'In your own program use STE{said} in place of {name}'
+    use = f'In your own program use STE{found.twin(name).clip.passes_in_words} in place of {name}'
     if lacking := take_home.lacking(settings):
         whole = f'In your own program {explanation.recipe_in_words(found, name)}'
         return [*proviso, Step(f'{whole}. There is no program to copy for {lacking}.'), *train]

@@ -22,8 +22,7 @@ from qat.layers import Conv
 from qat.lockstep.twins import Twin, check_activations, twins
 from qat.pooling import avg_pool
 from qat.theory import small_parameters
-from qat.theory.coverage import check_covered
-from qat.theory.recipe import is_ste, obstacles
+from qat.theory.recipe import check_passes_alike, is_ste, obstacles
 from qat.theory.weight_map import WeightMap, alpha_if_covered
 from qat.transfer import Transfer, in_setting
 
@@ -267,9 +266,7 @@ def _pull_back(config, estimator: estimators.Estimator, transfer: Transfer) -> e
     if not transfer.pulled_back:
         raise ValueError('there is nothing to pull back: no weight decay or clipping that meets a slope; leave it out')
     found = rounding.estimator(config.pull_back, config)
-    check_covered(found, transfer.transfer_class)
-    if found.clip.passes != estimator.clip.passes:
-        raise ValueError(f'only one of {found} and {estimator} passes gradients outside the range; leave it out')
+    check_passes_alike(found, estimator, transfer)
     return found
 
 

@@ -31,8 +31,7 @@ from qat import weights
 from qat.estimators import Estimator
 from qat.lockstep.state import RunState
 from qat.optimizers import Optimizer
-from qat.theory.coverage import NotCovered
-from qat.theory.recipe import recipe
+from qat.theory.recipe import check_passes_alike, recipe
 from qat.theory.weight_map import WeightMap, positive_slope
 from qat.transfer import Transfer
 from qat.weights import Paths
@@ -44,7 +43,7 @@ class Conversion:
     `transfer`: the optimizer's class there, with all that bears on it; None: what the two alone say.
 
     Raises:
-      NotCovered: one of the two has no recipe, or only one passes gradients outside the range (`mad`).
+      NotCovered: one of the two has no recipe, or they pass gradients outside the range to different distances.
     """
 
     def __init__(
@@ -57,8 +56,7 @@ class Conversion:
     ):
         transfer = transfer or optimizer.transfer(placement)
         recipes = [recipe(one, transfer) for one in (source, target)]
-        if source.clip.passes != target.clip.passes:
-            raise NotCovered(f'only one of {source} and {target} passes gradients outside the range')
+        check_passes_alike(source, target, transfer)
         self._factors = [one.learning_rate_factor for one in recipes]
         self._estimators = source, target
         moves = any(one.remaps_initialization for one in recipes)

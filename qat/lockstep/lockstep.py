@@ -151,8 +151,9 @@ class Lockstep:
         """The state of runs that all go on from this one, as copies of it, with nothing tracked so far."""
         plan = self.plan(reference.params)
         runs = dict.fromkeys(plan.runs, reference)
-        tracking = jax.jit(self._tracker(plan).begin)(self._followed(plan, runs, state.ranges))
-        return state.replace(runs=runs, tracking=tracking)
+        ranges = ranged.restarted(plan, reference.params, state.ranges)
+        tracking = jax.jit(self._tracker(plan).begin)(self._followed(plan, runs, ranges))
+        return state.replace(runs=runs, ranges=ranges, tracking=tracking)
 
     def step(
         self,

@@ -53,6 +53,12 @@ def current(plan: Plan, params, ranges: weights.Weights) -> weights.Weights:
     }
 
 
+def restarted(plan: Plan, params, ranges: weights.Weights) -> weights.Weights:
+    """The R of `begin` for runs that begin with these parameters: a step size may have been trained before."""
+    now = current(plan, params, ranges)
+    return {layer: now[layer] if plan.policies[layer].learns else R for layer, R in ranges.items()}
+
+
 def first(plan: Plan, layer: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(weights before the first step, the R that `begin` found) -> the R in which they are rounded."""
     policy, quantizer = plan.policies[layer], plan.estimators[layer].quantizer

@@ -1,6 +1,7 @@
 """The recipe: what must change for STE to train like an estimator, by the transfer class of the optimizer."""
 
 import dataclasses
+import math
 
 from qat.estimators import Estimator, ste_with_clip_of
 from qat.theory.coverage import NotCovered, check_covered, conditions_that_fail
@@ -23,6 +24,10 @@ class Recipe:
     remaps_initialization: bool
     pulled_back: tuple[str, ...] = ()
 
+    def twin(self, estimator: Estimator) -> Estimator:
+        """The STE of this recipe for the estimator: outside the range it passes as far as M moves its reach."""
+        return ste_with_clip_of(estimator, self.learning_rate_factor if self.remaps_initialization else 1.0)
+
 
 UNCHANGED = Recipe(1.0, False)
 
@@ -40,6 +45,23 @@ def recipe(estimator: Estimator, transfer: Transfer) -> Recipe:
     check_covered(estimator, transfer.transfer_class)
     moves = transfer.transfer_class == 'map'
     return Recipe(alpha(estimator) if moves else 1.0, moves, transfer.pulled_back)
+
+
+def check_passes_alike(one: Estimator, other: Estimator, transfer: Transfer) -> None:
+    """Refuses two estimators whose STE twins, which are to be one, pass gradients outside the range differently.
+
+    Raises:
+      NotCovered: they do, or one of the two has no recipe.
+    """
+    if one.clip.passes != other.clip.passes:
+        raise NotCovered(f'only one of {one} and {other} passes gradients outside the range')
+    twins = [recipe(estimator, transfer).twin(estimator) for estimator in (one, other)]
+    reaches = [twin.clip.reach for twin in twins]
+    if not math.isclose(*reaches, rel_tol=1e-6):
+        raise NotCovered(
+            f'outside the range STE in place of {one} passes gradients up to |w| = {reaches[0]:.4g} R, in place of '
+            f'{other} up to {reaches[1]:.4g} R: they are no two forms of one training'
+        )
 
 
 def obstacles(estimator: Estimator, transfer: Transfer) -> list[str]:

@@ -1,11 +1,13 @@
 """The rule for weights and optimizer's state, by itself: exact where weights stand still, the same coasting outside."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qat import calls, estimators, optimizers
+from qat import calls, clipping, estimators, optimizers
 from qat.lockstep.conversion import Conversion
 from qat.lockstep.state import RunState
 from qat.optimizers import FAMILIES
@@ -134,3 +136,15 @@ def test_codes_are_kept_both_ways(name, rule):
 def test_what_cannot_be_converted_is_refused(source, target, optimizer, message):
     with pytest.raises(NotCovered, match=message):
         Conversion(estimators.make(source, 2), estimators.make(target, 2), make(optimizer), 'gradient')
+
+
+def test_with_trust_the_weights_that_move_must_be_the_same():
+    """M moves how far gradients pass: STE in place of DSQ with T has alpha T, and T where nothing moves."""
+    plain = estimators.make('dsq', 2)
+    dsq, ste, moved = (
+        dataclasses.replace(estimators.make(name, 2), clip=clipping.parse(f'trust(T={T})', QUANTIZER))
+        for name, T in (('dsq', 0.5), ('ste', 0.5), ('ste', 0.5 * alpha(plain)))
+    )
+    with pytest.raises(NotCovered, match='outside the range STE in place of dsq'):
+        Conversion(dsq, ste, make('sgd'), 'gradient')
+    assert Conversion(dsq, moved, make('sgd'), 'gradient') and Conversion(dsq, ste, make('adam'), 'gradient')

@@ -18,6 +18,7 @@ from qat.lockstep.evaluation import Examined
 from qat.lockstep.finiteness import complaint, finite
 from qat.lockstep.twins import NAMES, REFERENCE
 from qat.lockstep.verdict import ANSWERS
+from qat.policies import POLICIES
 from qat.quantizers import UniformQuantizer
 from qat.ranges import RANGE_RULES, channel_max_abs, he_uniform
 from qat.theory.weight_map import WeightMap, alpha
@@ -477,6 +478,16 @@ def test_restart_makes_copies_of_one_run():
     again, _ = jax.jit(lockstep.step)(again, next(batches((6,), 1)))
     summary = lockstep.summary(again)
     assert summary['self']['weight_alignment_error'] == 0 < summary['naive_ste']['weight_alignment_error']
+
+
+@pytest.mark.parametrize('policy', POLICIES)
+def test_a_restart_counts_changes_from_where_it_begins(policy):
+    """Also where step sizes have been trained in the meantime."""
+    lockstep = of_mlp(twins=('self',), range_policy=policy, ranges='max_abs')
+    state = trained(lockstep, 30)[-1]
+    assert lockstep.summary(state)['self']['changed_codes'] > 0
+    again = lockstep.restart(state, state.runs[REFERENCE])
+    assert lockstep.summary(again)['self']['changed_codes'] == 0
 
 
 def test_evaluation_counts_examples_by_hand():
