@@ -135,7 +135,8 @@ def read(path: str) -> bytes:
     file = pathlib.Path(os.path.expanduser(path))
     try:
         if not file.is_file():  # a pipe would be waited for
-            raise OSError(0, 'it is a folder' if file.is_dir() else 'no such file')
+            there = 'it is a folder' if file.is_dir() else 'it is no regular file'
+            raise OSError(0, there if file.exists() else 'there is no such file')
         memory.require(_COPIES * file.stat().st_size, f'the text {path}', 'Give a shorter text')
         content = b''.join(_checked_chunks(file, path))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:

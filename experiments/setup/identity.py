@@ -84,9 +84,13 @@ def content_of_images(folder: str) -> str:
 
 def _digest(path: str | pathlib.Path) -> str:
     try:
-        if not pathlib.Path(path).is_file():  # a pipe would be waited for
-            raise FileNotFoundError(0, 'there is no such file')
-        with pathlib.Path(path).open('rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+        file = pathlib.Path(path)
+        if not file.is_file():  # a pipe would be waited for
+            there = 'it is a folder' if file.is_dir() else 'it is no regular file'
+            raise OSError(0, there if file.exists() else 'there is no such file')
+        with file.open('rb') as opened:
+            return hashlib.file_digest(opened, 'sha256').hexdigest()
     except OSError as error:
-        raise UserError(f'cannot read {path}: {error.strerror or error}; the config names it') from None
+        raise UserError(
+            f'cannot read {str(path) or "a file without a name"}: {error.strerror or error}; the config names it'
+        ) from None
