@@ -78,6 +78,8 @@ def _audit(given):
 
     file, colon, call = given.target.rpartition(':')
     if not (colon and file.endswith('.py')):
+        if given.R is not None:
+            raise UserError('command line: --range is for functions; a file of samples has what it has')
         columns = samples.read(pathlib.Path(os.path.expanduser(given.target)))
         with blame(given.target):
             return audit(**columns, bits=given.bits)

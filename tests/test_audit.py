@@ -92,6 +92,7 @@ REFUSED = {  # what a file holds -> a word of the line
     'binary.csv': (b'\xff\xfe\x00', 'codec'),
     'text.npz': (b'hello', 'not a zip file'),
     'few.csv': (b'1,2\n3,4\n', 'there are 2 different weights'),
+    'no_q.csv': (b'w,slope\n1,2\n', "it has no column 'q'"),
 }
 
 
@@ -103,6 +104,32 @@ def test_what_cannot_be_read_is_told_in_a_line(name, tmp_path):
     code, out, err = ran(tmp_path / name, '--json')
     assert (code, out) == (USERS_ERROR, '') and message in err
     assert err.count('\n') == 1 and len(err) <= 301
+
+
+def test_columns_are_taken_by_name_where_all_are_known_and_by_place_otherwise(tmp_path):
+    table = columns(64)
+    for heading, order in (
+        ('w,slope,q', [0, 2, 1]),
+        ('"dq/dw", Q ,w', [2, 1, 0]),
+        ('w,s,q', [0, 1, 2]),
+        ('w,w,q', [0, 1, 2]),
+    ):
+        found = samples.read(write(tmp_path / 'a.csv', table[:, order], heading))
+        np.testing.assert_allclose(np.stack([found[name] for name in samples.COLUMNS], axis=1), table, atol=1e-8)
+
+
+def test_complex_numbers_are_refused_in_a_line(tmp_path):
+    w, q, slope = columns(64).T
+    np.savez(tmp_path / 'a.npz', w=w, q=q * (1 + 1j), slope=slope)
+    code, out, err = ran(tmp_path / 'a.npz', '--json')
+    assert (code, out, err.count('\n')) == (USERS_ERROR, '', 1) and 'q must be an array of real numbers' in err
+
+
+def test_a_range_that_samples_do_not_reach_has_no_recipe(tmp_path):
+    table = columns()[np.abs(columns()[:, 0]) < 0.6]
+    found = json.loads(ran(write(tmp_path / 'a.csv', table), '--json', '--optimizer', 'sgd')[1])
+    assert (found['verdict'], found['clip_rule'], found['learning_rate_factor']) == ('unknown', 'unknown', None)
+    assert 'do not reach' in found['no_recipe_because'][-1]
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -121,6 +148,7 @@ def test_nothing_is_unpickled(tmp_path):
         ('mine.py:ste(bits=', 'cannot read'),
         ('no.py:ste', 'there is no file'),
         ('mine.py:ste --range=-1', 'must be a positive number'),
+        ('a.csv --range=7', '--range is for functions'),
         ('a.csv --optimizer=adm', "optimizer: unknown optimizer 'adm'"),
         ('a.csv --optimizer=sgd --placement=here', "unknown placement 'here'"),
         ('', 'the following arguments are required: target'),

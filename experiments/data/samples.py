@@ -11,6 +11,7 @@ import numpy as np
 from experiments.errors import UserError
 
 COLUMNS = ('w', 'q', 'slope')
+_HEADINGS = {'w': 'w', 'q': 'q', 'slope': 'slope', 'dq/dw': 'slope'}  # by which columns are known in any order
 _MOST = 2**22  # samples
 _SHOWN = 60  # characters of what a library says
 
@@ -19,7 +20,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The columns by name: 'w', 'q' and, where there is a third, 'slope'; float64.
 
     Args:
-      path: an .npz file with arrays w, q and slope, or a CSV file with two or three columns, with or without a heading.
+      path: an .npz file with arrays w, q and slope, or a CSV file with two or three columns. They are taken by the
+        names of its heading, where it has w, q and slope (or dq/dw) and nothing else; otherwise in this order.
 
     Raises:
       UserError: the file cannot be read, or does not have these columns.
@@ -49,7 +51,10 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         raise ValueError(f'{name} has more than {_MOST} numbers')
     with archive.open(info) as member:
         content = io.BytesIO(member.read(8 * _MOST + 2**16))
-    return np.asarray(np.lib.format.read_array(content, allow_pickle=False), np.float64).ravel()
+    found = np.lib.format.read_array(content, allow_pickle=False)
+    if np.iscomplexobj(found):
+        raise ValueError(f'{name} must be an array of real numbers')
+    return np.asarray(found, np.float64).ravel()
 
 
 def _csv(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -57,8 +62,9 @@ def _csv(path: pathlib.Path) -> dict[str, np.ndarray]:
         if path.stat().st_size > 64 * _MOST:
             raise ValueError(f'it has more than {_MOST} samples')
         lines = [line for line in path.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
+        heading = []
         if lines and _numbers(lines[0]) is None:
-            lines = lines[1:]  # the heading
+            heading, lines = _parts(lines[0]), lines[1:]
         if not lines:
             raise ValueError('it has no samples')
         rows = [_numbers(line) for line in lines]
@@ -68,15 +74,29 @@ def _csv(path: pathlib.Path) -> dict[str, np.ndarray]:
             raise ValueError(f'sample {wrong + 1} is not {width or "two or three"} numbers: {lines[wrong][:_SHOWN]!r}')
         if width not in (2, 3):
             raise ValueError(f'it has {width} columns, and two or three are asked for')
-        return dict(zip(COLUMNS, np.array(rows).T))
+        return dict(zip(_names(heading, width), np.array(rows).T))
 
 
 def _numbers(line: str) -> list[float] | None:
-    parts = line.replace(';', ',').replace('\t', ',').split(',')
     try:
-        return [float(part) for part in parts]
+        return [float(part) for part in _parts(line)]
     except ValueError:
         return None
+
+
+def _parts(line: str) -> list[str]:
+    return line.replace(';', ',').replace('\t', ',').split(',')
+
+
+def _names(heading: list[str], width: int) -> list[str]:
+    """What each column is; without a heading that says so, the order decides."""
+    names = [_HEADINGS.get(part.strip(' "\'').lower()) for part in heading]
+    if len(names) != width or None in names or len(set(names)) < width:
+        return list(COLUMNS[:width])
+    missing = [name for name in COLUMNS[:2] if name not in names]
+    if missing:
+        raise ValueError(f'it has no column {missing[0]!r}')
+    return names
 
 
 @contextlib.contextmanager

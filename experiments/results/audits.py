@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from experiments.results.audit_calls import probed_in_words
 from experiments.results.explanation import recipe_in_words
 from qat.auditing.audits import DISGUISED, NOT_COVERED, STE, UNKNOWN, Audit, quantizer_of, written
 from qat.auditing.functions import MOVING_SCALE
 from qat.auditing.matching import Match
-from qat.auditing.probing import Probed
 from qat.estimators import make
 from qat.theory.coverage import NotCovered
 from qat.theory.recipe import Recipe, obstacles, recipe
@@ -23,20 +23,7 @@ _ANSWERS = {
     UNKNOWN: 'these samples do not tell',
 }
 _LISTED = 8
-_ONE_MOMENT = (
-    'cannot be done: the samples are of one moment and one incoming gradient. Whether time, the sign or size of the '
-    'gradient, or other weights matter cannot be known from them'
-)
 _ON_TABLE = 17  # offsets at which M is told
-_PROBED = {
-    'stochastic': 'rounds otherwise when it is called again',
-    'slope_changes': 'has another slope when it is called again',
-    'gradient_sign': "its slope depends on the incoming gradient's sign",
-    'gradient_size': "its slope depends on the incoming gradient's size",
-    'other_weights': 'what a weight is rounded to moves when other weights do',
-    'gradient_of_scale': 'the gradient of what a weight is rounded to reaches other weights',
-    'progress': 'its slope depends on the progress',
-}
 
 
 def words(audit: Audit, transfer: Transfer | None = None) -> dict[str, str]:
@@ -55,7 +42,7 @@ def words(audit: Audit, transfer: Transfer | None = None) -> dict[str, str]:
     said |= _levels_in_words(audit) | _slope_in_words(audit)
     if audit.moved and not audit.moved.equal:
         said['As STE'] = f'same values, thresholds at {_listed(audit.moved.thresholds)}, same learning rate'
-    said['Called again'] = _probed_in_words(audit.probed)
+    said['Called again'] = probed_in_words(audit.probed)
     if transfer:
         found = _recipe(audit, transfer)
         said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
@@ -99,8 +86,8 @@ def _record_of_levels(audit: Audit) -> dict:
     levels = audit.levels
     return {
         'values': levels.values.tolist(),
-        'thresholds': None if levels.stochastic else levels.thresholds.tolist(),
-        'threshold_errors': None if levels.stochastic else levels.errors.tolist(),
+        'thresholds': levels.thresholds.tolist() if levels.monotone else None,
+        'threshold_errors': levels.errors.tolist() if levels.monotone else None,
         'step_sizes': levels.step_sizes.tolist(),
         'uniform': levels.uniform,
         'symmetric': levels.symmetric,
@@ -143,7 +130,7 @@ def transfer_of(audit: Audit, transfer: Transfer) -> Transfer:
 
 def _recipe(audit: Audit, transfer: Transfer) -> Recipe | None:
     cancels = transfer.transfer_class == 'identity'
-    if _reasons(audit, transfer) or not _has_slope(audit):
+    if _reasons(audit, transfer) or not _has_slope(audit) or audit.ends_early:
         return None
     if audit.estimator is None:  # the slope is another in each cell
         return Recipe(1.0, False) if cancels and not transfer.pulled_back else None
@@ -159,7 +146,9 @@ def _reasons(audit: Audit, transfer: Transfer) -> tuple[str, ...]:
 
 def _why_none(audit: Audit, transfer: Transfer) -> list[str]:
     of_theory = obstacles(audit.estimator, transfer) if audit.estimator else []
-    return list(dict.fromkeys((*_reasons(audit, transfer), *of_theory))) or ['these samples do not tell M']
+    lacking = audit.notes if audit.ends_early else ()
+    said = (*_reasons(audit, transfer), *of_theory, *lacking)
+    return list(dict.fromkeys(said)) or ['these samples do not tell M']
 
 
 def _has_slope(audit: Audit) -> bool:
@@ -187,7 +176,7 @@ def _levels_in_words(audit: Audit) -> dict[str, str]:
     symmetric = 'symmetric' if levels.symmetric else 'not symmetric'
     point = '' if zero is None else f', zero point {zero:g}' + (' (0 is no value)' if zero % 1 else '')
     said = {'Values': f'{levels.values.size}: {_listed(levels.values)}; {spacing}, {symmetric}{point}'}
-    if not levels.stochastic:
+    if levels.monotone:
         where = 'midway between values' if levels.midway else 'not midway between values'
         said['Thresholds'] = f'{_listed(levels.thresholds)}; {where}'
     said['How sure'] = levels.sure
@@ -209,16 +198,6 @@ def _slope_in_words(audit: Audit) -> dict[str, str]:
     )
     reach += ', gradients pass as far as there are samples' if outside.rule == 'other' and outside.reach > 1e9 else ''
     return {'Slope': said, 'Clip rule': f'{outside.rule}{reach} ({outside.sure}){codes}'}
-
-
-def _probed_in_words(probed: Probed | None) -> str:
-    if probed is None:
-        return _ONE_MOMENT
-    found = [_PROBED[name] for name, value in vars(probed).items() if name in _PROBED and value]
-    found += {True: ['its mean over calls is the weight'], False: ['its mean over calls is not the weight']}.get(
-        probed.unbiased, []
-    )
-    return '; '.join(found) or 'always the same, whatever the incoming gradient and the other weights'
 
 
 def _map(audit: Audit) -> dict | None:

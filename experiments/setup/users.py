@@ -23,7 +23,7 @@ import flax.linen as nn
 
 from experiments.setup import sources
 from qat import calls, estimators
-from qat.auditing.probing import CONTEXT
+from qat.auditing.subjects import CONTEXT
 
 _SECONDS = 30  # of processor time, for the user's code, which may import heavy libraries: a busy machine does not count
 _SECONDS_ASLEEP = 120  # in which it may wait, as for a process

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qat import estimators
-from qat.auditing import cells, levels, matching, outside, samples
+from qat.auditing import agreement, cells, lacks, levels, matching, outside, samples
 from qat.auditing.cells import Pooled
 from qat.auditing.levels import Levels
 from qat.auditing.matching import Match
@@ -16,14 +16,13 @@ from qat.auditing.probing import Probed
 from qat.auditing.samples import Samples
 from qat.estimators import Estimator
 from qat.grids import GridQuantizer
-from qat.quantizers import MAX_BITS, MidTreadQuantizer, Quantizer, TernaryQuantizer, UniformQuantizer
+from qat.quantizers import MidTreadQuantizer, Quantizer, TernaryQuantizer, UniformQuantizer
 from qat.theory.coverage import cautions as cautions_of
 from qat.theory.coverage import conditions_that_fail
 from qat.theory.weight_map import alpha_if_covered
 
 STE, DISGUISED, NOT_COVERED, UNKNOWN = 'ste', 'disguised', 'not_covered', 'unknown'  # verdicts
 _FEWEST = 16  # samples inside, of which a slope is a function
-_FAR = 50.0  # times the usual distance of samples: a gap in them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +66,20 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """'ste': its slope is 1; 'disguised': the theorem covers it; 'not_covered'; or 'unknown', without slopes."""
+        """'ste': its slope is 1; 'disguised': the theorem covers it; 'not_covered'; or 'unknown': samples lack slopes,
+        or end where values may go on.
+        """
         if self.reasons:
             return NOT_COVERED
-        if self.alpha is None:
+        if self.alpha is None or self.ends_early:
             return UNKNOWN
         is_plain = self.matches and self.matches[0].name == 'ste'
         return STE if is_plain else DISGUISED
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether samples end, on a side, before it is known if values go on there."""
+        return self.outside is not None and bool(lacks.ends(self.levels, self.outside.sides))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,19 +111,33 @@ def audit(w, q, slope=None, *, bits: int | None = None) -> Audit:
     Raises:
       ValueError: the arrays are no samples of a fake-quantizer; the message says what is missing.
     """
-    taken = samples.collect(w, q, slope)
+    return of_samples(samples.collect(w, q, slope), bits)
+
+
+def of_samples(taken: Samples, bits: int | None = None, is_whole: bool = False) -> Audit:
+    """`audit` of collected samples; is_whole: no weight can lie further out, as where the range is the largest weight.
+
+    Raises:
+      ValueError: as `audit`.
+    """
     found = levels.find(taken)
-    notes = [*taken.notes, *_gaps(taken, found), *_bits(found, bits)]
-    if slope is None:
+    found = dataclasses.replace(found, ends=(True, True)) if is_whole else found
+    notes = [*taken.notes, *lacks.gaps(taken, found), *lacks.bits(found, bits)]
+    if taken.slope is None:
         notes.append('without a third column, dq/dw, nothing is known of the slope')
         return Audit(taken, found, notes=tuple(notes))
-    if found.stochastic:
-        reason = f'q falls at {found.falls:.1%} of the samples though w grows: chance or noise decides, not the code'
+    if not found.monotone:
+        reason = (
+            f'q falls at {found.falls.size} of {taken.w.size} samples though w grows, first at w = '
+            f'{found.falls[0]:.4g}: chance or noise decides, or codes overflow, and no thresholds exist'
+        )
         return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), notes=tuple(notes))
     if not taken.slope.any():
         reason = 'its slope is 0 at every sample: it passes no gradient'
         return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), notes=tuple(notes))
-    rule, pooled = outside.find(taken, found), cells.pool(taken, found)
+    rule = outside.find(taken, found)
+    pooled = cells.pool(taken, found, rule)
+    notes += lacks.ends(found, rule.sides)
     known = Audit(taken, found, rule, pooled)
     if pooled.r.size < _FEWEST:
         notes.append(
@@ -137,7 +157,11 @@ def _judged(known: Audit) -> Audit:
         return _by_cell(known, () if passes else reasons)
     matches = _told_apart(matching.matches(pooled, np.log2(found.values.size)), rule)
     made = _estimator(matches, pooled, found, rule)
-    failing = conditions_that_fail(made)
+    failing, of_identity = (conditions_that_fail(made, transfer_class) for transfer_class in ('map', 'identity'))
+    if not of_identity:
+        pooled = agreement.checked(pooled, made)
+        if not pooled.agree:
+            return _by_cell(dataclasses.replace(known, pooled=pooled), () if passes else reasons)
     cautions = () if failing else (*cautions_of(made), *_not_midway(found))
     return dataclasses.replace(
         known,
@@ -145,7 +169,7 @@ def _judged(known: Audit) -> Audit:
         estimator=made,
         alpha=alpha_if_covered(made),
         reasons=(*failing, *reasons),
-        identity_reasons=(*conditions_that_fail(made, 'identity'), *(() if passes else reasons)),
+        identity_reasons=(*of_identity, *(() if passes else reasons)),
         cautions=cautions,
     )
 
@@ -156,11 +180,11 @@ def _by_cell(known: Audit, reasons: tuple[str, ...]) -> Audit:
     signs = () if (known.pooled.slope > 0).all() else ('its slope is not positive everywhere',)
     known = dataclasses.replace(known, moved=by_cell, identity_reasons=(*signs, *reasons))
     reason = 'its slope is not the same in every cell'
-    if by_cell is None:
-        return dataclasses.replace(known, reasons=(reason, *reasons))
-    if not by_cell.equal:
-        reason += ', nor is its harmonic mean; it is STE with moved thresholds'
-        return dataclasses.replace(known, reasons=(reason, *reasons))
+    if by_cell is None or not by_cell.equal:
+        reason += ', nor is its harmonic mean; it is STE with moved thresholds' if by_cell else ''
+        if known.pooled.unlike:
+            reason = f'no single slope accounts for every sample: {known.pooled.unlike}'
+        return dataclasses.replace(known, reasons=(reason, *signs, *reasons))
     caution = 'its slope differs from cell to cell, its harmonic mean does not: M has another shape in each'
     return dataclasses.replace(known, alpha=by_cell.alphas[0], reasons=reasons, cautions=(caution,))
 
@@ -207,30 +231,13 @@ def _of_the_rule(rule: Outside) -> tuple[str, ...]:
             'in the outermost codes half of the gradient passes: a clamp comes after rounding, and halves it there',
         )
     if rule.rule == 'other' or ' below, ' in rule.rule:
-        return (f'outside the values its slope is none that M is known for ({rule.rule})',)
+        passes = ': from {:.3g} to {:.3g} passes'.format(*rule.passes) if 'other' in rule.rule and rule.passes else ''
+        return (f'outside the values its slope is none that M is known for ({rule.rule}{passes})',)
     return ()
 
 
 def _not_midway(found: Levels) -> tuple[str, ...]:
     return () if found.midway else ('its thresholds are not midway between values: offsets are in units of its cells',)
-
-
-def _gaps(taken: Samples, found: Levels) -> list[str]:
-    steps = np.diff(taken.w)
-    far = np.flatnonzero((steps > _FAR * np.median(steps)) & (steps > found.step_sizes.min() / 2))
-    inside = [place for place in far if found.values[0] <= taken.w[place + 1] and taken.w[place] <= found.values[-1]]
-    return [
-        f'no samples between w = {taken.w[place]:.4g} and {taken.w[place + 1]:.4g}: values may be missing there'
-        for place in inside[:3]
-    ]
-
-
-def _bits(found: Levels, bits: int | None) -> list[str]:
-    if bits is not None and not 1 <= bits <= MAX_BITS:
-        raise ValueError(f'bits must be an integer in 1..{MAX_BITS}, got {bits}')
-    if bits is None or found.values.size in (2**bits, 2**bits - 1):
-        return []
-    return [f'{bits} bits make {2**bits} values, and the samples have {found.values.size}: sample a wider range']
 
 
 def written(match: Match) -> str:

@@ -6,14 +6,14 @@ import functools
 import numpy as np
 
 from qat.auditing.levels import Levels
-from qat.auditing.outside import end
+from qat.auditing.outside import Outside, end
 from qat.auditing.samples import Samples
 
 NODES = 257  # of the pooled curve, a power of two of intervals: nodes of every quadrature panel
 _WINDOW = 9  # samples whose median stands for the curve
-_AGREE = 2e-3  # of the largest slope
+AGREE = 2e-3  # of the largest slope
 _QUARTILE = 75  # of a gap's samples that must lie so near; the others may lie beside a jump
-_JUMP = 0.05  # of the largest slope, in which a curve must change between neighbours
+JUMP = 0.05  # of the largest slope, in which a curve must change between neighbours
 _FLOAT32 = 2.0**-23
 _CONSTANT = 1e-6  # of the largest slope
 _EDGE = 1e-6  # of a gap
@@ -24,23 +24,27 @@ class Pooled:
     """Samples inside the outermost values, by offset.
 
     Attributes:
-      r: (n,) offsets from the nearest threshold in units of the gap, in [-1/2, 1/2], in order.
+      w: (n,) the weights.
+      r: (n,) their offsets from the nearest threshold in units of the gap, in [-1/2, 1/2], in order.
       slope: (n,) there.
       gap: (n,) which threshold each is nearest to.
       noise: (n,) what float32 may have changed in each slope.
       disagreement: (gaps,) of each gap from the pooled curve, of the largest slope.
+      unlike: the sample that is farthest from what others have at its offset, in words; '' where none is.
     """
 
+    w: np.ndarray
     r: np.ndarray
     slope: np.ndarray
     gap: np.ndarray
     noise: np.ndarray
     disagreement: np.ndarray
+    unlike: str = ''
 
     @property
     def agree(self) -> bool:
         """Whether the slope is the same in every cell."""
-        return bool(self.disagreement.max(initial=0) <= _AGREE)
+        return bool(self.disagreement.max(initial=0) <= AGREE)
 
     @property
     def scale(self) -> float:
@@ -68,8 +72,8 @@ class Pooled:
         r, s = self.curve
         steps = np.abs(np.diff(s))
         around = np.maximum(np.append(steps[1:], 0), np.append(0, steps[:-1]))
-        places = np.flatnonzero((steps > _JUMP * self.scale) & (steps > 3 * around))
-        ends = (0.5,) if abs(s[0] - s[-1]) > _JUMP * self.scale else ()
+        places = np.flatnonzero((steps > JUMP * self.scale) & (steps > 3 * around))
+        ends = (0.5,) if abs(s[0] - s[-1]) > JUMP * self.scale else ()
         return (*((r[places] + r[places + 1]) / 2).tolist(), *ends)
 
     @property
@@ -79,25 +83,22 @@ class Pooled:
         return said if self.disagreement.size > 1 else f'{said}; with one threshold there is nothing to agree with'
 
 
-def pool(samples: Samples, levels: Levels) -> Pooled:
-    """The samples inside the outermost values by their offset, but for an outermost code whose slope is a multiple."""
+def pool(samples: Samples, levels: Levels, rule: Outside) -> Pooled:
+    """The samples inside the outermost values by their offset, but for an outermost code that the clip rule judges."""
     (low, _), (high, _) = end(levels, -1), end(levels, 1)
     r, width, gap = _placed(samples.w, levels, low, high)
-    slack = _EDGE * width
+    slack = _EDGE * width + 2 * levels.errors.max()  # an end is known as well as the last two thresholds
     inside = (samples.w >= low - slack) & (samples.w <= high + slack)
     at_end = (np.abs(samples.w - low) <= slack) | (np.abs(samples.w - high) <= slack)
     inside &= ~at_end  # what happens at the very end is the clip rule's
     largest = np.abs(levels.values).max()
     moved = 2 * _FLOAT32 * np.maximum(np.abs(samples.w), largest) / width
-    kept, ends = inside.copy(), [levels.codes == code for code in (0, levels.intervals)]
-    inner = inside & ~ends[0] & ~ends[1]
-    for outermost in ends:  # one by one: the values need not be symmetric, and one end alone may be silent
-        factor = _factor(r, samples.slope, inner, inside & outermost)
-        if factor is not None and abs(factor - 1) > _AGREE:
-            kept &= ~outermost
-    order = np.flatnonzero(kept)[np.argsort(r[kept], kind='stable')]
+    for code, side in zip((0, levels.intervals), rule.sides):  # one end alone may be silent
+        if side in ('boundary_zero', 'boundary_half'):
+            inside &= levels.codes != code
+    order = np.flatnonzero(inside)[np.argsort(r[inside], kind='stable')]
     r, s, gap = np.clip(r[order], -0.5, 0.5), samples.slope[order], gap[order]
-    return Pooled(r, s, gap, _noise(r, s, moved[order]), _disagreement(s, gap, levels.intervals))
+    return Pooled(samples.w[order], r, s, gap, _noise(r, s, moved[order]), _disagreement(s, gap, levels.intervals))
 
 
 def _placed(w: np.ndarray, levels: Levels, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -137,21 +138,3 @@ def _disagreement(s: np.ndarray, gap: np.ndarray, intervals: int) -> np.ndarray:
     each = [away[gap == place] for place in range(intervals)]
     scale = max(np.abs(s).max(), 1e-300)
     return np.array([np.percentile(found, _QUARTILE) / scale if found.size else 0.0 for found in each])
-
-
-def _factor(r: np.ndarray, s: np.ndarray, inner: np.ndarray, outermost: np.ndarray) -> float | None:
-    """The median ratio of slopes in an outermost code to those of inner codes at the same r; None: no multiple."""
-    ratios = []
-    for side in (r < 0, r >= 0):
-        reference, asked = inner & side, outermost & side
-        if reference.sum() < 4 or not asked.any():
-            continue
-        order = np.argsort(r[reference])
-        expected = np.interp(r[asked], r[reference][order], s[reference][order])
-        usable = np.abs(expected) > 1e-6 * np.abs(s).max()
-        ratios.extend(s[asked][usable] / expected[usable])
-    if not ratios:
-        return None
-    spread = np.percentile(ratios, [10, 50, 90])
-    steady = spread[2] - spread[0] <= 0.02  # a multiple, and no other function
-    return float(spread[1]) if steady else None

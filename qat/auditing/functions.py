@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 
-from qat.auditing.audits import Audit, audit
+from qat.auditing.audits import Audit, of_samples
 from qat.auditing.probing import sample
+from qat.auditing.samples import collect
 
-MOVING_SCALE = 'its range is computed from the latent weights (a fixed one would have a recipe)'
+MOVING_SCALE = 'its range is computed from the latent weights, or its thresholds (fixed ones would have a recipe)'
 
 
 def audit_function(function: Callable, *, R: float | None = None, bits: int | None = None) -> Audit:
@@ -21,7 +22,7 @@ def audit_function(function: Callable, *, R: float | None = None, bits: int | No
       ValueError: it does not return an array like its weights, or one that is not of a fake-quantizer.
     """
     tried = sample(function, R)
-    found = audit(tried.w, tried.q, tried.slope, bits=bits)
+    found = of_samples(collect(tried.w, tried.q, tried.slope), bits, is_whole=tried.is_whole)
     of_calls = tried.probed.reasons()
     reasons = of_calls if tried.probed.stochastic else tuple(dict.fromkeys((*of_calls, *found.reasons)))
     caution = (MOVING_SCALE,) if tried.probed.other_weights else ()

@@ -3,6 +3,7 @@ function of the quantized weights, so that two sets of latent weights with the s
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -15,6 +16,10 @@ _SHARES = (3e-2, 3e-3, 3e-4, 3e-5)  # of the deviation of a weight, by which lat
 _ROUNDING = 2.0**-20  # of the largest magnitude: w + stop_gradient(q - w) is q but for float32
 _EXACT_TO_ROUNDING = ((0.0, _SHARES), (_ROUNDING, _SHARES[:2]))  # moved further, what is not rounded shows
 _FEWEST = 0.25  # of a layer's weights that must be able to move
+_FAR = (1.0, 0.3, 0.1)  # of the deviation: as far as codes may reach
+_WITNESSES = 32  # weights that are moved so far, one by one
+_NOT_FINITE = 'not known: outputs or gradients are not finite'
+_UNUSED = 'not known: no output changes, wherever it is moved; it is not used, or has one code'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +44,7 @@ class LayerAudit:
         """Whether the layer is within the theorem, but for float32's rounding; None where that cannot be known."""
         if not (self.quantized and self.sure.startswith('compared')):
             return None
-        return max(self.breaches.values(), default=0.0) <= _ROUNDING
+        return all(breach <= _ROUNDING for breach in self.breaches.values())
 
 
 def audit_layer(f: Callable, params, *arguments) -> dict[str, LayerAudit]:
@@ -78,17 +83,33 @@ def audit_layer(f: Callable, params, *arguments) -> dict[str, LayerAudit]:
 
 
 def _layer(leaf, outputs_at: Callable, outputs, gradients: dict, others: list[str]) -> LayerAudit:
+    if not _finite(outputs, [gradients[name] for name in others]):
+        return LayerAudit(False, 0.0, {}, _NOT_FINITE)
+    if all(
+        _same(outputs, outputs_at(moved)[0], 0.0) for moved in (-leaf, 3 * leaf, jnp.flip(leaf), leaf + _beyond(leaf))
+    ):
+        return LayerAudit(False, 0.0, {}, _UNUSED)
     random = np.random.default_rng(0)
     signs = random.choice([-1.0, 1.0], np.shape(leaf))
     size = float(np.std(leaf)) or float(np.abs(leaf).max()) or 1.0
     for tolerance, share in ((tolerance, share) for tolerance, shares in _EXACT_TO_ROUNDING for share in shares):
         moved = jnp.asarray(leaf + share * size * signs, leaf.dtype)
-        kept = _harmless(leaf, moved, lambda leaf, most=tolerance: _same(outputs, outputs_at(leaf)[0], most))
+
+        def is_harmless(leaf, most=tolerance):
+            return _same(outputs, outputs_at(leaf)[0], most)
+
+        def breaches_at(leaf):
+            again = outputs_at(leaf)[1]
+            changes = {name: _change(gradients[name], again[name]) for name in others}
+            return {name: change for name, change in changes.items() if change}
+
+        kept = _harmless(leaf, moved, is_harmless)
         if kept is None:
             continue
-        _, again = outputs_at(kept)
-        breaches = {name: _change(gradients[name], again[name]) for name in others}
-        breaches = {name: change for name, change in breaches.items() if change}
+        breaches = breaches_at(kept)
+        if all(breach <= _ROUNDING for breach in breaches.values()):
+            for far in _far(leaf, size, is_harmless):
+                breaches |= {name: change for name, change in breaches_at(far).items() if change > _ROUNDING}
         alive = [name for name in others if np.any(np.asarray(gradients[name]))]
         sure = (
             f'compared with {len(alive)} gradients that are not 0'
@@ -99,6 +120,26 @@ def _layer(leaf, outputs_at: Callable, outputs, gradients: dict, others: list[st
     return LayerAudit(
         False, 0.0, {}, 'moving it moves the outputs: not quantized, or its scale moves with every weight'
     )
+
+
+def _beyond(leaf) -> float:
+    return 4 * float(np.abs(leaf).max()) + 1
+
+
+def _far(leaf, size: float, is_harmless: Callable):
+    """The weights with a few of them, of all sizes, as far up or as far down as their codes reach."""
+    flat = np.asarray(leaf).ravel()
+    order = np.argsort(flat)
+    witnesses = order[np.unique(np.linspace(0, flat.size - 1, _WITNESSES).astype(int))]
+    for direction in (1, -1):
+        moved = flat.copy()
+        for place, share in itertools.product(witnesses, _FAR):
+            if moved[place] != flat[place]:
+                continue
+            tried = moved.copy()
+            tried[place] += direction * share * size
+            moved = tried if is_harmless(jnp.asarray(tried.reshape(np.shape(leaf)))) else moved
+        yield jnp.asarray(moved.reshape(np.shape(leaf)))
 
 
 def _harmless(leaf, moved, is_harmless: Callable, depth: int = 12):
@@ -169,9 +210,14 @@ def _same(outputs, others, tolerance: float) -> bool:
     return all(_change(one, other) <= tolerance for one, other in pairs)
 
 
+def _finite(*trees) -> bool:
+    return all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in jax.tree.leaves(trees))
+
+
 def _change(before, after) -> float:
-    """The largest change over the largest magnitude; 0 only where no bit changed."""
+    """The largest change over the largest magnitude; 0 only where no bit changed, inf where it is not finite."""
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if np.array_equal(before, after, equal_nan=True):
         return 0.0
-    return float(np.abs(after - before).max() / max(np.abs(before).max(), 1e-300))
+    change = float(np.abs(after - before).max() / max(np.abs(before).max(), 1e-300))
+    return change if np.isfinite(change) else float('inf')

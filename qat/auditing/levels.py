@@ -13,8 +13,9 @@ from qat.auditing.samples import Samples, clusters
 
 _EVEN = 1e-4  # of a step size, by which evenly spaced values may differ
 _TOUCHES = 1e-4  # of a gap, that rounding moves a threshold by
+_REACHED = 0.499  # of a gap beyond the last value, where rounding would go on to the next
 _ZERO = 1e-6  # of the least gap
-_BY_CHANCE = 0.002  # of the samples, that may fall below the one before them
+_FLOAT32 = 2.0**-22  # of the largest weight: nearer weights may have changed places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Levels:
       thresholds: (k - 1,) increasing, on the axis of w.
       errors: (k - 1,) how far each threshold may lie from there at most; 0 where it was taken to be midway.
       midway: whether every threshold may lie midway between its two values.
-      falls: the share of samples where q falls though w grows.
+      falls: (m,) weights at which q is less than at the one before, though w grows: no threshold explains that.
       codes: (n,) the place of each sample's q among the values.
       ends: whether samples were seen at half a gap and more beyond the least and the greatest value, so that no value
         can be missing there.
@@ -36,7 +37,7 @@ class Levels:
     thresholds: np.ndarray
     errors: np.ndarray
     midway: bool
-    falls: float
+    falls: np.ndarray
     codes: np.ndarray
     ends: tuple[bool, bool]
 
@@ -67,17 +68,15 @@ class Levels:
         return round(float(code), 4) + 0.0
 
     @property
-    def stochastic(self) -> bool:
-        """Whether q is no function of w that grows with it: chance decides, or noise."""
-        return self.falls > _BY_CHANCE
+    def monotone(self) -> bool:
+        """Whether q grows with w, as rounding does; otherwise chance decides, or noise, or codes overflow."""
+        return not self.falls.size
 
     @functools.cached_property
     def sure(self) -> str:
         """How sure all this is."""
-        if self.stochastic:
-            return (
-                f'values as seen; q falls at {self.falls:.1%} of the samples though w grows, so thresholds do not exist'
-            )
+        if not self.monotone:
+            return f'values as seen; q falls at {self.falls.size} samples though w grows, so thresholds do not exist'
         unseen = [end for end, seen in zip(('below', 'above'), self.ends) if not seen]
         said = ['values as seen']
         if unseen:
@@ -107,10 +106,11 @@ def find(samples: Samples) -> Levels:
     thresholds, errors = (
         (middles, np.zeros(middles.size)) if midway else ((lowest + highest) / 2, (highest - lowest) / 2)
     )
-    below, above = (gap / 2 for gap in (values[1] - values[0], values[-1] - values[-2]))
-    ends = bool(samples.w[0] < values[0] - below), bool(samples.w[-1] > values[-1] + above)
-    falls = float((np.diff(codes) < 0).mean())
-    return Levels(values, thresholds, errors, midway and falls <= _BY_CHANCE, falls, codes, ends)
+    below, above = (_REACHED * gap for gap in (values[1] - values[0], values[-1] - values[-2]))
+    ends = bool(samples.w[0] <= values[0] - below), bool(samples.w[-1] >= values[-1] + above)
+    apart = np.diff(samples.w) > _FLOAT32 * np.abs(samples.w).max()
+    falls = samples.w[1:][(np.diff(codes) < 0) & apart]
+    return Levels(values, thresholds, errors, midway and not falls.size, falls, codes, ends)
 
 
 def _with_zero(places: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 
 from qat.auditing.levels import Levels
+from qat.auditing.outside import end
 from qat.auditing.samples import Samples
 
 _FEWEST = 4  # samples of a cell
@@ -24,30 +25,38 @@ class Moved:
     Attributes:
       thresholds: (k - 1,) N(t), in the unit of w; the one that is nearest to 0 stays.
       alphas: (k - 2,) the harmonic mean of the slope in each finite cell, by the trapezoidal rule.
+      ends: (2,) the same in what the outermost codes have inside of the values; NaN where there are no samples.
     """
 
     thresholds: tuple[float, ...]
     alphas: tuple[float, ...]
+    ends: tuple[float, float]
 
     @property
     def equal(self) -> bool:
-        """Whether the harmonic mean is the same in every finite cell."""
-        return bool(np.ptp(self.alphas) <= _EQUAL * max(self.alphas))
+        """Whether the harmonic mean is the same in every finite cell, and at both ends, which M has to keep."""
+        everywhere = [*self.alphas, *(alpha for alpha in self.ends if not np.isnan(alpha))]
+        return bool(np.ptp(everywhere) <= _EQUAL * max(everywhere))
 
 
 def moved(samples: Samples, levels: Levels) -> Moved | None:
     """N of the thresholds; None: there is no finite cell, one has too few samples, or the slope is not positive."""
-    found = levels.thresholds
-    between = (samples.w > found[0]) & (samples.w < found[-1])
+    found, (low, _), (high, _) = levels.thresholds, end(levels, -1), end(levels, 1)
+    between = (samples.w > low) & (samples.w < high)
     w, s = samples.w[between], samples.slope[between]
     counts = np.histogram(w, found)[0] if found.size > 1 else np.zeros(1)
     if counts.min() < _FEWEST or not (s > 0).all():
         return None
-    alphas = []
-    for low, high in itertools.pairwise(found):
-        inside = (w > low) & (w < high)
-        x = np.concatenate([[low], w[inside], [high]])
-        y = 1 / s[inside][[0, *range(inside.sum()), -1]]
-        alphas.append(float((high - low) / np.trapezoid(y, x)))
+    ends = _harmonic_mean(w, s, low, found[0]), _harmonic_mean(w, s, found[-1], high)
+    alphas = [_harmonic_mean(w, s, *cell) for cell in itertools.pairwise(found)]
     N, kept = np.append(0, np.cumsum(np.diff(found) / alphas)), np.abs(found).argmin()
-    return Moved(tuple((N - N[kept] + found[kept]).tolist()), tuple(alphas))
+    return Moved(tuple((N - N[kept] + found[kept]).tolist()), tuple(alphas), ends)
+
+
+def _harmonic_mean(w: np.ndarray, s: np.ndarray, low: float, high: float) -> float:
+    inside = (w > low) & (w < high)
+    if not inside.any():
+        return float('nan')
+    x = np.concatenate([[low], w[inside], [high]])
+    y = 1 / s[inside][[0, *range(inside.sum()), -1]]
+    return float((high - low) / np.trapezoid(y, x))

@@ -11,7 +11,9 @@ from qat.auditing.samples import Samples
 from qat.clipping import ClipRule
 
 _EDGE = 1e-4  # of a gap: nearer to an end than this, float32 decides on which side a sample lies
-_EQUAL = 1e-2  # of the largest slope: outside, slopes are 0, 1/2, 1 or R/|w|, and samples may be noisy
+_EQUAL = 1e-2  # by which slopes may differ from 1/2 of the largest, from 1 or R/|w|: samples may be noisy
+_NOTHING = 1e-6  # of the largest slope; what leaks more passes, but for noise
+_DEVIATIONS = 6.0  # of the noise, which next to no sample exceeds
 _HALF = 0.5  # of a gap: as far as codes go on when weights are rounded first and clamped then
 _UNKNOWN = 'unknown'
 
@@ -28,6 +30,8 @@ class Outside:
       reach: how many gaps far outside gradients pass; inf: as far as there are samples; NaN: unknown.
       error: by how much `reach` may be wrong, the distance of samples.
       absorbing: the codes that no gradient leaves, as it is 0 at all of their samples.
+      sides: the rules below and above, apart.
+      passes: the least and the largest slope outside of the values; None where there are no samples.
       sure: how sure this is.
     """
 
@@ -35,6 +39,8 @@ class Outside:
     reach: float
     error: float
     absorbing: tuple[int, ...]
+    sides: tuple[str, str]
+    passes: tuple[float, float] | None
     sure: str
 
     def as_clip_rule(self, levels: Levels) -> ClipRule | None:
@@ -66,7 +72,10 @@ def find(samples: Samples, levels: Levels) -> Outside:
     }[sum(side[0] != _UNKNOWN for side in sides)]
     if rule == 'round_clamp':
         sure += '; the same as trust(T=0.5)'
-    return Outside(rule, reach, error, tuple(silent), sure)
+    (low, first), (high, last) = end(levels, -1), end(levels, 1)
+    there = samples.slope[(samples.w < low - _EDGE * first) | (samples.w > high + _EDGE * last)]
+    passes = (float(there.min()), float(there.max())) if there.size else None
+    return Outside(rule, reach, error, tuple(silent), (sides[0][0], sides[1][0]), passes, sure)
 
 
 def _with_reach(side: tuple[str, float, float]) -> str:
@@ -82,7 +91,8 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
     distance, slope = distance[order], samples.slope[order]
     outer = distance > -_HALF + _EDGE
     largest = np.abs(samples.slope).max()
-    outside, passed = distance > _EDGE, np.abs(slope) > _EQUAL * largest
+    outside = distance > _EDGE
+    passed = np.abs(slope) > _NOTHING * largest + _DEVIATIONS * noise_of(slope[outside])
     if (outer & ~outside).any() and not passed[outer].any():
         return 'boundary_zero', -_HALF, 0.0
     if not outside.any():
@@ -95,17 +105,28 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
         return 'other', math.nan, math.nan
     if moving == s.size:
         weights = np.abs(samples.w[order][outside])
-        if np.abs(s - abs(edge) / weights).max() < _EQUAL * largest and np.ptp(s) > _EQUAL:
+        if np.abs(s - abs(edge) / weights).max() < _EQUAL and np.ptp(s) > _EQUAL:
             return 'reciprocal', math.inf, 0.0
-        return ('pass' if np.abs(s - 1).max() < _EQUAL * largest else 'other'), math.inf, 0.0
+        if not levels.ends[sign > 0]:  # the values may go on
+            return _UNKNOWN, math.nan, math.nan
+        return ('pass' if _is_one(s) else 'other'), math.inf, 0.0
     low, high = x[moving - 1], x[moving]
     if _half(s[:moving], largest) and low - _EDGE <= _HALF <= high + _EDGE:
         return 'boundary_half', _HALF, 0.0
-    if np.abs(s[:moving] - 1).max() > _EQUAL * largest:
+    if not _is_one(s[:moving]):
         return 'other', (low + high) / 2, (high - low) / 2
     if low - _EDGE <= _HALF <= high + _EDGE:
         return 'round_clamp', _HALF, 0.0
     return 'trust', (low + high) / 2, (high - low) / 2
+
+
+def noise_of(s: np.ndarray) -> float:
+    """The standard deviation of numbers in order about whatever smooth course they take."""
+    return float(np.median(np.abs(np.diff(s, 2)))) / (0.6745 * math.sqrt(6)) if s.size > 2 else 0.0
+
+
+def _is_one(s: np.ndarray) -> bool:
+    return bool(np.abs(s - 1).max() < _EQUAL)
 
 
 def _half(s: np.ndarray, largest: float) -> bool:

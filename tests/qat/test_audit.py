@@ -222,7 +222,7 @@ def test_rounding_by_chance_is_told_from_the_samples():
     random = np.random.default_rng(0)
     w = np.linspace(-1, 1, 4001)
     found = qat.audit(w, 0.25 * np.floor(w / 0.25 + random.random(w.size)), np.ones_like(w))
-    assert found.levels.stochastic and 'chance or noise' in found.reasons[0]
+    assert not found.levels.monotone and 'chance or noise' in found.reasons[0]
 
 
 def test_a_constant_is_no_entry_at_the_end_of_its_domain():

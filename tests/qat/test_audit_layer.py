@@ -76,6 +76,45 @@ def test_a_scale_of_the_largest_weight_leaves_that_weight_where_it_is():
     assert qat.audit_layer(network(lambda h, w: h @ absmax(w)), params, x)['second'].covered is True
 
 
+@pytest.mark.parametrize('seed', range(2))
+def test_a_mask_inside_the_last_code_is_seen(seed):
+    """Its gradient stops at |w| = 1, where the code goes on: moves must reach as far as the code does."""
+    forward = lambda w: jnp.clip(jnp.round(w / 0.1), -8, 7) * 0.1  # noqa: E731
+
+    @jax.custom_vjp
+    def masked(x, w):
+        return x @ forward(w)
+
+    masked.defvjp(
+        lambda x, w: (masked(x, w), (x, w)),
+        lambda kept, g: (g @ jnp.where(jnp.abs(kept[1]) <= 1, forward(kept[1]), 0).T, kept[0].T @ g),
+    )
+    params = {'kernel': jax.random.normal(jax.random.key(seed), (8, 4))}
+    found = qat.audit_layer(lambda params, x: masked(x, params['kernel']), params, jnp.ones((2, 8)))
+    assert found['kernel'].covered is False
+
+
+def test_what_is_not_finite_or_not_used_is_not_known():
+    params, x = parameters()
+    cases = {
+        'not finite': network(lambda h, w: h @ rounded(w) * jnp.nan),
+        'not used': lambda params, x: x @ params['first'],
+    }
+    for word, layer in cases.items():
+        found = qat.audit_layer(layer, params, x)['second']
+        assert found.covered is None and not found.quantized and word in found.sure
+
+
+def test_gradients_that_are_not_finite_are_not_covered():
+    @jax.custom_vjp
+    def broken(x, w):
+        return x @ rounded(w)
+
+    broken.defvjp(lambda x, w: (broken(x, w), (x, w)), lambda kept, g: (g @ kept[1].T * jnp.nan, kept[0].T @ g))
+    params, x = parameters()
+    assert qat.audit_layer(network(broken), params, x)['second'].covered is None
+
+
 def test_chance_is_refused():
     calls = iter(range(100))
 
