@@ -106,11 +106,19 @@ def find(samples: Samples) -> Levels:
     thresholds, errors = (
         (middles, np.zeros(middles.size)) if midway else ((lowest + highest) / 2, (highest - lowest) / 2)
     )
-    below, above = (_REACHED * gap for gap in (values[1] - values[0], values[-1] - values[-2]))
-    ends = bool(samples.w[0] <= values[0] - below), bool(samples.w[-1] >= values[-1] + above)
+    ends = _ends(samples.w, values, thresholds, midway)
     apart = np.diff(samples.w) > _FLOAT32 * np.abs(samples.w).max()
     falls = samples.w[1:][(np.diff(codes) < 0) & apart]
     return Levels(values, thresholds, errors, midway and not falls.size, falls, codes, ends)
+
+
+def _ends(w: np.ndarray, values: np.ndarray, thresholds: np.ndarray, midway: bool) -> tuple[bool, bool]:
+    """Whether samples reach so far below and above that rounding would have gone on to another value."""
+    if midway or values.size < 3:
+        (first, last), (low, high) = np.diff(values)[[0, -1]] * _REACHED, values[[0, -1]]
+    else:  # values need not be on the axis of w
+        (first, last), (low, high) = np.diff(thresholds)[[0, -1]], thresholds[[0, -1]]
+    return bool(w[0] <= low - first), bool(w[-1] >= high + last)
 
 
 def _with_zero(places: np.ndarray, values: np.ndarray) -> np.ndarray:
