@@ -149,7 +149,7 @@ def test_an_identity_knows_the_images_of_a_folder(tmp_path):
 
 def test_a_pipe_in_place_of_arrays_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'pipe.npz')
-    with pytest.raises(UserError, match=r'cannot read .*pipe.npz: there is no such file'):
+    with pytest.raises(UserError, match=r'cannot read .*pipe.npz: it is no regular file'):
         contents({'estimator': 'dsq', 'model': 'convnet', 'dataset': f'{tmp_path}/pipe.npz', 'init_from': ''})
 
 

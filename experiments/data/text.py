@@ -136,7 +136,7 @@ def read(path: str) -> bytes:
     try:
         if not file.is_file():  # a pipe would be waited for
             there = 'it is a folder' if file.is_dir() else 'it is no regular file'
-            raise OSError(0, there if file.exists() else 'there is no such file')
+            raise OSError(0, there if file.exists() else 'no such file')
         memory.require(_COPIES * file.stat().st_size, f'the text {path}', 'Give a shorter text')
         content = b''.join(_checked_chunks(file, path))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
