@@ -42,7 +42,8 @@ def get_config() -> ml_collections.ConfigDict:
     # 'fixed': of the initial weights; 'dynamic': of the weights at every step; 'learned': LSQ, which trains the step
     # size D beside w; 'learned_u': beside u = w/D, which is what is stored and trained, and what decays.
     config.range_policy = 'fixed'
-    config.clip_rule = ''  # gradients outside [-R, R]: clip, pass, trust(T=0.5) step sizes far; '': the estimator's own
+    # Gradients outside [-R, R]: clip, pass, trust(T=0.5), as far as T outermost step sizes; '': the estimator's own.
+    config.clip_rule = ''
 
     # The inputs of the layers whose kernels are quantized; one scale a token (dense) or an example (convolutions).
     config.activation_bits = 0  # of them, 2..8; 0: they are not quantized

@@ -45,12 +45,15 @@ def _answer(config, out: str, flags: list[str], *, as_json: bool, as_controls: b
     from experiments.data import registry
     from experiments.results import commands, controls, decoding, explanation, ranges
     from experiments.setup import settings
+    from experiments.training import sharing
 
     config.twins = ''
     resolved = settings.resolve(config)
     dataset = registry.dataset(config.dataset)  # refuses a name that does not exist
     if not resolved.quantizes:
         return _in_full_precision(resolved, flags, as_json=as_json)
+    if resolved.activations:  # whether they can be rounded is a matter of the model
+        sharing.lockstep(resolved, registry.task(config, resolved.model))
     has_kappa = resolved.transfer.transfer_class == 'identity' and resolved.optimizer.decays
     initial = ranges.initial(resolved) if has_kappa else {}
     kappas = resolved.kappas(initial) if has_kappa else None

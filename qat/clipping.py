@@ -114,7 +114,8 @@ _DOMAINS = {'T': Interval(0, 100)}
 
 
 def parse(text: str, quantizer: Quantizer) -> ClipRule:
-    """The rule of a call: 'clip', 'pass', or 'trust(T=0.5)', which passes gradients up to T step sizes outside.
+    """The rule of a call: 'clip', 'pass', or 'trust(T=0.5)', which passes gradients up to T of the
+    outermost step sizes outside.
 
     Raises:
       ValueError: there is no such rule, or it does not take the arguments.

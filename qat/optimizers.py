@@ -186,7 +186,7 @@ class Optimizer:
         Raises:
           ValueError: with some that there are.
         """
-        if self.weight_decay and not any(jax.tree.leaves(self.decays_of(params))):
+        if not any(jax.tree.leaves(self.decays_of(params))):
             shown = ', '.join(weights.all_paths(params)[:_SHOWN])
             raise ValueError(f'{self.decayed!r} is no weight of the model. Try all, matrices, or a pattern of {shown}')
 

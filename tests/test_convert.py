@@ -190,12 +190,13 @@ def test_it_ends_where_the_first_run_ends(sgd, ended):
     accuracies = [result['reference']['accuracy'] for result in results]
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.01) and accuracies[0] > 0.6
     assert results[1]['steps'] == STEPS and list(results[1]['twins']) == ['jitter']
-    last, last_of_ste = (read_rows(ended / name)[-1]['train/loss'] for name in ('dsq', 'ste'))
-    assert last_of_ste == pytest.approx(last, rel=0.01)
+    last, last_of_ste = (read_rows(ended / name)[-1] for name in ('dsq', 'ste'))
+    apart = abs(last_of_ste['train/loss'] - last['train/loss'])
+    assert apart < abs(last['jitter/train_loss'] - last['train/loss'])  # less than 1% of the learning rate does
 
 
 @pytest.mark.slow
-def test_its_rows_begin_with_it_and_none_may_be_lost(sgd, ended, tmp_path, capsys):
+def test_its_rows_begin_with_it_and_none_is_lost(sgd, ended, tmp_path, capsys):
     assert [row['step'] for row in read_rows(ended / 'ste')] == [150, 200]
     origin = json.loads((ended / 'ste/origin.json').read_text())
     assert origin == {'from': str(sgd / 'dsq'), 'estimator': 'dsq(k=6.5)', 'step': STOPPED_AT}
@@ -206,8 +207,9 @@ def test_its_rows_begin_with_it_and_none_may_be_lost(sgd, ended, tmp_path, capsy
     for name in ('summary.json', 'metrics.jsonl'):
         assert (ended / 'ste' / name).read_bytes() == (broken / name).read_bytes()
     (broken / 'metrics.jsonl').write_text('')
-    assert train.main([*command, f'--workdir={broken}']) == 2
-    assert 'lacks the row of step 150' in capsys.readouterr().err
+    assert train.main([*command, f'--workdir={broken}']) == 0  # a checkpoint has the rows before it too
+    assert 'metrics.jsonl is not as the run wrote it' in capsys.readouterr().err
+    assert (ended / 'ste/metrics.jsonl').read_bytes() == (broken / 'metrics.jsonl').read_bytes()
     shutil.rmtree(broken / 'checkpoints')
     assert train.main([*command, f'--workdir={broken}']) == 2
     assert 'began at step 100, and no checkpoint is there any more' in capsys.readouterr().err

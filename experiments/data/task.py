@@ -56,7 +56,9 @@ def check_takes(task: Task, model: nn.Module, inputs: str) -> None:
         jax.eval_shape(task.init, jax.random.key(0))
     except Exception as error:  # a user's model may raise anything
         reason = ' '.join(str(error).split())[:_LONGEST_REASON]
-        raise UserError(f'model: {type(model).__name__} does not take {inputs}: {reason}') from error
+        raise UserError(
+            f'model: {type(model).__name__} does not take {inputs}, choose one that does by --config.model: {reason}'
+        ) from error
 
 
 def apply(model: nn.Module, function: Callable, *arguments, train: bool, **options):

@@ -51,7 +51,8 @@ def _where_kappa_is_small(settings: Settings, flags: Sequence[str], kappas) -> s
 def _in_pytorch(settings: Settings, found, flags: Sequence[str]) -> dict[str, str]:
     """The recipe as the parameter group of the quantized weights, and what else it asks for."""
     rate = settings.peak_learning_rate * settings.config.kernel_learning_rate_factor * found.learning_rate_factor
-    lines = {'STE in PyTorch': f"{{'params': quantized, 'lr': {rate:.9g}}}  # every quantized layer; its peak"}
+    units = ', of u = w/D' if settings.config.range_policy == 'learned_u' else ''
+    lines = {'STE in PyTorch': f"{{'params': quantized, 'lr': {rate:.9g}}}  # every quantized layer{units}; its peak"}
     if passing := found.twin(settings.estimator).clip.passes_in_words:
         lines['with an STE'] = passing.strip()
     if is_ste(settings.estimator, settings.transfer):
@@ -59,6 +60,8 @@ def _in_pytorch(settings: Settings, found, flags: Sequence[str]) -> dict[str, st
     if found.remaps_initialization:
         source, target = _WEIGHTS
         given = ' '.join(['python -m experiments.convert', f'--weights={source}', f'--out={target}'])
-        lines['from M(w0), of the weights w0 in a file'] = f'{given} {train_command(flags, []).split(" ", 3)[3]}'
+        begins = 'M(w0) / D' if units else 'M(w0)'
+        setting = train_command(flags, []).split(' ', 3)[3]
+        lines[f'from {begins}, M(w0) of the weights w0 in a file'] = f'{given} {setting}'
     pulled_back = '; '.join(pulled_back_in_words(found).values())
     return lines | {'and for every quantized weight v': pulled_back}

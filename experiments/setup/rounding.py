@@ -8,7 +8,7 @@ from qat.grids import QUANTIZERS
 from qat.quantizers import MidTreadQuantizer
 
 UNIFORM = 'uniform'  # the quantizer of `bits`
-_EVERY_WEIGHT = 'block_max_abs'
+_EVERY_WEIGHT, _OF_THE_SHAPE = 'block_max_abs', 'he_uniform'  # rules that give every weight an R, that read no weight
 
 
 def check(config) -> None:
@@ -24,8 +24,11 @@ def check(config) -> None:
     with blame('range'):
         ranges.rule(config.range)
     with blame('range_policy'):
-        if policies.policy(config.range_policy).learns and calls.parse(config.range)[0] == _EVERY_WEIGHT:
+        policy, rule = policies.policy(config.range_policy), calls.parse(config.range)[0]
+        if policy.learns and rule == _EVERY_WEIGHT:
             raise ValueError(f'{config.range_policy} trains a step size a layer or a channel, {config.range} has more')
+        if policy is policies.Dynamic and rule == _OF_THE_SHAPE:
+            raise ValueError(f'{rule} reads only the shape of a weight, it never moves; try --config.range=max_abs')
     with blame('clip_rule'):
         made.with_clip(config.clip_rule)
 

@@ -31,6 +31,9 @@ def write_mapped(source: pathlib.Path, target: pathlib.Path, config: ml_collecti
     """
     config.twins = ''
     settings = resolve(config)
+    if settings.transfer.transfer_class != 'map':
+        why = f'{settings.config.optimizer}, class {settings.transfer.transfer_class}: {settings.transfer.reason}'
+        raise UserError(f'no recipe begins at M(w0) under {why}. If you want M all the same, ask under SGD')
     if target.suffix != pytorch.SUFFIX or target.exists():
         raise UserError(f'--out: {target} must be a new file with the ending {pytorch.SUFFIX}')
     tensors = dict(pytorch.tensors(str(source), '--weights'))
