@@ -22,7 +22,7 @@ def get_config():
     config.quantized = 'stage*/kernel'  # neither the first convolution nor the classifier
     config.batch_size = 128
     config.num_epochs = 100
-    config.estimator = 'dsq(k=6.5)'
+    config.estimator = 'dsq'  # its k follows from the bits
     config.optimizer = 'sgd(momentum=0.9)'
     config.learning_rate = 0.1
     config.weight_decay = 1e-4

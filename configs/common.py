@@ -14,6 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # initial weights and the order of the data
 
     # Data.
+
     # Images, FILE.npz or folder:DIR for some of your own, and texts, text:FILE for one of your own (UTF-8).
     config.dataset = 'digits'  # digits, mnist, fashion_mnist, cifar10, imagenet2012, synthetic, tiny_shakespeare
     config.data_dir = ''  # where tensorflow-datasets keeps its data; '': its own default
@@ -21,9 +22,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.image_size = 224  # pixels a side, of imagenet2012, and of a folder whose images are larger or differ in size
     config.context = 64  # tokens, which are bytes, that a model of language reads at once
     config.max_validation_examples = -1  # so many of them, evenly spread; -1: all
-    config.corrupt_images = 'refuse'  # or 'skip': warn, train on another image of its batch, validate without it
+    config.corrupt_images = 'refuse'  # or, of imagenet2012, 'skip': warn, train on another image, validate without it
 
     # Model and quantization.
+
     # A Flax module, in the catalogue or in a file of yours, FILE.py:Model(x=3). resnet50 is for 224x224 pixels,
     # resnet50(small_images=True) for 32x32, as the other ResNets are.
     # transformer(layers=4, width=128, heads=4, dropout=0.0) is for texts; 'block*/kernel' are its inner kernels.
@@ -50,10 +52,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.activation_estimator = 'ste'  # as estimator, of every run, but of the twin ste_activations, which has ste
 
     # The estimator under study.
+
     config.estimator = 'dsq'  # qat/slopes.py, or 'my_file.py:my_slope(x=3)'
     config.placement = 'gradient'  # the slope multiplies the gradient, or the optimizer's 'update'
 
     # Optimizer.
+
     config.optimizer = 'sgd(momentum=0.9)'  # qat/optimizers.py
     config.learning_rate = 0.01  # at its peak: linear warm-up, then cosine to 0 over the steps of the run
     config.learning_rate_images = -1  # learning_rate is for a batch of so many and scales with batch_size; -1: as it is
@@ -65,8 +69,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.warmup_fraction = 0.02  # of the steps
 
     # Length.
-    config.num_epochs = 1
-    config.steps_per_epoch = -1  # -1: all the data
+
+    config.num_epochs = 1  # passes over the data
+    config.steps_per_epoch = -1  # updates until an evaluation may come; -1: all the data
     config.max_steps = -1  # the run ends there, its schedule with it; -1: no limit
 
     # Scaling learning rate down and epochs up together is the theorem's limit.
@@ -85,6 +90,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.distributed = 'off'
 
     # When to look and when to save.
+
     config.eval_every_epochs = 1  # evaluations, each a line of metrics.jsonl; also before the first step
-    config.checkpoint_every_steps = 1000
+    config.checkpoint_every_steps = 1000  # a run that is killed goes on from the last one
     return config

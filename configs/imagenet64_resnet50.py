@@ -19,7 +19,7 @@ def get_config():
     config.model = 'resnet50'
     config.batch_size = 256
     config.num_epochs = 20
-    config.estimator = 'dsq(k=6.5)'
+    config.estimator = 'dsq'  # its k follows from the bits
     config.optimizer = 'sgd(momentum=0.9)'
     config.learning_rate = 0.1
     config.weight_decay = 1e-4

@@ -91,7 +91,10 @@ def _transfer(transformation, placement: str, structure, shapes, paths: tuple[st
     if tried.identity_of_quotients:
         reason = 'probed: its output does not change with a slope on gradient and weight; weight decay is pulled back'
         return Transfer('identity', reason, pulled_back=(DECAY,))
-    reason = 'probed: a slope on the gradient neither cancels in its output nor passes through it'
+    reason = (
+        'probed: a slope on the gradient neither cancels in its output nor passes through it (clipping by a global '
+        'norm is not to be in it, but given as clip_norm)'
+    )
     return Transfer('none', reason, tried.scale_free)
 
 

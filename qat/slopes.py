@@ -76,7 +76,10 @@ DSQ_SHARPNESS = {1: 2.0, 2: 6.5, 4: 18.0}  # the paper's experiments (arXiv 2405
 def _dsq_default(bits: float, given: dict) -> dict:
     if given.get('k') is None:
         if bits not in DSQ_SHARPNESS:
-            raise ValueError(f'dsq has no default k at {bits:.3g} bits: give one, as in dsq(k=6.5)')
+            alike = DSQ_SHARPNESS[2] * (2**bits - 1) / (2**2 - 1)
+            raise ValueError(
+                f'dsq has no default k for {2**bits:.0f} values: give one; dsq(k={alike:.4g}) has the slope of 2 bits'
+            )
         return {**given, 'k': DSQ_SHARPNESS[bits]}
     return given
 

@@ -37,6 +37,11 @@ class Transfer:
     scale_free: bool = False
     pulled_back: tuple[str, ...] = ()
 
+    @property
+    def adjusts(self) -> bool:
+        """Whether a recipe of this class changes anything of STE's training."""
+        return self.transfer_class == 'map' or bool(self.pulled_back)
+
 
 def with_clipping(transfer: Transfer, placement: str) -> Transfer:
     """The transfer where gradients are clipped by their global norm before the optimizer gets them.

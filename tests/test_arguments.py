@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from configs import common
 from experiments.errors import UserError, tell
 from experiments.setup import usage
 from experiments.setup.arguments import Parser
@@ -66,6 +67,12 @@ def test_a_path_may_begin_at_home(monkeypatch):
     ]
     with pytest.raises(UserError, match='mount the bucket'):
         parser.parse_args(['--out=gs://x'])
+
+
+def test_help_says_of_every_key_what_it_means():
+    said = list(usage.keys())
+    assert {line.split()[0] for line in said} == set(common.get_config())
+    assert not [line for line in said if '\n' not in line]
 
 
 def test_help_names_every_estimator_and_optimizer_with_its_arguments():

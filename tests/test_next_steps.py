@@ -20,7 +20,11 @@ from qat.lockstep.lockstep import Lockstep
 
 DIGITS, DSQ = '--config=configs/digits.py', 'dsq(k=6.5)'
 ANSWERED = {  # how an answer begins -> its kind, and a word of its first sentence
-    f'{verdict.YES}, STE trains like dsq: ...': ('yes', 'Yes. At this setting'),
+    f'{verdict.YES}, STE trains like dsq: ...': ('yes', 'Yes. At this setting you can use STE in place'),
+    f'{verdict.YES}, STE{verdict.BY_RECIPE} trains like dsq: ...': (
+        'yes',
+        'you can use STE by the recipe below in place',
+    ),
     f'{verdict.YES}, STE trains like dsq: .... {verdict.BEWARE}kappa of conv2 is 10': ('but', 'Yes here, but'),
     f'{verdict.NO}, the weights take another path with STE than with dsq: ...': (
         'no',
@@ -76,7 +80,7 @@ def test_the_next_command_climbs_a_ladder_until_it_settles():
     assert flags(without)[-1] == '--workdir=runs/one-ladder'  # not the folder of a run with other twins
 
 
-NOTHING = 'next to nothing happened: 13 codes (0.1%) changed, and 100 (0.1%) are needed; try a larger learning rate'
+NOTHING = 'next to nothing happened: 13 codes changed, and 100 are needed; try a larger learning rate'
 UNTRAINED = 'the reference did not train, ...; try more steps'
 
 

@@ -182,7 +182,8 @@ MISFITS = {
     'bottlenecks': (small_resnet50, 'is of another model: '),
     'more classes': (
         lambda: resnet20(100),
-        '2 of another shape (fc.bias (100,) in place of (10,), fc.weight (100, 64) in place of (10, 64))',
+        '2 of another shape (fc.bias (100,) in place of (10,), fc.weight (100, 64) in place of (10, 64)); '
+        'give the model as many classes, as in resnet20(classes=100)',
     ),
     'one less': (lambda: without(resnet20(), 'bn1.running_var'), '1 missing (bn1.running_var); set --config.model'),
     'integers': (lambda: resnet20() | {'bn1.bias': np.zeros(16, np.int8)}, '1 no floats (bn1.bias)'),

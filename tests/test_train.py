@@ -249,7 +249,7 @@ REFUSED = {
     'no file of weights': ([DIGITS, '--config.init_from=none.safetensors'], 'there is no file none.safetensors'),
     'ladder of nothing': ([DIGITS, '--config.quantized=none', '--config.ladder=3'], 'with quantized=none there is no'),
     'depth of a name': ([DIGITS, '--config.model=resnet20(depth=32)'], 'field of CifarResNet'),
-    'a name too long for a file': ([DIGITS, f'--config.init_from={"x" * 300}'], 'holds no checkpoints'),
+    'a name too long for a file': ([DIGITS, f'--config.init_from={"x" * 300}'], 'is neither a workdir nor'),
     'what nobody sees': ([DIGITS, '--config.twins=ste\n'], 'cannot be printed'),
     'no folder': ([DIGITS, '--config.name=../x'], 'name of a folder'),
     'larger than a float': ([DIGITS, f'--config.estimator=dsq(k={10**400})'], 'k must be a number in (0, 1e+09)'),

@@ -29,7 +29,7 @@ _ANSWERED = _LIMIT, _SETTING = 'In the limit', 'At this setting'
 _IN_THE_LIMIT = {
     'exact': 'yes, exactly, at every learning rate',
     'map': 'yes, with the recipe: a step adds an error of order (learning rate)^2',
-    'identity': 'yes, with the recipe: kappa falls with it; eps must be far below slope times gradient',
+    'identity': 'yes, with the recipe: kappa falls with the learning rate; eps must be far below slope times gradient',
     'none': 'not by what is known; a ladder tries what STE does',
 }
 _AT_THIS_SETTING = 'only a run tells: the first command below; a ladder, the second, tries the limit'
@@ -49,7 +49,8 @@ _RANGES = {  # by range policy
     'under Adam and its like while kappa is small. A fixed range has a recipe under SGD too',
     'learned': 'the step size D is trained beside w (LSQ), by a gradient that reads w: STE has the same D only where '
     'it has the same weights, under Adam and its like while kappa is small. learned_u has a recipe under SGD too',
-    'learned_u': 'D is trained beside u = w/D, by a gradient that reads codes only: what is said of w is true of u',
+    'learned_u': 'D is trained beside u = w/D, by a gradient that reads codes only: what is said of w is true of u. '
+    'The learning rate moves u, which is in step sizes',
 }
 FULL_PRECISION = (
     'nothing is quantized (quantized=none): estimator, bits, range and activation_bits are not used, and there are no '
@@ -230,7 +231,7 @@ def pulled_back_in_words(found: Recipe) -> dict[str, str]:
     clauses = {
         WEIGHTS: f'give the optimizer {source} to read instead of v',
         DECAY: f'let weight decay act on w/s(w), {source}, instead of v (on w/alpha where s is 0)',
-        NORM: f'clip by the norm of s(w) g, {source}, instead of g',
+        NORM: f'clip by the norm of s(w) g, {source}, instead of g (s the slope, g the gradient of v)',
     }
     return {what: clauses[what] for what in found.pulled_back}
 

@@ -23,7 +23,7 @@ def record(settings: Settings, kappas: Mapping[str, float | None] | None) -> dic
 
 def words(settings: Settings, kappas: Mapping[str, float]) -> dict[str, str]:
     """Returns the same as sentences by their label."""
-    return {'kappa': _by_layer(kappas), 'Slope change': _change_in_words(settings, kappas)}
+    return {'kappa': f'{_by_layer(kappas)}: {WHAT_KAPPA_IS}', 'Slope change': _change_in_words(settings, kappas)}
 
 
 def what_they_are(settings: Settings, found: Mapping) -> dict[str, str]:
@@ -51,4 +51,6 @@ def _by_layer(values: Mapping[str, float]) -> str:
     if len(values) <= _LISTED_LAYERS:
         return ', '.join(f'{layer} {value:.2g}' for layer, value in values.items())
     low, high = (choose(values, key=values.get) for choose in (min, max))
+    if f'{values[low]:.2g}' == f'{values[high]:.2g}':
+        return f'{values[low]:.2g} in each of {len(values)} layers'
     return f'from {values[low]:.2g} ({low}) to {values[high]:.2g} ({high}) in {len(values)} layers'

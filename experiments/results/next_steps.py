@@ -19,6 +19,10 @@ _SHORTEST_LADDER = 3
 _LONGER = 4  # times the steps, where nobody knows how many times
 _FIRST_SENTENCES = {
     verdict.YES: ('yes', 'Yes. At this setting you can use STE in place of {}.'),
+    f'{verdict.YES}, STE{verdict.BY_RECIPE}': (
+        'yes',
+        'Yes. At this setting you can use STE by the recipe below in place of {}.',
+    ),
     verdict.NO: (
         'no',
         'No. At this setting the weights take another path with STE than with {}; loss and accuracy may be equal.',
@@ -180,7 +184,9 @@ def _recipe(settings: Settings, flags: list[str], here: str, in_the_limit: str =
         whole = f'In your own program {explanation.recipe_in_words(found, name)}'
         return [*proviso, Step(f'{whole}. There is no program to copy for {lacking}.'), *train]
     if not take_home.table(settings):
-        return [*proviso, Step(f'{use}, and change nothing else.'), *train]
+        rest = '; '.join(explanation.pulled_back_in_words(found).values())
+        changes = f'for every quantized weight v {rest}' if rest else 'change nothing else'
+        return [*proviso, Step(f'{use}, and {changes}.'), *train]
     return [*proviso, *_programs(settings, use), *train]
 
 
@@ -201,5 +207,5 @@ def _programs(settings: Settings, use: str) -> list[Step]:
         Step(f'{", ".join(first)}, and {last}; {where}:', take_home.start(settings)),
         Step(f'{f"and {rate}. " if moves else ""}In JAX with optax{yours}:', take_home.in_jax(settings)),
         Step(f'In PyTorch instead{call}:', take_home.in_torch(settings)),
-        *([Step(f'And for every quantized weight v {rest}; g is its gradient.')] if rest else []),
+        *([Step(f'And for every quantized weight v {rest}.')] if rest else []),
     ]

@@ -99,8 +99,10 @@ def summarize(
         over_time=[_twins(settings, row) for row in measured],
         reference=reference,
         untrained_loss=loss_of_guessing if first['step'] else min(loss_of_guessing, first['eval/loss']),
+        first_loss=None if first['step'] else first['eval/loss'],
         reason=settings.why_no_recipe(),
         cautions=cautions,
+        adjusted=settings.transfer.adjusts,
         is_ste=settings.estimator == ste_with_clip_of(settings.estimator),
     )
     return {

@@ -87,5 +87,4 @@ def in_words(config, made: Estimator) -> str:
     """What an estimator rounds and how, where that is not what is usual, as the rest of a sentence that names it."""
     on = f' at {config.bits} bits' if config.quantizer == UNIFORM else f' on the values of {made.quantizer.name}'
     rule = f', clip rule {config.clip_rule}' if config.clip_rule else ''
-    moving = f', range {config.range_policy} from {config.range}' if config.range_policy != 'fixed' else ''
-    return f'{on}{rule}{moving}'
+    return f'{on}{rule}, range {config.range_policy} from {config.range}'

@@ -145,7 +145,8 @@ class Settings:
         per_epoch = steps_in_data if config.steps_per_epoch == -1 else config.steps_per_epoch
         if per_epoch > steps_in_data:
             raise UserError(
-                f'steps_per_epoch={per_epoch}: the data has only {steps_in_data} batches of {config.batch_size}'
+                f'steps_per_epoch={per_epoch}: the data has only {steps_in_data} batches of {config.batch_size}; '
+                '-1 takes all of them'
             )
         wanted = per_epoch * config.num_epochs * config.epochs_scale
         total = wanted if config.max_steps == -1 else min(wanted, config.max_steps)

@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import textwrap
+from collections.abc import Iterator
 
 import qat
 from configs import common
@@ -12,18 +13,23 @@ _QAT = pathlib.Path(qat.__file__).parent
 
 def usage(introduction: str) -> str:
     """Returns the introduction, and every config key with its default and comment, every estimator and optimizer."""
-    keys = []
-    for line in pathlib.Path(common.__file__).read_text(encoding='utf-8').splitlines():
-        declaration, _, comment = line.strip().partition('  # ')
-        if declaration.startswith('config.') and ' = ' in declaration:
-            key, _, default = declaration.removeprefix('config.').partition(' = ')
-            keys.append(f'  {key} = {default}' + (f'\n      {comment}' if comment else ''))
     sections = {
-        'Config keys and their defaults:': keys,
+        'Config keys and their defaults:': list(keys()),
         'Estimators, with their arguments (what they are: qat/slopes.py):': _indented(estimators()),
         'Optimizers, with theirs (qat/optimizers.py):': _indented(optimizers()),
     }
     return (introduction or '') + ''.join(f'\n{title}\n' + '\n'.join(lines) + '\n' for title, lines in sections.items())
+
+
+def keys() -> Iterator[str]:
+    """Yields every config key with its default, and below it the comments beside it and right above it."""
+    above = []
+    for line in pathlib.Path(common.__file__).read_text(encoding='utf-8').splitlines():
+        declaration, _, beside = line.strip().partition('  # ')
+        if declaration.startswith('config.') and ' = ' in declaration:
+            key, _, default = declaration.removeprefix('config.').partition(' = ')
+            yield '\n      '.join([f'  {key} = {default}', *([beside] if beside else []), *above])
+        above = [*above, declaration.removeprefix('# ')] if declaration.startswith('# ') else []
 
 
 def estimators() -> list[str]:

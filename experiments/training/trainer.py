@@ -110,6 +110,8 @@ class Trainer:
                     checkpoints.save(state, log.rows)
                 if end:
                     break
+                if step == first:
+                    bar.unpause()  # what is left is told from the steps, not from the compilation
                 state = self.advance(state, step, next(drawn))
                 bar.update()
         if bad:  # told below the bar

@@ -209,7 +209,8 @@ def read_newest(flag: str, workdir: str | pathlib.Path) -> dict:
     """
     folder = pathlib.Path(workdir, 'checkpoints').absolute()
     if not os.path.isdir(folder):  # its name may be too long to ask for more
-        raise UserError(f'{flag}: {str(workdir)!r} holds no checkpoints')
+        lacking = 'holds no checkpoints' if os.path.isdir(workdir) else 'is neither a workdir nor a .safetensors file'
+        raise UserError(f'{flag}: {str(workdir)!r} {lacking}')
     step, passed_over = _newest_sound(folder, seals.run_of(pathlib.Path(workdir)))
     if step is None:
         found = f'no sound checkpoint: {_reasons(passed_over)}' if passed_over else 'no checkpoints'

@@ -32,6 +32,7 @@ _NAMES = {  # what is put in the place of what in a path of ours, one after the 
     r'/': '.',
 }
 _SYNONYMS = {r'^module\.': '', r'^linear\.': 'fc.'}  # in files -> torchvision
+_HEAD = {'fc.weight', 'fc.bias'}
 _IGNORED = '.num_batches_tracked'
 _LISTED = 2  # weights of a kind
 
@@ -58,7 +59,7 @@ def read(path: str, like: tuple[dict, dict]) -> tuple[dict, dict]:
         both = ' and '.join(name for name in names if names[name] == twice)
         raise UserError(f'init_from: {path} has one weight twice, as {both}; leave one out')
     if misfits := _misfits(found, shapes):
-        raise UserError(f'init_from: {path} is of another model: {misfits}; set --config.model to its model')
+        raise UserError(f'init_from: {path} is of another model: {misfits}; {_advice(found, shapes)}')
     return jax.tree.unflatten(structure, [_in_flax(found[name]) for name in shapes])
 
 
@@ -118,6 +119,13 @@ def _misfits(found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ..
     }
     listed = {kind: ', '.join(names[:_LISTED]) + ', ...' * (len(names) > _LISTED) for kind, names in kinds.items()}
     return '; '.join(f'{len(names)} {kind} ({listed[kind]})' for kind, names in kinds.items() if names)
+
+
+def _advice(found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    others = {name for name in {**shapes, **found} if np.shape(found.get(name)) != shapes.get(name)}
+    if others <= _HEAD <= found.keys():
+        return f'give the model as many classes, as in resnet20(classes={len(found["fc.bias"])})'
+    return 'set --config.model to its model'
 
 
 def _in_pytorch(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -63,7 +63,6 @@ TWINS = {
     'ste_activations': lambda reference, transfer: Twin(reference, ste_on_activations=True),
 }
 NAMES = tuple(TWINS)
-NEED_A_RECIPE = ('ste', 'map_ste')
 
 
 def check_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -109,9 +108,18 @@ def twins(names: Iterable[str], reference: Estimator, transfer: Transfer) -> dic
         try:
             made[name] = TWINS[name](reference, transfer)
         except NotCovered as error:
-            rest = ','.join(other for other in names if other not in NEED_A_RECIPE) or 'naive_ste'
+            instead = dict.fromkeys(('naive_ste', *names))  # an STE at least to compare with
+            rest = ','.join(other for other in instead if _is_possible(other, reference, transfer))
             raise NotCovered(f'{name!r} is refused, {error}; use twins={rest}') from None
     return made
+
+
+def _is_possible(name: str, reference: Estimator, transfer: Transfer) -> bool:
+    try:
+        TWINS[name](reference, transfer)
+    except NotCovered:
+        return False
+    return True
 
 
 def computed_by(runs: Mapping[str, object]) -> dict[str, str]:

@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 
 LIMIT = 2.5  # times jitter: see docs/results/calibration for how often it errs
 FEWEST_CHANGES, SMALLEST_SHARE = 100, 1e-3  # of the codes: a share of 100 is known to 10% at best
-SATURATED = 0.2  # of the way travelled: where 1% more learning rate moves the end so far, the runs are chaos
+SATURATED = 0.2  # of the distance from the start: where 1% more learning rate moves the end so far, the runs are chaos
 ROUNDING = 1e-5  # an alignment error that float32 alone can make
 
 YES, NO, NONE = 'At this setting yes', 'At this setting no', 'No verdict'
 ANSWERS = (YES, NO, NONE)  # every verdict begins with one
 ITSELF = 'is STE itself, so there is nothing to compare'
 FULL_PRECISION = f'{NONE}: nothing is quantized, so a run in full precision has no estimator to compare with STE.'
+BY_RECIPE = ' by the recipe'  # what plain STE is not called
 BEWARE = 'Beware: '  # what a caution in an answer begins with
 
 _ERROR, _OF_THE_WAY = 'weight_alignment_error', 'weight_alignment_error_displacement'
@@ -42,8 +43,10 @@ class Evidence:
         where nothing was evaluated.
       untrained_loss: what the reference's 'loss' must have fallen below: the lower of the loss before the first step
         and that of guessing; None where nobody knows.
+      first_loss: the loss before the first step; None where nobody knows.
       reason: why there is no recipe, for people; '' where there is one.
       cautions: what makes the claim doubtful in this setting, a sentence each.
+      adjusted: whether the twin `ste` has something adjusted, so that it is not plain STE.
       is_ste: whether the estimator is `ste` and no other.
     """
 
@@ -51,8 +54,10 @@ class Evidence:
     over_time: Sequence[Metrics]
     reference: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     untrained_loss: float | None = None
+    first_loss: float | None = None
     reason: str = ''
     cautions: Sequence[str] = ()
+    adjusted: bool = False
     is_ste: bool = False
 
 
@@ -73,7 +78,8 @@ def verdict(evidence: Evidence) -> str:
         unable = _saturated(early[-1]) if ratios[twin] else ''
     if unable:
         return ' '.join([f'{NONE} on {evidence.subject}: {unable}.', *_doubts(evidence)])
-    said = [_answer(evidence, twin, ratios[twin]), *_regime(evidence, len(early)), *_outcome(evidence, twin)]
+    said = [_answer(evidence, twin, ratios[twin]), *_without_the_recipe(evidence, twin, ratios)]
+    said += [*_regime(evidence, len(early)), *_outcome(evidence, twin)]
     return ' '.join([*said, *_on_activations(early), *_doubts(evidence)])
 
 
@@ -95,23 +101,34 @@ def _regime(evidence: Evidence, compared: int) -> list[str]:
         return []
     error = evidence.over_time[-1]['jitter'][_OF_THE_WAY]
     return [
-        f'The run is chaotic: at its end 1% more learning rate is {error:.0%} of the way travelled apart. Compared '
-        f'were the first {compared} of {count} evaluations, up to {SATURATED:.0%}.'
+        f'The run is chaotic: at its end 1% more learning rate is apart by {error:.0%} of the distance from the start. '
+        f'Compared were the first {compared} of {count} evaluations, up to {SATURATED:.0%}.'
     ]
 
 
 def _answer(evidence: Evidence, twin: str, ratio: float) -> str:
     if ratio == 0:
         return f'{YES}: {twin} is {evidence.subject} exactly, to the rounding of float32.'
-    times = 'as far' if f'{ratio:.2g}' == '1' else f'{ratio:.2g} times as far'
+    times, ste = _times(ratio), f'STE{BY_RECIPE}' if evidence.adjusted and twin == 'ste' else 'STE'
     found = (
         f'at its worst in this run {twin} was {times} from the reference as 1% more learning rate is (jitter); '
         f'up to {LIMIT:g} counts as the same'
     )
     if ratio <= LIMIT:
-        return f'{YES}, STE trains like {evidence.subject}: {found}.'
+        return f'{YES}, {ste} trains like {evidence.subject}: {found}.'
     why = f' No recipe is known: {evidence.reason}.' if evidence.reason else ''
-    return f'{NO}, the weights take another path with STE than with {evidence.subject}: {found}.{why}'
+    return f'{NO}, the weights take another path with {ste} than with {evidence.subject}: {found}.{why}'
+
+
+def _times(ratio: float) -> str:
+    return 'as far' if f'{ratio:.2g}' == '1' else f'{ratio:.2g} times as far'
+
+
+def _without_the_recipe(evidence: Evidence, twin: str, ratios: Mapping[str, float]) -> list[str]:
+    """What the recipe buys, where STE with nothing adjusted is run beside it."""
+    if not (evidence.adjusted and twin == 'ste' and 'naive_ste' in ratios):
+        return []
+    return [f'With nothing adjusted (naive_ste) it was {_times(ratios["naive_ste"])}.']
 
 
 def _outcome(evidence: Evidence, twin: str) -> list[str]:
@@ -173,6 +190,11 @@ def _untrained(evidence: Evidence) -> str:
     loss, untrained = evidence.reference.get('loss'), evidence.untrained_loss
     if loss is None or untrained is None or loss < untrained:
         return ''
+    if evidence.first_loss is not None and loss < evidence.first_loss:  # it fell, and is not even at guessing
+        return (
+            f'the reference is no better than guessing: its loss fell from {evidence.first_loss:.3g} to {loss:.3g}, '
+            f'and guessing has {untrained:.3g}; try more steps'
+        )
     return (
         f'the reference did not train, its loss ended at {loss:.3g} and is {untrained:.3g} without training; '
         f'try {"more steps" if loss < 1.01 * untrained else "a smaller learning rate"}'
@@ -194,9 +216,13 @@ def _unmoved(end: Metrics) -> str:
         return 'an older version of the program did not count the codes that changed'
     if _enough_changed(end):
         return ''
-    changed = f'{end["jitter"]["changed_codes"]} codes ({end["jitter"]["changed_fraction"]:.1%})'
+    changed, share = end['jitter']['changed_codes'], end['jitter']['changed_fraction']
+    if share and SMALLEST_SHARE * changed / share > FEWEST_CHANGES:
+        needed = f'{math.ceil(SMALLEST_SHARE * changed / share)} ({SMALLEST_SHARE:.1%} of all)'
+    else:
+        needed = f'{FEWEST_CHANGES}'
     return (
-        f'next to nothing happened: {changed} changed, and {FEWEST_CHANGES} ({SMALLEST_SHARE:.1%}) are needed; '
+        f'next to nothing happened: {changed} codes changed, and {needed} are needed; '
         'try a larger learning rate, or more steps'
     )
 
@@ -215,6 +241,6 @@ def _saturated(end: Metrics) -> str:
     if not _is_saturated(end):
         return ''
     return (
-        f'saturated, 1% more learning rate already ends {error:.0%} of the way travelled apart and {SATURATED:.0%} '
-        'is the most at which runs can be told apart; try a smaller learning rate, or fewer steps'
+        f'saturated, 1% more learning rate already ends apart by {error:.0%} of the distance from the start, and '
+        f'{SATURATED:.0%} is the most at which runs can be told apart; try a smaller learning rate, or fewer steps'
     )

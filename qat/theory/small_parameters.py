@@ -6,6 +6,7 @@ averages remember (kappa, times how steep the slope is), and only while eps adds
 Class `map`: a step follows M only where it is short against the distance over which the slope changes.
 """
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -83,9 +84,16 @@ def large_slope_change(estimator: Estimator, kappas: Mapping[str, float | None])
     change = f'while the optimizer remembers, ln s of {estimator} can change by {high[worst] * steep:.2g}'
     why = f'above {most} {where}, and {estimator} {reason}' if reason else f'{change}, and by more than {most} {where}'
     return (
-        f'kappa of {worst} is {high[worst]:.2g}: {why}; the learning rate is too high, or the memory too long, for the '
-        f'estimator to act like STE; {most / (high[worst] * steep):.1g} times the learning rate would do'
+        f'kappa of {worst} is {high[worst]:.2g}: {why}; the learning rate is too high, or the memory too long, for '
+        f'theory to promise that STE acts alike; {_rounded_down(most / (high[worst] * steep))} times the learning rate '
+        'would do'
     )
+
+
+def _rounded_down(share: float) -> str:
+    """A number below 1 to two digits, and never above itself."""
+    step = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return f'{math.floor(share / step) * step:.2g}'
 
 
 def longer_numerator(optimizer) -> str:

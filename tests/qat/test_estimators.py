@@ -201,7 +201,7 @@ def test_dsq_default_depends_on_the_bits(bits, k):
         ('sine', 2, {'lambda_': 0.5}, "unknown argument of estimator 'sine' 'lambda_'"),
         ('ste', 2, {'k': 1}, 'valid: none'),
         ('rdfs', 2, {'A': 0.3}, r'\(0, 0.2251\)'),
-        ('dsq', 3, {}, 'no default k at 3 bits'),
+        ('dsq', 3, {}, 'no default k for 8 values'),
         ('dsq', 2, {'k': -1}, 'k must be a number'),
         ('ste', 9, {}, r'1\.\.8'),
     ],

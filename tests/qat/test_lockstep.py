@@ -591,7 +591,10 @@ NOT_PROBED = optax.GradientTransformation(lambda params: optax.EmptyState(), ref
 # Arguments of `of_mlp` -> the message.
 REFUSED = {
     'no weight': ({'quantized': lambda path: 'Conv' in path}, 'no weight matches `quantized`.*first/kernel'),
-    'no recipe': ({'optimizer': optax.contrib.muon(0.1)}, "'ste' is refused, no recipe is known: probed.*use twins="),
+    'no recipe': (
+        {'optimizer': optax.contrib.muon(0.1)},
+        "'ste' is refused, .*: probed.*clip_norm.*use twins=naive_ste",
+    ),
     'not covered': ({'estimator': 'ewgs'}, "'ste' is refused.*does not cover ewgs.*incoming gradient"),
     'twin': ({'twins': ('stee',)}, "unknown twin 'stee': did you mean 'ste'"),
     'twin twice': ({'twins': ('ste', 'ste')}, "'ste' is listed twice"),
@@ -601,7 +604,7 @@ REFUSED = {
     'argument': ({'estimator': 'dsq(q=1)'}, "unknown argument of estimator 'dsq' 'q'"),
     'no bits': ({'bits': None}, 'give the bits of the quantizer'),
     'bits': ({'bits': 9}, r'bits must be an integer in 1\.\.8'),
-    'no default': ({'bits': 3}, 'dsq has no default k at 3 bits'),
+    'no default': ({'bits': 3}, r'dsq has no default k for 8 values: give one; dsq\(k=15.17\)'),
     'range': ({'ranges': 'max'}, "unknown range 'max': did you mean 'max_abs'"),
     'range of a path': ({'ranges': {'first/kernel': 'max_abs'}}, "ranges says nothing of .* 'second/kernel'"),
     'number as range': ({'ranges': 1.0}, "unknown range '1.0': valid: he_uniform"),

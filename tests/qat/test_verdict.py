@@ -45,8 +45,8 @@ CASES = {
     'the larger the jitter, the more may pass': (NONE, 'saturated', evidence({'jitter': twin(0.4, of_the_way=0.5)})),
     'chaos at the end, alike before': (
         YES,
-        'The run is chaotic: at its end 1% more learning rate is 60% of the way travelled apart. Compared were the '
-        'first 1 of 3 evaluations, up to 20%.',
+        'The run is chaotic: at its end 1% more learning rate is apart by 60% of the distance from the start. Compared '
+        'were the first 1 of 3 evaluations, up to 20%.',
         evidence(CHAOS, before=[{'ste': twin(0.01), 'naive_ste': twin(0.3), 'jitter': twin(0.01)}, CHAOS]),
     ),
     'chaos at the end, different before': (
@@ -83,15 +83,28 @@ CASES = {
     'a loss that is not finite': (NONE, 'the twin naive_ste', evidence({'naive_ste': twin(0.3, loss=math.inf)})),
     'the reference is not finite': (NONE, "reference's", evidence(reference={'loss': None, 'accuracy': 0.1})),
     'did not train': (NONE, 'did not train', evidence(reference=TRAINED | {'loss': 2.4}, untrained_loss=2.3)),
+    'trained, not yet below guessing': (
+        NONE,
+        'its loss fell from 15 to 2.4, and guessing has 2.3; try more steps',
+        evidence(reference=TRAINED | {'loss': 2.4}, untrained_loss=2.3, first_loss=15.0),
+    ),
+    'by the recipe': (
+        YES,
+        'STE by the recipe trains like mine() under sgd: at its worst in this run ste was 1.5 times as far',
+        evidence(adjusted=True),
+    ),
+    'what the recipe buys': (YES, 'With nothing adjusted (naive_ste) it was 15 times as far.', evidence(adjusted=True)),
+    'other by the recipe': (NO, 'with STE by the recipe than with', evidence({'ste': twin(0.06)}, adjusted=True)),
+    'plain STE': (YES, 'yes, STE trains like', evidence()),
     'nothing happened': (
         NONE,
-        '0 codes (0.0%) changed, and 100 (0.1%) are needed; try a larger learning rate, or more steps',
+        '0 codes changed, and 100 are needed; try a larger learning rate, or more steps',
         evidence({'ste': twin(None, 0, None, 0.0), 'jitter': twin(None, 0, None, 0.0)}),
     ),
     'too few codes': (NONE, 'next to nothing happened', evidence({'jitter': twin(0.02, changed=99)})),
     'too small a share': (
         NONE,
-        'next to nothing happened',
+        '10000 codes changed, and 20000 (0.1% of all) are needed',
         evidence({'jitter': twin(0.02, changed=10_000) | {'changed_fraction': 5e-4}}),
     ),
     'no yardstick': (NONE, 'jitter was not run', evidence({'jitter': None})),
