@@ -28,6 +28,13 @@ def test_it_trains_the_reference_alone(finished):
     assert json.loads((finished / 'config.json').read_text())['twins'] == ''
 
 
+def test_a_run_from_given_weights_tells_their_accuracy(finished, tmp_path, capsys):
+    accuracy = json.loads((finished / 'summary.json').read_text())['reference']['accuracy']
+    flags = [*NONE, '--config.max_steps=1', f'--config.init_from={finished}', f'--workdir={tmp_path / "run"}']
+    assert train.main(flags) == 0
+    assert f'as given by init_from: accuracy {accuracy:.3f}' in capsys.readouterr().out
+
+
 def test_neither_estimator_nor_bits_nor_range_nor_twins_are_used(finished, tmp_path):
     other = ['--config.estimator=ewgs', '--config.bits=5', '--config.range=max_abs', '--config.twins=jitter']
     assert train.main([*NONE, *other, '--config.optimizer=sgd(momentum=0.9)', f'--workdir={tmp_path / "run"}']) == 0

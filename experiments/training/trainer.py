@@ -99,6 +99,9 @@ class Trainer:
                 if (step % self.record_every == 0 or end) and not (step == first and begin.recorded):
                     row = self._record(state, step, log)
                     bar.set_postfix_str(_postfix(row))
+                    if step == 0 and self.settings.config.init_from:
+                        with bar.external_write_mode():
+                            say(f'as given by init_from: {_postfix(row)}')
                 end |= stop.agreed()
                 if end or row or step % every == 0:
                     bad = complaint(jax.device_get(self.programs.finite(state)), row)
