@@ -1,10 +1,12 @@
 """Residual networks with batch norm on photographs: is STE still the estimator, and what hides it?
 
-Data and weights: CIFAR-10 as a folder of images in runs/cifar10, and a ResNet-20 for it in full precision as
-runs/resnet20_cifar10.safetensors.
+Data and weights: CIFAR-10 as a folder of images in runs/cifar10, a ResNet-20 for it in full precision as
+runs/resnet20_cifar10.safetensors, and ImageNet's archives, whole or of some classes, in
+runs/imagenet64/downloads/manual. A run on ImageNet takes 11 GB: give these parts one worker.
 """
 
 import itertools
+import textwrap
 from collections.abc import Collection, Iterable
 
 from matplotlib.axes import Axes
@@ -42,6 +44,8 @@ _FOUR_BITS_RATES = {0.001: 20, 0.00025: 80}
 _FROZEN_RATES = {0.0025: 20, 0.000625: 80}
 _BATCH_RATES = {0.004: 20, 0.002: 40}
 _ADAM_RATES = {8e-4: 12, 4e-4: 24, 2e-4: 48, 1e-4: 96}  # 0.0096
+_IMAGENET_SGD_RATES = {0.002: 8, 0.0005: 32}  # 0.016: before most differences have grown
+_IMAGENET_ADAM_RATES = {2e-4: 8, 5e-5: 32}  # 0.0016
 MIDDLE = 0.0025  # the learning rate of what is measured at one
 HORIZON, PERTURBATION = 'horizon', 'perturbation'
 SIZES = (1e-6, 1e-4, 1e-2)  # of a change of the learning rate of the quantized kernels
@@ -52,6 +56,12 @@ def _part(name: str, *overrides: str, grids=(), rates=None, twins=TWINS) -> Swee
     grids = (*grids, *([at_constant_length(rates)] if rates else []))
     overrides = (*BOTH_ENDS, *_PHOTOGRAPHS, f'twins={",".join(twins)}', *overrides)
     return Sweep(name, grids, overrides, seeds=3, config='configs/cifar10_resnet20.py')
+
+
+def _imagenet(name: str, rates: dict[float, int], *overrides: str) -> Sweep:
+    data = ('data_dir=runs/imagenet64', 'batch_size=16', 'max_validation_examples=200')
+    overrides = (*BOTH_ENDS, *data, 'twins=ste,naive_ste,jitter', *overrides)
+    return Sweep(name, (at_constant_length(rates),), overrides, seeds=6, config='configs/imagenet64_resnet50.py')
 
 
 def _ends(rates: dict[float, int]) -> dict[float, int]:
@@ -69,6 +79,8 @@ LADDERS = {  # parts, and what they are
     'frozen': 'ResNet-8 from scratch, nothing normalised, SGD with decay',
     'batch': 'ResNet-20 pretrained, batches of 128, SGD with decay',
     'four-bits': 'ResNet-20 pretrained, 4 bits, SGD with decay',
+    'imagenet-sgd': 'ResNet-50 on ImageNet, SGD with decay',
+    'imagenet-adam': 'ResNet-50 on ImageNet, Adam',
 }
 CAUSES = ('depth', 'frozen', 'four-bits', 'batch')
 SWEEPS = (
@@ -89,6 +101,8 @@ SWEEPS = (
     _part('four-bits', _PRETRAINED, *_FOUR_BITS, rates=_FOUR_BITS_RATES),
     _part('frozen', 'model=resnet8(frozen_statistics=True)', rates=_FROZEN_RATES),
     _part('batch', _PRETRAINED, 'batch_size=128', rates=_BATCH_RATES),
+    _imagenet('imagenet-sgd', _IMAGENET_SGD_RATES, f'optimizer={SGD}', 'weight_decay=1e-4'),
+    _imagenet('imagenet-adam', _IMAGENET_ADAM_RATES, *_UNDER_ADAM),
 )
 
 
@@ -149,23 +163,33 @@ def stated(rows: list[dict]) -> list:
         *(0.2, 0.08, [orders(rows, part, twin) for part in sgd for twin in ('ste', 'naive_ste')]),
         *(largest(rows, sgd, 'ste'), least(rows, sgd, 'naive_ste'), least(rows, sgd, 'reshuffle')),
         *(largest(rows, adam, 'ste'), least(rows, adam, 'reshuffle')),
+        *_of_imagenet(rows),
         '`ResNet-8`',
         *([in_jitters(rows, part, twin)[-1] for twin in ('ste', 'naive_ste')] for part in CAUSES),
         *(gap(rows, parts, twin) for parts in (sgd, adam) for twin in ('ste', 'reshuffle')),
     ]
 
 
+def _of_imagenet(rows: list[dict]) -> list:
+    sgd, adam = _IMAGENET_SGD_RATES, _IMAGENET_ADAM_RATES
+    # The travel of both, then what is measured, each from the highest learning rate.
+    said = ['`ResNet-50`', *(rate * steps for rate, steps in (*[*sgd.items()][:1], *[*adam.items()][:1])), *sgd]
+    said += [in_jitters(rows, 'imagenet-sgd', twin)[::-1] for twin in ('ste', 'naive_ste')]
+    return [*said, *adam, in_jitters(rows, 'imagenet-adam', 'ste')[::-1]]
+
+
 def _axis(axis: Axes, title: str, x: str) -> None:
     axis.set_yscale('log')
-    figures.styled(axis, title, x, 'alignment error')
+    figures.styled(axis, textwrap.fill(title, 30), x, 'alignment error')
     axis.title.set_fontsize(9)
 
 
 def figure(rows: list[dict]) -> Figure:
     """The error of every twin against the learning rate, a panel a part; then against steps and a planted change."""
-    drawn = Figure(figsize=(15, 11), layout='constrained', dpi=figures.RESOLUTION)
-    *axes, steps, change, spare = drawn.subplots(3, 4, sharey=True).flat
+    drawn = Figure(figsize=(16, 11), layout='constrained', dpi=figures.RESOLUTION)
+    *axes, steps, change, spare, other_spare = drawn.subplots(3, 5, sharey=True).flat
     spare.remove()
+    other_spare.remove()
     for axis, (part, title) in zip(axes, LADDERS.items()):
         for twin in twins_of(rows, part):
             rates, errors = ladder(rows, part, twin)
