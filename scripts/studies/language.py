@@ -129,11 +129,17 @@ def figure(rows: list[dict]) -> Figure:
         (left, 'in_jitters', 'error of STE / jitter'),
         (middle, 'in_reshuffles', 'error of STE / reshuffle'),
     ):
-        draw(axis, changes, [getattr(line, name) for line in found], marker='o', ls='', color=figures.colour('ste'))
+        for rate, fill in zip(sorted({line.setting['learning_rate'] for line in found}, key=float), ('full', 'none')):
+            chosen = [
+                (change, getattr(line, name)) for change, line in of_kappa if line.setting['learning_rate'] == rate
+            ]
+            style = {'marker': 'o', 'ls': '', 'fillstyle': fill, 'color': figures.colour('ste')}
+            draw(axis, *zip(*chosen), **style, label=f'learning rate {rate}')
         axis.axhline(1, color='#bbbbbb', lw=0.8)
         axis.set_yscale('log')
         figures.styled(axis, title, 'kappa x max |d ln s/dr|', '')
-    left.axhline(LIMIT, color='#bbbbbb', lw=0.8, ls=':')
+    left.axhline(LIMIT, color='#bbbbbb', lw=0.8, ls=':', label='counts as the same up to here')
+    middle.legend(frameon=False, fontsize=8)
     sizes = [line.loss_of_reshuffle for line in found]
     for sign in (-1, 1):
         label = 'another order of the data, root mean square' if sign > 0 else None
@@ -145,7 +151,8 @@ def figure(rows: list[dict]) -> Figure:
     right.legend(frameon=False, fontsize=8)
     for axis in (left, middle, right):
         axis.set_xscale('log')
-        axis.axvline(SLOPE_CHANGE_WARNING, color='#999999', ls=':')
+        axis.axvline(SLOPE_CHANGE_WARNING, color='#999999', ls='--', label='a run warns above')
+    left.legend(frameon=False, fontsize=8)
     return drawn
 
 
