@@ -136,6 +136,12 @@ def test_class_identity_changes_nothing():
     assert (str(found.estimator), found.init_map, list(found.twins)) == ('ste', None, ['self'])
 
 
+def test_what_is_left_to_pull_back_is_said_where_there_is_no_program():
+    _, home, by_itself = steps(resolved('--config.optimizer=adam', '--config.clip_norm=1.0'), verdict.YES)
+    assert 'clip by the norm of s(w) g' in home.sentence and 'nothing else' not in home.sentence and not home.to_copy
+    assert any(flag.startswith('--config.pull_back=') for flag in flags(by_itself))
+
+
 def test_decay_is_pulled_back_by_the_programs_and_clipping_in_words():
     given = '--config.weight_decay=0.25', '--config.clip_norm=1.0'
     _, start, in_optax, in_torch, clipping, _ = steps(resolved(*given), verdict.YES)
