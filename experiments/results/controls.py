@@ -52,10 +52,14 @@ def _in_pytorch(settings: Settings, found, flags: Sequence[str]) -> dict[str, st
     """The recipe as the parameter group of the quantized weights, and what else it asks for."""
     rate = settings.peak_learning_rate * settings.config.kernel_learning_rate_factor * found.learning_rate_factor
     units = ', of u = w/D' if settings.config.range_policy == 'learned_u' else ''
-    lines = {'STE in PyTorch': f"{{'params': quantized, 'lr': {rate:.9g}}}  # every quantized layer{units}; its peak"}
+    is_itself = is_ste(settings.estimator, settings.transfer)
+    small = settings.transfer.transfer_class == 'identity' and not is_itself
+    sure = f'; sure while the slope changes by less than {SLOPE_CHANGE_WARNING:g}' if small else ''
+    group = f"{{'params': quantized, 'lr': {rate:.9g}}}"
+    lines = {'STE in PyTorch': f'{group}  # every quantized layer{units}; its peak{sure}'}
     if passing := found.twin(settings.estimator).clip.passes_in_words:
         lines['with an STE'] = passing.strip()
-    if is_ste(settings.estimator, settings.transfer):
+    if is_itself:
         return lines
     if found.remaps_initialization:
         source, target = _WEIGHTS
