@@ -1,6 +1,7 @@
 """Errors that the user can fix, as opposed to bugs, and how they are told."""
 
 import contextlib
+import pathlib
 import sys
 
 USERS_ERROR = 2  # exit code
@@ -19,6 +20,17 @@ def blame(where: str):
         yield
     except ValueError as error:
         raise UserError(f'{where}: {error}') from error
+
+
+def check_file(path: pathlib.Path) -> None:
+    """Refuses what is no file that can be read: a pipe would be waited for.
+
+    Raises:
+      OSError: with what is there instead.
+    """
+    if not path.is_file():
+        there = 'it is a folder' if path.is_dir() else 'it is no regular file'
+        raise OSError(0, there if path.exists() else 'no such file')
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,6 @@
 """Every number on the committed pages is the one in the files beside them."""
 
+import importlib
 import math
 import pathlib
 import re
@@ -23,33 +24,17 @@ from scripts.studies import (
     calibration,
     convergence,
     decay,
-    finetuning,
     kappa,
-    language,
     matrix,
     paper_table,
-    photographs,
     placement,
-    quantizers,
     stableqat,
     study,
 )
+from scripts.study import NAMES
 
 RESULTS = pathlib.Path('docs/results')
-STUDIES = (
-    calibration,
-    convergence,
-    decay,
-    finetuning,
-    kappa,
-    language,
-    matrix,
-    paper_table,
-    photographs,
-    placement,
-    quantizers,
-    stableqat,
-)
+STUDIES = tuple(importlib.import_module(f'scripts.studies.{name}') for name in NAMES)
 DSQ = 'dsq(k=6.5)'
 RUNS = sorted(path.parent for path in RESULTS.glob('*/*/summary.json'))
 

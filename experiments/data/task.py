@@ -57,7 +57,7 @@ def check_takes(task: Task, model: nn.Module, inputs: str) -> None:
     except Exception as error:  # a user's model may raise anything
         reason = ' '.join(str(error).split())[:_LONGEST_REASON]
         raise UserError(
-            f'model: {type(model).__name__} does not take {inputs}, choose one that does by --config.model: {reason}'
+            f'model: {type(model).__name__} does not take {inputs}: {reason}; choose another by --config.model'
         ) from error
 
 

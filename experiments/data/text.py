@@ -20,7 +20,7 @@ from experiments.data import memory
 from experiments.data.batches import ALONE, Batch, Share
 from experiments.data.language import Language
 from experiments.data.task import ModelOf
-from experiments.errors import UserError
+from experiments.errors import UserError, check_file
 
 VOCABULARY = 256
 OF_TFDS = ('train', 'validation', 'test')  # the splits of a text in tensorflow-datasets, in order
@@ -134,9 +134,7 @@ def read(path: str) -> bytes:
     """
     file = pathlib.Path(os.path.expanduser(path))
     try:
-        if not file.is_file():  # a pipe would be waited for
-            there = 'it is a folder' if file.is_dir() else 'it is no regular file'
-            raise OSError(0, there if file.exists() else 'no such file')
+        check_file(file)
         memory.require(_COPIES * file.stat().st_size, f'the text {path}', 'Give a shorter text')
         content = b''.join(_checked_chunks(file, path))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:

@@ -11,7 +11,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from experiments.errors import UserError
+from experiments.errors import UserError, check_file
 from experiments.setup import sources
 from experiments.setup.settings import Settings
 
@@ -85,9 +85,7 @@ def content_of_images(folder: str) -> str:
 def _digest(path: str | pathlib.Path) -> str:
     try:
         file = pathlib.Path(path)
-        if not file.is_file():  # a pipe would be waited for
-            there = 'it is a folder' if file.is_dir() else 'it is no regular file'
-            raise OSError(0, there if file.exists() else 'there is no such file')
+        check_file(file)
         with file.open('rb') as opened:
             return hashlib.file_digest(opened, 'sha256').hexdigest()
     except OSError as error:
