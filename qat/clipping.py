@@ -114,8 +114,7 @@ _DOMAINS = {'T': Interval(0, 100)}
 
 
 def parse(text: str, quantizer: Quantizer) -> ClipRule:
-    """The rule of a call: 'clip', 'pass', or 'trust(T=0.5)', which passes gradients up to T of the
-    outermost step sizes outside.
+    """The rule of a call: 'clip', 'pass', or 'trust(T=0.5)', as far as T outermost step sizes.
 
     Raises:
       ValueError: there is no such rule, or it does not take the arguments.

@@ -84,7 +84,7 @@ def range_policy(config) -> policies.RangePolicy:
 
 
 def in_words(config, made: Estimator) -> str:
-    """What an estimator rounds and how, where that is not what is usual, as the rest of a sentence that names it."""
+    """What an estimator rounds and how, as the rest of a sentence that names it."""
     on = f' at {config.bits} bits' if config.quantizer == UNIFORM else f' on the values of {made.quantizer.name}'
     rule = f', clip rule {config.clip_rule}' if config.clip_rule else ''
     return f'{on}{rule}, range {config.range_policy} from {config.range}'

@@ -248,16 +248,8 @@ class Lockstep:
         reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
         said = cautions(plan, self.spec.optimizer, state, measured)
         same = all(estimator == ste_with_clip_of(estimator) for estimator in distinct)
-        return verdict(
-            Evidence(
-                subject,
-                [_summarized(plan, measured)],
-                reason=reason,
-                cautions=said,
-                adjusted=transfer.adjusts,
-                is_ste=same,
-            )
-        )
+        of = {'reason': reason, 'cautions': said, 'adjusted': transfer.adjusts, 'is_ste': same}
+        return verdict(Evidence(subject, [_summarized(plan, measured)], **of))
 
     def _measured(self, state: State) -> tuple[Plan, dict]:
         checks.one_state(state)
