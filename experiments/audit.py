@@ -50,13 +50,14 @@ def _answer(given) -> str:
     """Returns what to print, and draws the figure if one is asked for."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
     # Imported late: a wrong command line and --help are answered without jax.
-    from experiments.results import audits, explanation
+    from experiments.results import audit_recipe, audits, explanation
     from qat import optimizers
 
-    transfer = None
+    transfer = optimizer = None
     if given.optimizer:
         with blame('optimizer'):
-            transfer = optimizers.parse(given.optimizer).transfer(given.placement)
+            optimizer = optimizers.parse(given.optimizer)
+            transfer = optimizer.transfer(given.placement)
     found = _audit(given)
     transfer = transfer and audits.transfer_of(found, transfer)
     figure = None
@@ -66,7 +67,9 @@ def _answer(given) -> str:
         figure = audit_figure.draw(found, given.out or pathlib.Path('runs/audit'))
     if given.json:
         return json.dumps(audits.record(found, transfer), indent=2, allow_nan=False)
-    return explanation.page({'Audited': given.target, **audits.words(found, transfer)}, {'Figure': str(figure)})
+    said = {'Audited': given.target, **audits.words(found, transfer, optimizer)}
+    of_m = audit_recipe.command(found, transfer, given.optimizer, given.placement) if transfer else ''
+    return explanation.page(said, {'M of the weights of a model': of_m, 'Figure': str(figure)})
 
 
 def _audit(given):
