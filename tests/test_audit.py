@@ -33,6 +33,7 @@ def ste(w, bits=2):
 def raises(w): raise KeyError('w')
 def half(w): return w[::2]
 def needs(w, scale): return w
+def clamps(w): return w.clamp(-1, 1)
 """
 
 
@@ -141,6 +142,10 @@ def test_nothing_is_unpickled_and_nothing_complex_is_cut(tmp_path):
     [
         ('mine.py:raises', 'raises raised KeyError'),
         ('mine.py:half', 'must return an array shaped like the weights'),
+        ('mine.py:clamps', "no attribute 'clamp'; it looks like a function of another framework"),
+        ('torches.py:half', 'looks like a function of PyTorch, .* sample it by docs/audit.md'),
+        ('folder', 'folder is a folder; give one file'),
+        ('strange.csv', "whose heading 'grad,weight,quant' was not understood .*w,q,slope is.*: there are 2"),
         ('mine.py:nothing', "unknown function of .* 'nothing'"),
         ('mine.py:needs', "needs a value for 'scale'"),
         ('mine.py:ste(bits=', 'cannot read'),
@@ -155,7 +160,10 @@ def test_nothing_is_unpickled_and_nothing_complex_is_cut(tmp_path):
 def test_a_users_mistake_is_a_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pathlib.Path('mine.py').write_text(FUNCTIONS)
+    pathlib.Path('torches.py').write_text(f'import types; torch = types.ModuleType("torch")\n{FUNCTIONS}')
+    pathlib.Path('folder').mkdir()
     write(pathlib.Path('a.csv'), columns(32))
+    write(pathlib.Path('strange.csv'), columns(64)[:, [2, 0, 1]], 'grad,weight,quant')
     code, out, err = ran(*(arguments.split() or ['--json']))
     assert (code, out) == (USERS_ERROR, '') and re.search(message, err), err
     assert err.splitlines()[-1].startswith('error: ') and 'Traceback' not in err
