@@ -44,6 +44,22 @@ def write_mapped(source: pathlib.Path, target: pathlib.Path, config: ml_collecti
         raise UserError(
             f'quantized={config.quantized}: {source} has no such weight, its are {", ".join([*tensors][:6])}'
         )
+    used, changed = _map(tensors, chosen, settings)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as partial:
+            pytorch.write(partial, tensors)
+    except OSError as error:
+        raise UserError(f'--out: cannot write {target}: {error.strerror or error}') from None
+    return (
+        f'{target}: M({settings.estimator}) of {len(chosen)} weights: {", ".join(chosen)}\n'
+        f'R by range={config.range}, {settings.estimator.quantizer.name}: {_listed(used)}; it must be the R of your '
+        f'training\nCodes that M changes under this R: {changed} of {sum(tensors[name].size for name in chosen)}'
+    )
+
+
+def _map(tensors: dict[str, np.ndarray], chosen: list[str], settings: Settings) -> tuple[dict[str, str], int]:
+    """Puts M of the chosen weights in their places; returns R of each in words, and how many codes are others now."""
     with blame('estimator'):
         weight_map = jax.jit(WeightMap(settings.estimator))
     if vectors := [name for name in chosen if tensors[name].ndim < 2]:
@@ -56,17 +72,7 @@ def write_mapped(source: pathlib.Path, target: pathlib.Path, config: ml_collecti
             )
         tensors[name], used[name], codes = _mapped(name, tensors[name], settings, weight_map)
         changed += codes
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as partial:
-            pytorch.write(partial, tensors)
-    except OSError as error:
-        raise UserError(f'--out: cannot write {target}: {error.strerror or error}') from None
-    return (
-        f'{target}: M({settings.estimator}) of {len(chosen)} weights: {", ".join(chosen)}\n'
-        f'R by range={config.range}, {settings.estimator.quantizer.name}: {_listed(used)}; it must be the R of your '
-        f'training\nCodes that M changes under this R: {changed} of {sum(tensors[name].size for name in chosen)}'
-    )
+    return used, changed
 
 
 def _quantized(tensors: Mapping[str, np.ndarray], wanted: str) -> list[str]:
