@@ -13,10 +13,13 @@ and draws only if --out is given.
 """
 
 import contextlib
+import inspect
 import json
 import os
 import pathlib
+import re
 import sys
+from collections.abc import Callable
 
 from experiments.command import run, told
 from experiments.errors import UserError, blame
@@ -50,13 +53,14 @@ def _answer(given) -> str:
     """Returns what to print, and draws the figure if one is asked for."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # an accelerator may be busy training
     # Imported late: a wrong command line and --help are answered without jax.
-    from experiments.results import audits, explanation
+    from experiments.results import audit_recipe, audits, explanation
     from qat import optimizers
 
-    transfer = None
+    transfer = optimizer = None
     if given.optimizer:
         with blame('optimizer'):
-            transfer = optimizers.parse(given.optimizer).transfer(given.placement)
+            optimizer = optimizers.parse(given.optimizer)
+            transfer = optimizer.transfer(given.placement)
     found = _audit(given)
     transfer = transfer and audits.transfer_of(found, transfer)
     figure = None
@@ -66,7 +70,9 @@ def _answer(given) -> str:
         figure = audit_figure.draw(found, given.out or pathlib.Path('runs/audit'))
     if given.json:
         return json.dumps(audits.record(found, transfer), indent=2, allow_nan=False)
-    return explanation.page({'Audited': given.target, **audits.words(found, transfer)}, {'Figure': str(figure)})
+    said = {'Audited': given.target, **audits.words(found, transfer, optimizer)}
+    of_m = audit_recipe.command(found, transfer, given.optimizer, given.placement) if transfer else ''
+    return explanation.page(said, {'M of the weights of a model': of_m, 'Figure': str(figure)})
 
 
 def _audit(given):
@@ -80,11 +86,40 @@ def _audit(given):
     if not (colon and file.endswith('.py')):
         if given.R is not None:
             raise UserError('command line: --range is for functions; a file of samples has what it has')
-        columns = samples.read(pathlib.Path(os.path.expanduser(given.target)))
-        with blame(given.target):
+        path = pathlib.Path(os.path.expanduser(given.target))
+        if path.is_dir():
+            raise UserError(f'{path} is a folder; give one file of samples in it, such as {path / "samples.csv"}')
+        columns = samples.read(path)
+        with blame(f'{given.target}{_strange_heading(path)}'):
             return audit(**columns, bits=given.bits)
     with blame(given.target):
-        return audit_function(users.load_function(os.path.expanduser(file), call), R=given.R, bits=given.bits)
+        function = users.load_function(os.path.expanduser(file), call)
+        try:
+            return audit_function(function, R=given.R, bits=given.bits)
+        except ValueError as error:
+            raise ValueError(f'{error}{_other_framework(function, error)}') from error
+
+
+def _strange_heading(path: pathlib.Path) -> str:
+    """What an error should say of a heading that is not understood, so that the order of the columns decided."""
+    if path.suffix.lower() == '.npz':
+        return ''
+    words = re.split('[,;\t]', path.read_text(encoding='utf-8-sig').lstrip().partition('\n')[0])
+    names = {word.strip(' "\'\r').lower() for word in words}
+    if names <= {'w', 'q', 'slope', 'dq/dw'} or not any(name.strip('+-')[:1].isalpha() for name in names):
+        return ''
+    return f', whose heading {",".join(words)[:60]!r} was not understood (w,q,slope is), so that the order decided'
+
+
+def _other_framework(function: Callable, error: ValueError) -> str:
+    """What to say where a function failed that seems to be written for another framework than JAX."""
+    values = inspect.unwrap(function).__globals__.values()
+    roots = {getattr(value, '__name__', '').partition('.')[0] for value in values if inspect.ismodule(value)}
+    found = [name for root, name in (('torch', 'PyTorch'), ('tensorflow', 'TensorFlow')) if root in roots]
+    if not found and "ArrayImpl' object has no attribute" not in str(error):
+        return ''
+    name = found[0] if found else 'another framework'
+    return f'; it looks like a function of {name}, and is called with arrays of JAX: sample it by docs/audit.md instead'
 
 
 if __name__ == '__main__':

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--range', help='R, a number or a rule on the first weights of A: max_abs, he_uniform ...')
     made.add_argument('--outputs', choices=['last', 'first'], default='last', help='their axis; first in PyTorch')
     made.add_argument('--quantized', action='append', default=[], metavar='PATTERN', help="names in A, as '*kernel'")
-    made.add_argument('--names', action='append', default=[], metavar='A=B', help="other names in B, as 'module.*=*'")
+    made.add_argument('--names', action='append', default=[], metavar='A=B', help="other names in B, as '*=module.*'")
     made.add_argument('--map', metavar='ESTIMATOR', help="compare with M(A) too, of a call as 'dsq(k=6.5)'")
     made.add_argument('--clip-rule', default='', help="the estimator's outside the range: clip, pass ...")
     made.add_argument('--every', type=count, help='updates between two snapshots, where names do not say it')
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
     # Imported late: a wrong command line and --help are answered without jax.
     import numpy as np
 
+    from experiments import terminal
     from experiments.comparison import following, matching, report, series
 
     a, b = (series.find(where, arguments.every) for where in (arguments.a, arguments.b))
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
         result = report.summarize(a, b, pair, layers, rounding, over_time[steps[-1]])
         page = report.write(arguments.out, result, report.rows(over_time))
     print(report.table(result))
+    print(terminal.wrapped(report.yardstick(result)))
     print(f'Report: {page}')
     return 0
 

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     if not argv or '--help' in argv or '-h' in argv:
         print(usage(__doc__))
         return 0
-    flags = [argument for argument in argv if argument not in _SWITCHES]
+    flags = command_line.joined([argument for argument in argv if argument not in _SWITCHES])
     config, out = command_line.parse(flags, 'out', _SWITCHES)
     with contextlib.redirect_stdout(sys.stderr):  # for what a user's file prints
         answer = _answer(config, out, flags, as_json=_JSON in argv, as_controls=_CONTROLS in argv)

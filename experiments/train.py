@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
     if not argv or '--help' in argv or '-h' in argv:
         print(usage(__doc__))
         return 0
+    argv = command_line.joined(argv)
     config, workdir = command_line.parse(argv)
     if config.distributed == 'off':
         print(f'{config.name}: starting; what it needs is loaded first', flush=True)

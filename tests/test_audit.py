@@ -5,16 +5,20 @@ import io
 import json
 import pathlib
 import re
+import shlex
 import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
-from experiments import audit
+from experiments import audit, convert
 from experiments.data import samples
 from experiments.errors import USERS_ERROR, UserError
+from qat import estimators
+from qat.theory.weight_map import WeightMap
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / 'docs/audit.md').read_text()
@@ -29,6 +33,7 @@ def ste(w, bits=2):
 def raises(w): raise KeyError('w')
 def half(w): return w[::2]
 def needs(w, scale): return w
+def clamps(w): return w.clamp(-1, 1)
 """
 
 
@@ -137,6 +142,10 @@ def test_nothing_is_unpickled_and_nothing_complex_is_cut(tmp_path):
     [
         ('mine.py:raises', 'raises raised KeyError'),
         ('mine.py:half', 'must return an array shaped like the weights'),
+        ('mine.py:clamps', "no attribute 'clamp'; it looks like a function of another framework"),
+        ('torches.py:half', 'looks like a function of PyTorch, .* sample it by docs/audit.md'),
+        ('folder', 'folder is a folder; give one file'),
+        ('strange.csv', "whose heading 'grad,weight,quant' was not understood .*w,q,slope is.*: there are 2"),
         ('mine.py:nothing', "unknown function of .* 'nothing'"),
         ('mine.py:needs', "needs a value for 'scale'"),
         ('mine.py:ste(bits=', 'cannot read'),
@@ -151,10 +160,73 @@ def test_nothing_is_unpickled_and_nothing_complex_is_cut(tmp_path):
 def test_a_users_mistake_is_a_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pathlib.Path('mine.py').write_text(FUNCTIONS)
+    pathlib.Path('torches.py').write_text(f'import types; torch = types.ModuleType("torch")\n{FUNCTIONS}')
+    pathlib.Path('folder').mkdir()
     write(pathlib.Path('a.csv'), columns(32))
+    write(pathlib.Path('strange.csv'), columns(64)[:, [2, 0, 1]], 'grad,weight,quant')
     code, out, err = ran(*(arguments.split() or ['--json']))
     assert (code, out) == (USERS_ERROR, '') and re.search(message, err), err
     assert err.splitlines()[-1].startswith('error: ') and 'Traceback' not in err
+
+
+def of_slope(slope) -> np.ndarray:
+    """(n, 3) samples like those of `columns`, with a slope over the offset from a threshold."""
+    table = columns()
+    r = (np.clip(table[:, 0], -1, 1) + 1) * 1.5
+    return table * np.stack([0 * r + 1, 0 * r + 1, slope(r - np.clip(np.floor(r), 0, 2) - 0.5)], axis=1)
+
+
+def steep(r):
+    """DSQ of k = 6.5 at 2 bits; the derivative of its logarithm is -4 u tanh(2 u r), u = k / 3."""
+    return (u := 6.5 / 3) / np.tanh(u) / np.cosh(2 * u * r) ** 2
+
+
+def said(path, *arguments) -> str:
+    """What is printed, in one line of words."""
+    code, out, _ = ran(path, '--out', path.parent / 'out', *arguments)
+    assert code == 0
+    return ' '.join(out.split())
+
+
+def test_where_a_slope_cancels_it_is_said_up_to_which_learning_rate(tmp_path):
+    file = write(tmp_path / 'dsq.csv', of_slope(steep))
+    u = 6.5 / 3
+    most = 0.4 * (1 - 0.95) / (4 * u * np.tanh(u))
+    text = said(file, '--optimizer', 'adam(b2=0.95)')
+    assert f'is below 0.4: up to a peak learning rate of {most:.2g} D' in text and 'experiments.explain' in text
+    assert 'kappa' not in said(write(tmp_path / 'ste.csv', columns()), '--optimizer', 'adam(b2=0.95)')
+
+
+def test_a_slope_that_is_not_covered_is_not_said_to_cancel(tmp_path):
+    ewgs = of_slope(lambda r: 1 + 0.2 * np.where(r < 0, r + 0.5, r - 0.5))
+    text = said(write(tmp_path / 'ewgs.csv', ewgs), '--optimizer', 'adam')
+    assert 'so the slope cancels, where the theorem covers it; this one it does not' in text
+
+
+@pytest.mark.slow
+def test_the_command_for_m_maps_the_weights_of_a_model(tmp_path):
+    """What the audit prints is run as it stands, on files of these names."""
+    _, out, _ = ran(write(tmp_path / 'dsq.csv', of_slope(steep)), '--out', tmp_path, '--optimizer', 'sgd(momentum=0.9)')
+    (line,) = [line for line in out.splitlines() if 'experiments.convert' in line]
+    weight = np.float32(np.random.default_rng(0).uniform(-1, 1, (4, 3, 3, 3)))
+    save_file({'conv.weight': weight / np.abs(weight).max()}, tmp_path / 'in.safetensors')
+    arguments = shlex.split(line.replace('IN.', f'{tmp_path}/in.').replace('OUT.', f'{tmp_path}/out.'))
+    assert convert.main(arguments[3:]) == 0
+    moved = load_file(tmp_path / 'out.safetensors')['conv.weight']
+    expected = WeightMap(estimators.make('dsq', 2))(weight / np.abs(weight).max(), np.float32(1))
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
+def test_the_answer_says_where_bits_and_samples_do_not_agree(tmp_path):
+    text = said(write(tmp_path / 'ste.csv', columns()), '--bits', 3)
+    assert 'straight-through estimator itself; but 3 bits make 8 values, and the samples have 4' in text
+
+
+def test_the_answer_says_that_samples_are_noisy_and_no_recipe_follows(tmp_path):
+    noisy = of_slope(steep) + [0, 0, 0.02] * np.random.default_rng(0).normal(size=(2001, 1))
+    text = said(write(tmp_path / 'noisy.csv', noisy), '--optimizer', 'adam')
+    assert 'these samples do not tell: its slope is noisy' in text and 'Recipe none is known' in text
+    assert 'cannot be told' in text and 'As STE' not in text
 
 
 NUMBERS = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, -1.0, 1e-300, 1e300, float('nan'), float('inf')]))

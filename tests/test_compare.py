@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from experiments.comparison.shared_ranges import SharedRange
 from experiments.results.metrics import BY_CODE
 from qat import Lockstep
 from qat.grids import quantizer
+from qat.lockstep.verdict import LIMIT
 from tests.dumps import as_npz, as_safetensors, dumped
 from tests.qat import oracle
 
@@ -53,6 +55,7 @@ def run():
 
 def compared(tmp_path, *arguments) -> dict:
     out = tmp_path / 'out'
+    shutil.rmtree(out, ignore_errors=True)
     assert compare.main([*map(str, arguments), f'--out={out}']) == 0
     return json.loads((out / 'summary.json').read_text())
 
@@ -105,6 +108,9 @@ def test_codes_are_compared_by_the_definitions_without_distances(tmp_path):
     assert {key: found['twins'][UNMAPPED][key] for key in expected} == expected
     errors = {'weight_alignment_error', 'weight_alignment_error_displacement', 'path_length', *BY_CODE}
     assert {key for key, value in found['twins'][UNMAPPED].items() if value is None} == errors
+    assert {key for key, known in found['exact'].items() if known is None} == errors
+    assert found['exact']['changed_codes'] is True
+    assert 'needs weights' in (tmp_path / 'out/report.html').read_text()
     assert found['twins'][UNMAPPED]['changed_codes'] == (sequences[1, :, 0] != sequences[1, :, -1]).sum()
 
 
@@ -114,6 +120,36 @@ def test_at_every_other_step_there_may_be_oscillations_that_were_none(tmp_path):
     assert oracle.metrics(*sequences.tolist(), 3)['oscillations_twin'] == 0
     found = codes_of(tmp_path, sequences, range(0, 13, 2))
     assert found['twins'][UNMAPPED]['oscillations_twin'] > 0 and found['exact']['oscillations_twin'] == 'sampled'
+
+
+def test_it_is_said_where_one_series_goes_on_and_how_to_read_an_error(run, tmp_path, capsys):
+    dumps, _ = run
+    a = dumped(tmp_path / 'reference', dumps['reference'], steps=range(0, STEPS + 1, 10))
+    b = dumped(tmp_path / 'ste', dumps['ste'], steps=range(0, STEPS - 9, 10))
+    found = compared(tmp_path, a, b, *ROUNDED, MAP)
+    assert found['left_out'] == {'a': {'snapshots': 1, 'last_step': STEPS}, 'b': None} and found['steps'] == STEPS - 10
+    page, out = (
+        ' '.join(text.split()) for text in ((tmp_path / 'out/report.html').read_text(), capsys.readouterr().out)
+    )
+    assert f'<b>A</b> has 1 more snapshot(s), at steps that the other series has not, and goes to step {STEPS}' in page
+    for text in (page, out):
+        assert '1.01 times the learning rate' in text and f'up to {LIMIT:g} times' in text and 'M helps only' in text
+
+
+def test_results_that_are_there_are_not_written_over(run, tmp_path, capsys):
+    a = dumped(tmp_path / 'reference', run[0]['reference'], steps=(0, 1))
+    compared(tmp_path, a, a, *ROUNDED)
+    before = (tmp_path / 'out/summary.json').stat().st_mtime_ns
+    assert compare.main([a, a, '--bits=3', *ROUNDED[1:], f'--out={tmp_path / "out"}']) == 2
+    assert 'holds something already; give a new or an empty folder' in capsys.readouterr().err
+    assert (tmp_path / 'out/summary.json').stat().st_mtime_ns == before
+
+
+def test_biases_that_a_pattern_takes_are_named(run, tmp_path, capsys):
+    a = dumped(tmp_path / 'reference', run[0]['reference'], steps=(0, 30))
+    b = dumped(tmp_path / 'ste', run[0]['ste'], steps=(0, 30))
+    compared(tmp_path, a, b, '--bits=2', '--range=1', '--quantized=first*')
+    assert 'note: 1-axis weight included: first/bias' in capsys.readouterr().err
 
 
 def test_parts_add_up_to_the_whole(run, tmp_path):

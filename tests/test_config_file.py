@@ -220,3 +220,9 @@ def test_a_flag_that_is_none_has_a_hint(flag, hint):
     with pytest.raises(UserError) as refused:
         command_line.parse(['--config=configs/digits.py', flag])
     assert hint in str(refused.value)
+
+
+def test_a_folder_may_follow_its_flag_after_a_space():
+    given = ['--config', 'configs/digits.py', '--out', 'here', '--json', '--workdir', '--config.seed=1']
+    joined = ['--config=configs/digits.py', '--out=here', '--json', '--workdir', '--config.seed=1']
+    assert command_line.joined(given) == joined

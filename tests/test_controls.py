@@ -108,6 +108,24 @@ def test_weights_of_pytorch_go_through_M_and_others_stay(quantized, chosen, file
         np.testing.assert_array_equal(*codes)
 
 
+@pytest.mark.parametrize('rule, R', [('max_abs', lambda w: np.abs(w).max()), ('he_uniform', lambda w: (6 / 27) ** 0.5)])
+def test_the_range_is_named_by_layer_and_that_no_code_changes(rule, R, file, capsys):
+    path, before = file
+    out = path.with_name('out.safetensors')
+    assert convert.main([f'--weights={path}', f'--out={out}', DIGITS, f'--config.range={rule}']) == 0
+    text, w = capsys.readouterr().out, before['features.0.weight']
+    assert f'R by range={rule}' in text
+    assert f'features.0.weight {R(w):.3g} (largest |w| {np.abs(w).max():.3g}); it must be the R of your' in text
+    assert f'Codes that M changes under this R: 0 of {w.size}' in text and text.count('\n') == 3
+
+
+def test_biases_that_a_pattern_takes_are_named(file, capsys):
+    out = file[0].with_name('out.safetensors')
+    flags = ['--config.quantized=fc*', '--config.range=max_abs']
+    assert convert.main([f'--weights={file[0]}', f'--out={out}', DIGITS, *flags]) == 0
+    assert 'note: 1-axis weight included: fc.bias; ' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     'flags, said',
     [

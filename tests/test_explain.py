@@ -425,6 +425,9 @@ def test_the_figure(tmp_path, monkeypatch, capsys):
     assert (tmp_path / 'runs/explain/digits/estimator.png').read_bytes().startswith(b'\x89PNG')
     assert explain.main([DIGITS, '--json', '--out=here', '--config.estimator=ede']) == 0
     assert (tmp_path / 'here/estimator.png').stat().st_size > 10_000
+    assert explain.main([DIGITS, '--out', 'there']) == 0
+    assert (tmp_path / 'there/estimator.png').is_file()
+    assert '--out' not in capsys.readouterr().out  # of the commands to copy
 
 
 REFUSED = {

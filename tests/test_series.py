@@ -97,6 +97,17 @@ def test_names_that_differ_are_mapped(tmp_path):
     assert layers[0].name_in_b == 'layer/kernel'
 
 
+@pytest.mark.parametrize('prefix_of', 'ab')
+def test_the_pair_of_names_that_an_error_gives_works(prefix_of, tmp_path, capsys):
+    renamed = [{f'module.{name}': array for name, array in arrays.items()} for arrays in SNAPSHOTS]
+    series_of = {name: renamed if name == prefix_of else SNAPSHOTS for name in 'ab'}
+    a, b = (dumped(tmp_path / name, arrays, steps=range(3)) for name, arrays in series_of.items())
+    line = refused(capsys, tmp_path, a, b, '--bits=2', '--range=1')
+    (rule,) = re.findall(r"--names '(\S+)'", line)
+    assert 'leave it out by --quantized' in line
+    assert compare.main([a, b, '--bits=2', '--range=1', f'--names={rule}', f'--out={tmp_path / "out"}']) == 0
+
+
 def test_without_steps_only_the_order_is_known(tmp_path, capsys):
     for name in 'ab':
         (tmp_path / name).mkdir()

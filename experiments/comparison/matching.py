@@ -10,6 +10,7 @@ from typing import NamedTuple
 from experiments.comparison.series import Series
 from experiments.comparison.snapshots import CODES, FLOATS, STEP, Header
 from experiments.errors import UserError
+from experiments.terminal import note
 
 _ANY = '*'
 
@@ -51,6 +52,8 @@ def layers(a: Series, b: Series, quantized: Sequence[str], renamed: Sequence[str
         shown = ', '.join(list(ours)[:4]) or 'nothing'
         raise UserError(f'{a.where}: {what}; it has {shown}; say which are quantized with --quantized=PATTERN')
     rules = [_rule(text, ours) for text in renamed]
+    if vectors := [name for name in names if len(ours[name].shape) < 2]:
+        note(f'1-axis weight included: {", ".join(vectors)}; --quantized chooses')
     are_codes = ours[names[0]].dtype == CODES
     found = [Layer(name, _name_in_b(name, rules), ours[name].shape, are_codes) for name in names]
     for layer in found:
@@ -66,10 +69,8 @@ def check(path: pathlib.Path, headers: Mapping[str, Header], name: str, layer: L
       UserError: with its name.
     """
     if name not in headers:
-        raise UserError(
-            f'{path} has no {name}; it has {", ".join(list(headers)[:3]) or "nothing"}; where B calls it otherwise, '
-            'say --names A=B, such as --names "module.*=*"'
-        )
+        has, advice = ', '.join(list(headers)[:3]) or 'nothing', _advice(layer.name, headers)
+        raise UserError(f'{path} has no {name}; it has {has}; {advice}, or leave it out by --quantized=PATTERN')
     there, dtype = headers[name]
     shape = layer.shape
     if tuple(there) != shape:
@@ -87,6 +88,16 @@ def check(path: pathlib.Path, headers: Mapping[str, Header], name: str, layer: L
         raise UserError(f'{path}: {name} has shape {shape}, in which there are no weights; leave it out of --quantized')
 
 
+def _advice(name: str, headers: Iterable[str]) -> str:
+    """How to say what B calls a weight of A: the pair that fits its names, where they differ in what stands before."""
+    for there in headers:
+        if there.endswith(name):
+            return f"say --names '{_ANY}={there.removesuffix(name)}{_ANY}'"
+        if name.endswith(there):
+            return f"say --names '{name.removesuffix(there)}{_ANY}={_ANY}'"
+    return 'where B calls it otherwise, say --names NAME_IN_A=NAME_IN_B'
+
+
 def weights(found: Sequence[Layer]) -> int:
     """How many weights layers have."""
     return sum(math.prod(layer.shape) for layer in found)
@@ -101,7 +112,7 @@ def _chosen(name: str, header: Header, patterns: Sequence[str]) -> bool:
 def _rule(text: str, names: Iterable[str]) -> tuple[str, str]:
     ours, _, theirs = text.partition('=')
     if not (ours and theirs) or not ours.count(_ANY) == theirs.count(_ANY) <= 1:
-        raise UserError(f'--names {text!r} must be NAME_IN_A=NAME_IN_B, both with one {_ANY} or none, as "module.*=*"')
+        raise UserError(f'--names {text!r} must be NAME_IN_A=NAME_IN_B, both with one {_ANY} or none, as "*=module.*"')
     if not any(_fits(name, ours) for name in names):
         near = difflib.get_close_matches(ours, names, n=3, cutoff=0)
         raise UserError(f'--names {text!r}: A has no {ours}; the nearest of its names are {", ".join(near)}')

@@ -11,15 +11,14 @@ from experiments.comparison.certainty import certainty
 from experiments.comparison.following import MAPPED, Rounding, Sums
 from experiments.comparison.matching import Layer
 from experiments.comparison.series import Pair, Series
-from experiments.errors import printable
+from experiments.errors import UserError, printable
 from experiments.results import figures, pages
 from experiments.results.metrics import METRICS
-from experiments.workdir import places
 from experiments.workdir.files import blame_disk, write_json
 from qat import trajectory
+from qat.lockstep.verdict import LIMIT
 
 SUMMARY = 'summary.json'
-_FILES, _FOLDERS = (SUMMARY, 'report.html'), ('.', 'figures')
 _ERROR = 'weight_alignment_error'
 _DRAWN = 60  # layers
 
@@ -28,7 +27,7 @@ def summarize(a: Series, b: Series, pair: Pair, layers: Sequence[Layer], roundin
     """Returns the content of summary.json, from the sums at the last step.
 
     `twins` has the metrics of B as those of a run's twin, `unmapped` against A and `mapped` against M(A); `exact` says
-    of each metric True, or what it is: an upper or a lower bound, or sampled. What does not exist is None.
+    of each metric True, or what it is: an upper or a lower bound, or sampled. What does not exist is None in both.
     """
     twins = {label: _metrics(by_layer.values()) for label, by_layer in sums.items()}
     steps = list(pair.a)
@@ -43,13 +42,23 @@ def summarize(a: Series, b: Series, pair: Pair, layers: Sequence[Layer], roundin
         'snapshots': len(steps),
         'every_update': pair.is_every_update,
         'weights': matching.weights(layers),
-        'exact': {key: certainty(key, pair) for key in next(iter(twins.values()))},
+        'left_out': {name: _left_out(series, steps) for name, series in (('a', a), ('b', b))},
+        'exact': {
+            key: None if all(metrics[key] is None for metrics in twins.values()) else certainty(key, pair)
+            for key in next(iter(twins.values()))
+        },
         'twins': twins,
         'layers': {
             label: {layer: _metrics([of_layer]) for layer, of_layer in by_layer.items()}
             for label, by_layer in sums.items()
         },
     }
+
+
+def _left_out(series: Series, steps: Sequence[int]) -> dict[str, int] | None:
+    """How many snapshots of a series the other has no like of, and to which step it goes on; None where it has all."""
+    count = len(series.snapshots) - len(steps)
+    return {'snapshots': count, 'last_step': max(series.snapshots)} if count else None
 
 
 def _metrics(layers) -> dict[str, float | int | list[float] | None]:
@@ -75,13 +84,14 @@ def folder(out: pathlib.Path) -> Iterator[None]:
     """Makes the folder of the comparison; what it made goes again where nothing is written into it.
 
     Raises:
-      UserError: it cannot be written, or a name in it is taken.
+      UserError: it cannot be written, or is not empty.
     """
     missing = [path for path in (out, *out.parents) if not path.exists()]
     try:
         with blame_disk(out, 'out'):
             out.mkdir(parents=True, exist_ok=True)
-            places.check(out, _FILES, _FOLDERS, out)
+            if any(out.iterdir()):
+                raise UserError(f'out: {out} holds something already; give a new or an empty folder')
         yield
     finally:
         with contextlib.suppress(OSError):  # not empty
@@ -107,7 +117,14 @@ def write(out: pathlib.Path, result: Mapping, over_time: list[dict]) -> pathlib.
     with blame_disk(out, 'out'):
         write_json(out / SUMMARY, result)
         return pages.write(
-            out, 'comparison.html.jinja', drawn, result=result, metrics=_shown(result), words=in_words, most=_DRAWN
+            out,
+            'comparison.html.jinja',
+            drawn,
+            result=result,
+            metrics=_shown(result),
+            known=lambda key: in_words(result, key),
+            yardstick=yardstick(result),
+            most=_DRAWN,
         )
 
 
@@ -119,9 +136,27 @@ def _layers(result: Mapping, labels: Sequence[str]):
     return figures.layers([row], labels)
 
 
-def in_words(known: bool | str) -> str:
+def in_words(result: Mapping, key: str) -> str:
     """Returns how a metric is marked for people."""
+    known = result['exact'][key]
+    if known is None:
+        return 'no value' if result['range'] else 'needs weights'
     return 'exact' if known is True else known
+
+
+def yardstick(result: Mapping) -> str:
+    """Returns against what an error is to be read, in a paragraph."""
+    if not result['range']:
+        return 'Codes have no alignment errors. To judge how far B is from A, save weights.'
+    mapped = (
+        ' M helps only where B is STE with the recipe: with another map, or without the recipe, the error against M(A) '
+        'is about as large as that against A.'
+    )
+    return (
+        'Is that far? Save a third run too, A once more with 1.01 times the learning rate (jitter), and compare A with '
+        f'it in the same way: an error of B up to {LIMIT:g} times its {_ERROR} counts as the same.'
+        f'{mapped if MAPPED in result["twins"] else ""}'
+    )
 
 
 def table(result: Mapping) -> str:
@@ -129,7 +164,7 @@ def table(result: Mapping) -> str:
     twins = result['twins']
     headings = ['against M(A)' if label == MAPPED else 'against A' for label in twins]
     lines = [
-        [key, *(pages.number(metrics[key]) for metrics in twins.values()), in_words(result['exact'][key])]
+        [key, *(pages.number(metrics[key]) for metrics in twins.values()), in_words(result, key)]
         for key in _shown(result)
     ]
     return terminal.table(['metric', *headings, 'known'], lines)

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from experiments.results import audit_recipe
 from experiments.results.audit_calls import probed_in_words
-from experiments.results.explanation import recipe_in_words
-from qat.auditing.audits import DISGUISED, NOT_COVERED, STE, UNKNOWN, Audit, quantizer_of, written
+from qat.auditing.audits import DISGUISED, NOT_COVERED, STE, UNKNOWN, Audit, written
 from qat.auditing.functions import MOVING_SCALE
 from qat.auditing.matching import Match
-from qat.estimators import make
-from qat.theory.coverage import NotCovered
-from qat.theory.recipe import Recipe, obstacles, recipe
+from qat.optimizers import Optimizer
 from qat.theory.weight_map import WeightMap
 from qat.transfer import Transfer, with_moving_range
 
@@ -26,31 +24,30 @@ _LISTED = 8
 _ON_TABLE = 17  # offsets at which M is told
 
 
-def words(audit: Audit, transfer: Transfer | None = None) -> dict[str, str]:
+def words(audit: Audit, transfer: Transfer | None = None, optimizer: Optimizer | None = None) -> dict[str, str]:
     """What was found, as sentences by their label; what was not asked for or does not exist is ''.
 
     Args:
       audit: what was found.
       transfer: of the optimizer that a recipe is asked for; None: none is.
+      optimizer: that one.
     """
-    said = {'Answer': _ANSWERS[audit.verdict].format('; '.join(audit.reasons))}
+    doubts = '; '.join(audit.doubts) and f'{": " if audit.verdict == UNKNOWN else "; but "}{"; ".join(audit.doubts)}'
+    said = {'Answer': _ANSWERS[audit.verdict].format('; '.join(audit.reasons)) + doubts}
     if audit.reasons and not audit.identity_reasons:
-        said['Under Adam'] = 'and its like, STE with nothing changed acts like it while kappa is small'
+        said['Adam and its like'] = 'STE with nothing changed acts like it while kappa is small'
     said['Caution'] = '; '.join(audit.cautions)
     said['Estimator'] = _estimator_in_words(audit)
     said['alpha'] = '' if audit.alpha is None else f'{audit.alpha:.6g}, the harmonic mean of the slope over a cell'
     said |= _levels_in_words(audit) | _slope_in_words(audit)
     if audit.moved and not audit.moved.equal:
-        said['As STE'] = f'same values, thresholds at {_listed(audit.moved.thresholds)}, same learning rate'
+        factor = audit.moved.factor
+        said['As STE'] = (
+            f'same values, thresholds at {_listed(audit.moved.thresholds)}, learning rate times {factor:.4g}'
+        )
     said['Called again'] = probed_in_words(audit.probed)
     if transfer:
-        found = _recipe(audit, transfer)
-        said['Transfer class'] = f'{transfer.transfer_class}: {transfer.reason}'
-        said['Recipe'] = (
-            recipe_in_words(found, audit.estimator or make('ste', quantizer_of(audit.levels)))
-            if found
-            else f'none is known: {"; ".join(_why_none(audit, transfer))}'
-        )
+        said |= audit_recipe.words(audit, transfer, optimizer)
     said['Missing'] = '; '.join(audit.notes)
     return said
 
@@ -62,6 +59,7 @@ def record(audit: Audit, transfer: Transfer | None = None) -> dict:
         'reasons': list(audit.reasons),
         'reasons_under_adam': list(audit.identity_reasons),
         'cautions': list(audit.cautions),
+        'doubts': list(audit.doubts),
         'missing': list(audit.notes),
         'matches': [_record_of_match(match) for match in audit.matches],
         'alpha': audit.alpha,
@@ -70,9 +68,10 @@ def record(audit: Audit, transfer: Transfer | None = None) -> dict:
         **_record_of_levels(audit),
         **_record_of_slope(audit),
         'moved_thresholds': list(audit.moved.thresholds) if audit.moved else None,
+        'moved_learning_rate_factor': audit.moved.factor if audit.moved else None,
         'alpha_by_cell': list(audit.moved.alphas) if audit.moved else None,
         'called_again': vars(audit.probed) if audit.probed else None,
-        **_record_of_recipe(audit, transfer),
+        **audit_recipe.record(audit, transfer),
     }
 
 
@@ -105,54 +104,17 @@ def _record_of_slope(audit: Audit) -> dict:
         'clip_sure': outside.sure if outside else None,
         'absorbing_codes': list(outside.absorbing) if outside else None,
         'slope': _curve(audit),
-        'cells_agree': pooled.agree if pooled else None,
+        'cells_agree': pooled.agree if pooled and pooled.tells else None,
         'disagreement_by_gap': pooled.disagreement.tolist() if pooled else None,
-        'jumps': list(pooled.jumps) if _has_slope(audit) else None,
-        'negative': bool(pooled.slope.min() < 0) if _has_slope(audit) else None,
+        'jumps': list(pooled.jumps) if audit.has_slope else None,
+        'negative': bool(pooled.slope.min() < 0) if audit.has_slope else None,
         'slope_sure': pooled.sure if pooled else None,
-    }
-
-
-def _record_of_recipe(audit: Audit, transfer: Transfer | None) -> dict:
-    found = _recipe(audit, transfer) if transfer else None
-    return {
-        'transfer_class': transfer.transfer_class if transfer else None,
-        'learning_rate_factor': found.learning_rate_factor if found else None,
-        'remaps_initialization': found.remaps_initialization if found else None,
-        'no_recipe_because': _why_none(audit, transfer) if transfer and not found else None,
     }
 
 
 def transfer_of(audit: Audit, transfer: Transfer) -> Transfer:
     """The transfer class where the audited scale moves with the weights."""
     return with_moving_range(transfer, MOVING_SCALE) if audit.probed and audit.probed.other_weights else transfer
-
-
-def _recipe(audit: Audit, transfer: Transfer) -> Recipe | None:
-    cancels = transfer.transfer_class == 'identity'
-    if _reasons(audit, transfer) or not _has_slope(audit) or audit.ends_early:
-        return None
-    if audit.estimator is None:  # the slope is another in each cell
-        return Recipe(1.0, False) if cancels and not transfer.pulled_back else None
-    try:
-        return recipe(audit.estimator, transfer)
-    except NotCovered:
-        return None
-
-
-def _reasons(audit: Audit, transfer: Transfer) -> tuple[str, ...]:
-    return audit.identity_reasons if transfer.transfer_class == 'identity' else audit.reasons
-
-
-def _why_none(audit: Audit, transfer: Transfer) -> list[str]:
-    of_theory = obstacles(audit.estimator, transfer) if audit.estimator else []
-    lacking = audit.notes if audit.ends_early else ()
-    said = (*_reasons(audit, transfer), *of_theory, *lacking)
-    return list(dict.fromkeys(said)) or ['these samples do not tell M']
-
-
-def _has_slope(audit: Audit) -> bool:
-    return audit.pooled is not None and audit.pooled.r.size > 0
 
 
 def _estimator_in_words(audit: Audit) -> str:
@@ -185,9 +147,10 @@ def _levels_in_words(audit: Audit) -> dict[str, str]:
 
 def _slope_in_words(audit: Audit) -> dict[str, str]:
     outside, pooled = audit.outside, audit.pooled
-    if outside is None or not _has_slope(audit):
+    if outside is None or not audit.has_slope:
         return {}
     agree = 'the same in every cell' if pooled.agree else 'not the same in every cell'
+    agree = agree if pooled.tells else 'whether the same in every cell cannot be told'
     least, largest = float(pooled.slope.min()), float(pooled.slope.max())
     said = f'from {least:.4g} to {largest:.4g}, {agree} ({pooled.sure})'
     said += f'; jumps at r = {_listed(pooled.jumps)}' if pooled.jumps else ''
@@ -209,7 +172,7 @@ def _map(audit: Audit) -> dict | None:
 
 
 def _curve(audit: Audit) -> Mapping | None:
-    if not _has_slope(audit) or not audit.pooled.agree:
+    if not audit.has_slope or not audit.pooled.agree:
         return None
     offsets, slopes = audit.pooled.curve
     return {'offset': offsets[::16].tolist(), 'slope': slopes[::16].tolist()}

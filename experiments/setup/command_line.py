@@ -12,6 +12,8 @@ from experiments.errors import UserError
 from experiments.setup import config_file
 from qat.calls import nearest, unknown
 
+_SPACED = ('--config', '--out', '--workdir')  # flags whose value may follow after a space
+
 
 def parse(
     argv: list[str], folder: str = 'workdir', switches: tuple[str, ...] = ()
@@ -48,6 +50,17 @@ def parse(
     given = [key for key in declared if any(argument.startswith(f'--config.{key}=') for argument in rest)]
     config = config_file.load(path, {key: declared[key] for key in given})
     return config, os.path.expanduser(values[folder].value)
+
+
+def joined(argv: list[str]) -> list[str]:
+    """Returns the command line with '--out DIR' as '--out=DIR', and so of every flag of _SPACED."""
+    found = []
+    for argument in argv:
+        if found and found[-1] in _SPACED and not argument.startswith('--'):
+            found[-1] = f'{found[-1]}={argument}'
+        else:
+            found.append(argument)
+    return found
 
 
 def _take_config(argv: list[str]) -> tuple[str, list[str]]:

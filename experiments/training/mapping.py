@@ -11,12 +11,14 @@ import numpy as np
 
 from experiments.errors import UserError, blame
 from experiments.setup.settings import Settings, resolve
+from experiments.terminal import note
 from experiments.workdir import pytorch
 from experiments.workdir.files import replacing
 from qat.lockstep import checks
 from qat.ranges import rule
 from qat.theory.weight_map import WeightMap
 
+_SHOWN = 4  # ranges
 _AXES = {'conv': 3, 'all': 2}  # the least of a weight that is quantized, see `Settings.quantized`
 
 
@@ -42,21 +44,35 @@ def write_mapped(source: pathlib.Path, target: pathlib.Path, config: ml_collecti
         raise UserError(
             f'quantized={config.quantized}: {source} has no such weight, its are {", ".join([*tensors][:6])}'
         )
-    with blame('estimator'):
-        weight_map = jax.jit(WeightMap(settings.estimator))
-    for name in chosen:
-        if not jnp.issubdtype(tensors[name].dtype, jnp.floating):
-            raise UserError(
-                f'--weights: {name} is {tensors[name].dtype}, M is of floats; choose by --config.quantized=PATTERN'
-            )
-        tensors[name] = _mapped(name, tensors[name], settings, weight_map)
+    used, changed = _map(tensors, chosen, settings)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as partial:
             pytorch.write(partial, tensors)
     except OSError as error:
         raise UserError(f'--out: cannot write {target}: {error.strerror or error}') from None
-    return f'{target}: M({settings.estimator}) of {len(chosen)} weights: {", ".join(chosen)}'
+    return (
+        f'{target}: M({settings.estimator}) of {len(chosen)} weights: {", ".join(chosen)}\n'
+        f'R by range={config.range}, {settings.estimator.quantizer.name}: {_listed(used)}; it must be the R of your '
+        f'training\nCodes that M changes under this R: {changed} of {sum(tensors[name].size for name in chosen)}'
+    )
+
+
+def _map(tensors: dict[str, np.ndarray], chosen: list[str], settings: Settings) -> tuple[dict[str, str], int]:
+    """Puts M of the chosen weights in their places; returns R of each in words, and how many codes are others now."""
+    with blame('estimator'):
+        weight_map = jax.jit(WeightMap(settings.estimator))
+    if vectors := [name for name in chosen if tensors[name].ndim < 2]:
+        note(f'1-axis weight included: {", ".join(vectors)}; --config.quantized chooses')
+    used, changed = {}, 0
+    for name in chosen:
+        if not jnp.issubdtype(tensors[name].dtype, jnp.floating):
+            raise UserError(
+                f'--weights: {name} is {tensors[name].dtype}, M is of floats; choose by --config.quantized=PATTERN'
+            )
+        tensors[name], used[name], codes = _mapped(name, tensors[name], settings, weight_map)
+        changed += codes
+    return used, changed
 
 
 def _quantized(tensors: Mapping[str, np.ndarray], wanted: str) -> list[str]:
@@ -65,7 +81,13 @@ def _quantized(tensors: Mapping[str, np.ndarray], wanted: str) -> list[str]:
     return [name for name in tensors if fnmatch.fnmatchcase(name, wanted)]
 
 
-def _mapped(name: str, weight: np.ndarray, settings: Settings, weight_map) -> np.ndarray:
+def _listed(used: Mapping[str, str]) -> str:
+    more = f' ... ({len(used)} in all)' if len(used) > _SHOWN else ''
+    return ', '.join(f'{name} {R}' for name, R in list(used.items())[:_SHOWN]) + more
+
+
+def _mapped(name: str, weight: np.ndarray, settings: Settings, weight_map) -> tuple[np.ndarray, str, int]:
+    """M of a weight, its R in words, and how many of its codes are others in M: none, but for float32."""
     theirs, ours = ((0, 1), (-1, -2)) if weight.ndim > 1 else (0, -1)  # (out, in, ...) -> (..., in, out)
     kernel = np.moveaxis(weight.astype(np.float32), theirs, ours)
     if not np.isfinite(kernel).all():
@@ -73,4 +95,8 @@ def _mapped(name: str, weight: np.ndarray, settings: Settings, weight_map) -> np
     with blame(f'range={settings.config.range}'):
         R = rule(settings.config.range)(kernel)
         checks.ranges({name: R})
-    return np.ascontiguousarray(np.moveaxis(np.asarray(weight_map(kernel, R)), ours, theirs))
+    moved, codes = weight_map(kernel, R), settings.estimator.quantizer.codes
+    low, high, largest = float(np.min(R)), float(np.max(R)), float(np.abs(kernel).max())
+    in_words = f'{low:.3g} (largest |w| {largest:.3g})' if low == high else f'{low:.3g} to {high:.3g}'
+    changed = int((codes(moved, R) != codes(kernel, R)).sum())
+    return np.ascontiguousarray(np.moveaxis(np.asarray(moved), ours, theirs)), in_words, changed

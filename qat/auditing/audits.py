@@ -41,7 +41,8 @@ class Audit:
       reasons: why the theorem does not cover it; () where it does, or where there is no slope to judge.
       identity_reasons: the same under optimizers of transfer class `identity`, Adam and its like, where no M is needed.
       cautions: in what it lies outside the theorem's words though it is covered.
-      notes: what the samples lack.
+      doubts: why the answer is in doubt, or there is none: noise, too few samples, or bits that do not fit the samples.
+      notes: what else the samples lack.
       probed: what else a JAX function did when it was called again; None of what only samples are there of.
     """
 
@@ -56,18 +57,20 @@ class Audit:
     reasons: tuple[str, ...] = ()
     identity_reasons: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     probed: Probed | None = None
 
     def __str__(self):
         said = [self.verdict, ' or '.join(self.names), f'clip rule {self.outside.rule}' if self.outside else '']
-        said += ['' if self.alpha is None else f'alpha {self.alpha:.6g}', *self.reasons, *self.cautions, *self.notes]
+        said += ['' if self.alpha is None else f'alpha {self.alpha:.6g}', *self.reasons, *self.cautions]
+        said += [*self.doubts, *self.notes]
         return '; '.join(clause for clause in said if clause)
 
     @property
     def verdict(self) -> str:
         """'ste': its slope is 1; 'disguised': the theorem covers it; 'not_covered'; or 'unknown': samples lack slopes,
-        or end where values may go on.
+        are too few or too noisy, or end where values may go on.
         """
         if self.reasons:
             return NOT_COVERED
@@ -80,6 +83,11 @@ class Audit:
     def ends_early(self) -> bool:
         """Whether samples end, on a side, before it is known if values go on there."""
         return self.outside is not None and bool(lacks.ends(self.levels, self.outside.sides))
+
+    @property
+    def has_slope(self) -> bool:
+        """Whether there are slopes inside the values."""
+        return self.pooled is not None and self.pooled.r.size > 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,7 +114,7 @@ def audit(w, q, slope=None, *, bits: int | None = None) -> Audit:
       w: weights, any shape and order; evenly spaced ones from below the least value to above the greatest are best.
       q: what each is rounded to, of the same size.
       slope: dq/dw at each, as the gradient has it; None: only values and thresholds are found.
-      bits: what the fake-quantizer says of itself; where the samples say otherwise, that is noted.
+      bits: what the fake-quantizer says of itself; where the samples say otherwise, that is a doubt.
 
     Raises:
       ValueError: the arrays are no samples of a fake-quantizer; the message says what is missing.
@@ -122,23 +130,23 @@ def of_samples(taken: Samples, bits: int | None = None, is_whole: bool = False) 
     """
     found = levels.find(taken)
     found = dataclasses.replace(found, ends=(True, True)) if is_whole else found
-    notes = [*taken.notes, *lacks.gaps(taken, found), *lacks.bits(found, bits)]
+    notes, doubts = [*taken.notes, *lacks.gaps(taken, found)], tuple(lacks.bits(found, bits))
     if taken.slope is None:
         notes.append('without a third column, dq/dw, nothing is known of the slope')
-        return Audit(taken, found, notes=tuple(notes))
+        return Audit(taken, found, doubts=doubts, notes=tuple(notes))
     if not found.monotone:
         reason = (
             f'q falls at {found.falls.size} of {taken.w.size} samples though w grows, first at w = '
             f'{found.falls[0]:.4g}: chance or noise decides, or codes overflow, and no thresholds exist'
         )
-        return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), notes=tuple(notes))
+        return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), doubts=doubts, notes=tuple(notes))
     if not taken.slope.any():
         reason = 'its slope is 0 at every sample: it passes no gradient'
-        return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), notes=tuple(notes))
+        return Audit(taken, found, reasons=(reason,), identity_reasons=(reason,), doubts=doubts, notes=tuple(notes))
     rule = outside.find(taken, found)
     pooled = cells.pool(taken, found, rule)
     notes += lacks.ends(found, rule.sides)
-    known = Audit(taken, found, rule, pooled)
+    known = Audit(taken, found, rule, pooled, doubts=doubts)
     if pooled.r.size < _FEWEST:
         notes.append(
             f'{pooled.r.size} samples with a gradient lie inside the values; it takes {_FEWEST}, 4001 are plenty'
@@ -152,12 +160,16 @@ def _judged(known: Audit) -> Audit:
     """The same with what the theorem says of its slope."""
     rule, pooled, found = known.outside, known.pooled, known.levels
     reasons, passes = _of_the_rule(rule), rule.rule == 'other' and np.isinf(rule.reach)
+    if not pooled.tells:
+        return dataclasses.replace(known, doubts=(*known.doubts, lacks.resolution(pooled)))
     if not pooled.agree:
         # A slope that is positive out to the last sample needs no M where it cancels, and no end for N to move.
         return _by_cell(known, () if passes else reasons)
     matches = _told_apart(matching.matches(pooled, np.log2(found.values.size)), rule)
     made = _estimator(matches, pooled, found, rule)
     failing, of_identity = (conditions_that_fail(made, transfer_class) for transfer_class in ('map', 'identity'))
+    if failing and not matches and pooled.may_be_noise:  # what a curve through noise fails says nothing of the slope
+        return dataclasses.replace(known, doubts=(*known.doubts, lacks.resolution(pooled)))
     if not of_identity:
         pooled = agreement.checked(pooled, made)
         if not pooled.agree:

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from qat.auditing.levels import Levels
-from qat.auditing.outside import Outside, end
+from qat.auditing.outside import Outside, end, noise_of
 from qat.auditing.samples import Samples
 
 NODES = 257  # of the pooled curve, a power of two of intervals: nodes of every quadrature panel
@@ -15,8 +15,12 @@ AGREE = 2e-3  # of the largest slope
 _QUARTILE = 75  # of a gap's samples that must lie so near; the others may lie beside a jump
 JUMP = 0.05  # of the largest slope, in which a curve must change between neighbours
 _FLOAT32 = 2.0**-23
+_ROUGH = 1e-4  # of the largest slope; as much noise moves integrals
+_DEVIATIONS = 6.0  # of the noise, which next to no sample exceeds
 _CONSTANT = 1e-6  # of the largest slope
 _EDGE = 1e-6  # of a gap
+_FEWEST = 3  # samples of a gap, of which the middle one can be compared with the others
+_TELLING = 4.0  # times what neighbours in one gap differ by anyway: what gaps must differ by to be other gaps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Pooled:
       gap: (n,) which threshold each is nearest to.
       noise: (n,) what float32 may have changed in each slope.
       disagreement: (gaps,) of each gap from the pooled curve, of the largest slope.
+      rough: how far samples lie from the line through their neighbours in the same gap, of the largest slope; as far
+        apart, gaps tell nothing. Infinite where gaps have too few samples for that.
       unlike: the sample that is farthest from what others have at its offset, in words; '' where none is.
     """
 
@@ -39,12 +45,28 @@ class Pooled:
     gap: np.ndarray
     noise: np.ndarray
     disagreement: np.ndarray
+    rough: float = 0.0
     unlike: str = ''
 
     @property
     def agree(self) -> bool:
         """Whether the slope is the same in every cell."""
         return bool(self.disagreement.max(initial=0) <= AGREE)
+
+    @property
+    def tells(self) -> bool:
+        """Whether gaps differ by more than noise, or samples that are far apart, let neighbours in one gap differ."""
+        return self.agree or bool(self.disagreement.max() > _TELLING * self.rough)
+
+    @property
+    def noise_of_curve(self) -> float:
+        """What neighbours by offset differ by, of the largest slope: noise, or samples that are far apart."""
+        return noise_of(self.slope) / self.scale
+
+    @property
+    def may_be_noise(self) -> bool:
+        """Whether the curve is too rough for what hangs on its details, such as where it jumps; its sign is plain."""
+        return self.noise_of_curve > _ROUGH and bool((self.slope > -_DEVIATIONS * noise_of(self.slope)).all())
 
     @property
     def scale(self) -> float:
@@ -98,7 +120,8 @@ def pool(samples: Samples, levels: Levels, rule: Outside) -> Pooled:
             inside &= levels.codes != code
     order = np.flatnonzero(inside)[np.argsort(r[inside], kind='stable')]
     r, s, gap = np.clip(r[order], -0.5, 0.5), samples.slope[order], gap[order]
-    return Pooled(samples.w[order], r, s, gap, _noise(r, s, moved[order]), _disagreement(s, gap, levels.intervals))
+    disagreement, rough = _disagreement(s, gap, levels.intervals), _rough(r, s, gap, levels.intervals)
+    return Pooled(samples.w[order], r, s, gap, _noise(r, s, moved[order]), disagreement, rough)
 
 
 def _placed(w: np.ndarray, levels: Levels, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,3 +161,16 @@ def _disagreement(s: np.ndarray, gap: np.ndarray, intervals: int) -> np.ndarray:
     each = [away[gap == place] for place in range(intervals)]
     scale = max(np.abs(s).max(), 1e-300)
     return np.array([np.percentile(found, _QUARTILE) / scale if found.size else 0.0 for found in each])
+
+
+def _rough(r: np.ndarray, s: np.ndarray, gap: np.ndarray, intervals: int) -> float:
+    """Of most samples of most gaps, so that one gap in which the slope is wild is no noise."""
+    found = []
+    for place in range(intervals):
+        x, y = r[gap == place], s[gap == place]
+        if x.size < _FEWEST:
+            return np.inf
+        share = (x[1:-1] - x[:-2]) / np.maximum(x[2:] - x[:-2], 1e-300)
+        line = y[:-2] + share * (y[2:] - y[:-2])
+        found.append(np.percentile(np.abs(y[1:-1] - line), _QUARTILE))
+    return float(np.median(found)) / max(np.abs(s).max(), 1e-300)

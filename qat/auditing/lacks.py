@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from qat.auditing.cells import Pooled
 from qat.auditing.levels import Levels
 from qat.auditing.samples import Samples
 from qat.quantizers import MAX_BITS
 
 _FEW = 3  # samples of a value, next to which others may have been stepped over
+_PLENTY = 32  # samples of a cell, in which a slope that is rough is noisy
 _FAR = 50.0  # times the usual distance of samples: a gap in them
 
 
@@ -36,8 +38,21 @@ def bits(found: Levels, said: int | None) -> list[str]:
         raise ValueError(f'bits must be an integer in 1..{MAX_BITS}, got {said}')
     if said is None or found.values.size in (2**said, 2**said - 1):
         return []
-    advice = 'sample a wider range' if found.values.size < 2**said else 'it rounds to more than that'
+    if found.values.size > 2**said:
+        advice = 'it rounds to more than that'
+    else:
+        advice = 'samples reach beyond them, it has no more' if all(found.ends) else 'sample a wider range'
     return [f'{said} bits make {2**said} values, and the samples have {found.values.size}: {advice}']
+
+
+def resolution(pooled: Pooled) -> str:
+    """Why samples do not tell what the slope is."""
+    size, cells = pooled.r.size, pooled.disagreement.size
+    if size < _PLENTY * cells:
+        where = f'in {cells} cells are too few' if cells > 1 else 'are too few'
+        return f'{size} samples {where} to tell what its slope is; take {max(4001, 2 * _PLENTY * cells)}'
+    noise = max(pooled.rough, pooled.noise_of_curve)
+    return f'its slope is noisy, by {noise:.1g} of the largest from sample to sample; sample it without the noise'
 
 
 def ends(found: Levels, sides: tuple[str, str]) -> list[str]:

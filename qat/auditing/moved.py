@@ -1,7 +1,8 @@
 """A slope that is another in every cell: N(w) = integral of dx/s makes it STE on the same values with other thresholds.
 
 Derived: a step of the estimator is dw = s g, and that of v = N(w) is dv = dw / s = g, which is STE's with the same
-learning rate; its codes change where v passes N(t), t a threshold. Where the harmonic mean of s is the same in every
+learning rate; its codes change where v passes N(t), t a threshold. c N does the same at c times the learning rate, and
+c is chosen so that the thresholds span what they did. Where the harmonic mean of s is the same in every
 finite cell, a learning rate puts the thresholds back, and the theorem of arXiv 2405.05171 holds.
 """
 
@@ -23,12 +24,14 @@ class Moved:
     """What N makes of the thresholds.
 
     Attributes:
-      thresholds: (k - 1,) N(t), in the unit of w; the one that is nearest to 0 stays.
+      thresholds: (k - 1,) N(t) in the unit of w, scaled and shifted so that the outermost two stay.
+      factor: that scale, by which STE's learning rate is to be multiplied.
       alphas: (k - 2,) the harmonic mean of the slope in each finite cell, by the trapezoidal rule.
       ends: (2,) the same in what the outermost codes have inside of the values; NaN where there are no samples.
     """
 
     thresholds: tuple[float, ...]
+    factor: float
     alphas: tuple[float, ...]
     ends: tuple[float, float]
 
@@ -49,8 +52,9 @@ def moved(samples: Samples, levels: Levels) -> Moved | None:
         return None
     ends = _harmonic_mean(w, s, low, found[0]), _harmonic_mean(w, s, found[-1], high)
     alphas = [_harmonic_mean(w, s, *cell) for cell in itertools.pairwise(found)]
-    N, kept = np.append(0, np.cumsum(np.diff(found) / alphas)), np.abs(found).argmin()
-    return Moved(tuple((N - N[kept] + found[kept]).tolist()), tuple(alphas), ends)
+    N = np.append(0, np.cumsum(np.diff(found) / alphas))
+    factor = float((found[-1] - found[0]) / N[-1]) if alphas else 1.0
+    return Moved(tuple((found[0] + factor * N).tolist()), factor, tuple(alphas), ends)
 
 
 def _harmonic_mean(w: np.ndarray, s: np.ndarray, low: float, high: float) -> float:

@@ -11,7 +11,7 @@ from qat.auditing.samples import Samples
 from qat.clipping import ClipRule
 
 _EDGE = 1e-4  # of a gap: nearer to an end than this, float32 decides on which side a sample lies
-_EQUAL = 1e-2  # by which slopes may differ from 1/2 of the largest, from 1 or R/|w|: samples may be noisy
+_EQUAL = 1e-2  # by which slopes may differ from 1/2 of the largest, from 1 or R/|w|, besides what their noise is
 _NOTHING = 1e-6  # of the largest slope; what leaks more passes, but for noise
 _DEVIATIONS = 6.0  # of the noise, which next to no sample exceeds
 _HALF = 0.5  # of a gap: as far as codes go on when weights are rounded first and clamped then
@@ -92,7 +92,8 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
     outer = distance > -_HALF + _EDGE
     largest = np.abs(samples.slope).max()
     outside = distance > _EDGE
-    passed = np.abs(slope) > _NOTHING * largest + _DEVIATIONS * noise_of(slope[outside])
+    noise = _DEVIATIONS * noise_of(slope[outside])
+    passed = np.abs(slope) > _NOTHING * largest + noise
     if (outer & ~outside).any() and not passed[outer].any():
         return 'boundary_zero', -_HALF, 0.0
     if not outside.any():
@@ -105,15 +106,15 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
         return 'other', math.nan, math.nan
     if moving == s.size:
         weights = np.abs(samples.w[order][outside])
-        if np.abs(s - abs(edge) / weights).max() < _EQUAL and np.ptp(s) > _EQUAL:
+        if np.abs(s - abs(edge) / weights).max() < _EQUAL + noise and np.ptp(s) > _EQUAL + 2 * noise:
             return 'reciprocal', math.inf, 0.0
         if not levels.ends[sign > 0]:  # the values may go on
             return _UNKNOWN, math.nan, math.nan
-        return ('pass' if _is_one(s) else 'other'), math.inf, 0.0
+        return ('pass' if _is_one(s, noise) else 'other'), math.inf, 0.0
     low, high = x[moving - 1], x[moving]
-    if _half(s[:moving], largest) and low - _EDGE <= _HALF <= high + _EDGE:
+    if _half(s[:moving], largest, noise) and low - _EDGE <= _HALF <= high + _EDGE:
         return 'boundary_half', _HALF, 0.0
-    if not _is_one(s[:moving]):
+    if not _is_one(s[:moving], noise):
         return 'other', (low + high) / 2, (high - low) / 2
     if low - _EDGE <= _HALF <= high + _EDGE:
         return 'round_clamp', _HALF, 0.0
@@ -125,12 +126,12 @@ def noise_of(s: np.ndarray) -> float:
     return float(np.median(np.abs(np.diff(s, 2)))) / (0.6745 * math.sqrt(6)) if s.size > 2 else 0.0
 
 
-def _is_one(s: np.ndarray) -> bool:
-    return bool(np.abs(s - 1).max() < _EQUAL)
+def _is_one(s: np.ndarray, noise: float) -> bool:
+    return bool(np.abs(s - 1).max() < _EQUAL + noise)
 
 
-def _half(s: np.ndarray, largest: float) -> bool:
-    return bool(np.abs(s - largest / 2).max() < _EQUAL * largest)
+def _half(s: np.ndarray, largest: float, noise: float) -> bool:
+    return bool(np.abs(s - largest / 2).max() < _EQUAL * largest + noise)
 
 
 def end(levels: Levels, sign: int) -> tuple[float, float]:

@@ -100,7 +100,7 @@ MAY_IMPORT = {
     'auditing.outside': {'clipping', 'auditing.levels', 'auditing.samples'},
     'auditing.cells': {'auditing.levels', 'auditing.outside', 'auditing.samples'},
     'auditing.moved': {'auditing.levels', 'auditing.outside', 'auditing.samples'},
-    'auditing.lacks': {'quantizers', 'auditing.levels', 'auditing.samples'},
+    'auditing.lacks': {'quantizers', 'auditing.cells', 'auditing.levels', 'auditing.samples'},
     'auditing.agreement': {'estimators', 'theory.sampling', 'auditing.cells', 'auditing.outside'},
     'auditing.matching': {'calls', 'slopes', 'auditing.cells'},
     'auditing.subjects': set(),

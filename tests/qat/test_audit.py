@@ -169,7 +169,10 @@ def test_a_slope_that_differs_from_cell_to_cell_is_ste_with_moved_thresholds():
     assert found.reasons[0].startswith('its slope is not the same in every cell, nor is its harmonic mean')
     t = np.arctanh(m * (2 * (np.arange(n) + 0.5) / n - 1))
     N = m * (t / 2 + np.sinh(2 * t) / 4)
-    assert np.diff(found.moved.thresholds) == pytest.approx(np.diff(N), rel=3e-3)
+    factor = np.ptp(t) / np.ptp(N)
+    assert np.diff(found.moved.thresholds) == pytest.approx(factor * np.diff(N), rel=3e-3)
+    assert found.moved.factor == pytest.approx(factor, rel=3e-3)
+    assert found.moved.thresholds[0] == found.levels.thresholds[0]
 
 
 def test_one_gap_with_another_slope_is_seen():
@@ -213,7 +216,7 @@ def test_what_samples_lack_is_said():
     assert 'no samples between w = 0.0' in qat.audit(w[hole], q[hole]).notes[0]
     with pytest.raises(ValueError, match=r'bits must be an integer in 1\.\.8, got 9'):
         qat.audit(w, q, bits=9)
-    assert '8 bits make 256 values, and the samples have 16' in qat.audit(w, q, bits=8).notes[0]
+    assert '8 bits make 256 values, and the samples have 16' in qat.audit(w, q, bits=8).doubts[0]
     silent = qat.audit(w, q, 0 * s)
     assert silent.verdict == 'not_covered' and 'passes no gradient' in silent.reasons[0]
 
@@ -240,3 +243,33 @@ def test_noise_and_few_decimals_leave_the_answer_what_it_is():
         found = qat.audit(*given)
         assert (found.verdict, found.outside.rule) == ('disguised', 'clip')
         assert found.alpha == pytest.approx(harmonic_mean(SLOPES['dsq'][0], 2), abs=exact)
+
+
+@pytest.mark.parametrize('name, bits', [('dsq', 2), ('sine', 3), ('dge', 4)])
+@pytest.mark.parametrize('every', [40, 60, 80, 100, 200])
+def test_too_few_samples_do_not_tell_rather_than_tell_what_is_wrong(name, bits, every):
+    w, q, s = (column[::every] for column in sampled(SLOPES[name][0], bits, reach=1.5))
+    if 4 * 2**bits > w.size:
+        return  # refused
+    found = qat.audit(w, q, s)
+    assert (found.verdict in ('disguised', 'unknown'), found.moved, found.reasons) == (True, None, ())
+    assert found.verdict == 'disguised' or 'samples' in (*found.doubts, *found.notes)[0]
+
+
+@pytest.mark.parametrize('name, bits', [('ste', 4), ('dsq', 2), ('sine', 1)])
+@pytest.mark.parametrize('deviation', [5e-3, 0.02, 0.1])
+def test_noise_is_told_and_is_no_verdict(name, bits, deviation):
+    w, q, s = sampled(SLOPES[name][0], bits, reach=1.5)
+    passes = np.where(np.abs(w) <= R, s, 1)
+    for slope in (s, passes):
+        found = qat.audit(w, q, slope + deviation * np.random.default_rng(0).normal(size=s.size))
+        assert (found.verdict, found.reasons, found.moved) == ('unknown', (), None)
+        assert 'its slope is noisy' in found.doubts[0]
+
+
+def test_what_noise_does_not_hide_is_still_told():
+    w, q, s = sampled(SLOPES['ste'][0], 3)
+    noise = 0.01 * np.random.default_rng(0).normal(size=s.size)
+    found = qat.audit(w, q, np.where(w > 0, 0.7, 1) * s + noise * (s > 0))
+    assert found.verdict == 'not_covered' and 'not the same in every cell' in found.reasons[0]
+    assert np.ptp(found.moved.thresholds) == pytest.approx(np.ptp(found.levels.thresholds))
