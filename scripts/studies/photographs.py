@@ -42,6 +42,7 @@ _FOUR_BITS_RATES = {0.001: 20, 0.00025: 80}
 # In the pretrained network, and in deeper ones, frozen statistics end in infinity, also at 4 bits: the scales of the
 # rounded weights are others. What is frozen from the start is mean 0 and variance 1, so that nothing is normalised.
 _FROZEN_RATES = {0.0025: 20, 0.000625: 80}
+_FROZEN_EARLY_RATES = {0.00016: 20, 0.00004: 80}  # about a sixteenth as far, in shorter steps
 _BATCH_RATES = {0.004: 20, 0.002: 40}
 _ADAM_RATES = {8e-4: 12, 4e-4: 24, 2e-4: 48, 1e-4: 96}  # 0.0096
 _IMAGENET_SGD_RATES = {0.002: 8, 0.0005: 32}  # 0.016: before most differences have grown
@@ -77,12 +78,13 @@ LADDERS = {  # parts, and what they are
     'pretrained-adam': 'ResNet-20 pretrained, Adam',
     'depth': 'ResNet-8 from scratch, SGD with decay',
     'frozen': 'ResNet-8 from scratch, nothing normalised, SGD with decay',
+    'frozen-early': 'ResNet-8 from scratch, nothing normalised, a sixteenth as far, SGD with decay',
     'batch': 'ResNet-20 pretrained, batches of 128, SGD with decay',
     'four-bits': 'ResNet-20 pretrained, 4 bits, SGD with decay',
     'imagenet-sgd': 'ResNet-50 on ImageNet, SGD with decay',
     'imagenet-adam': 'ResNet-50 on ImageNet, Adam',
 }
-CAUSES = ('depth', 'frozen', 'four-bits', 'batch')
+CAUSES = ('depth', 'frozen', 'frozen-early', 'four-bits', 'batch')
 SWEEPS = (
     _part('scratch-sgd', rates=_SCRATCH_RATES),
     _part('pretrained-sgd', _PRETRAINED, rates=_PRETRAINED_RATES),
@@ -100,6 +102,7 @@ SWEEPS = (
     _part('depth', 'model=resnet8', rates=_ends(_SCRATCH_RATES)),
     _part('four-bits', _PRETRAINED, *_FOUR_BITS, rates=_FOUR_BITS_RATES),
     _part('frozen', 'model=resnet8(frozen_statistics=True)', rates=_FROZEN_RATES),
+    _part('frozen-early', 'model=resnet8(frozen_statistics=True)', rates=_FROZEN_EARLY_RATES),
     _part('batch', _PRETRAINED, 'batch_size=128', rates=_BATCH_RATES),
     _imagenet('imagenet-sgd', _IMAGENET_SGD_RATES, f'optimizer={SGD}', 'weight_decay=1e-4'),
     _imagenet('imagenet-adam', _IMAGENET_ADAM_RATES, *_UNDER_ADAM),
@@ -166,6 +169,7 @@ def stated(rows: list[dict]) -> list:
         *_of_imagenet(rows),
         '`ResNet-8`',
         *([in_jitters(rows, part, twin)[-1] for twin in ('ste', 'naive_ste')] for part in CAUSES),
+        in_jitters(rows, 'frozen-early', 'ste')[0],
         *(gap(rows, parts, twin) for parts in (sgd, adam) for twin in ('ste', 'reshuffle')),
     ]
 
@@ -187,9 +191,8 @@ def _axis(axis: Axes, title: str, x: str) -> None:
 def figure(rows: list[dict]) -> Figure:
     """The error of every twin against the learning rate, a panel a part; then against steps and a planted change."""
     drawn = Figure(figsize=(16, 11), layout='constrained', dpi=figures.RESOLUTION)
-    *axes, steps, change, spare, other_spare = drawn.subplots(3, 5, sharey=True).flat
+    *axes, steps, change, spare = drawn.subplots(3, 5, sharey=True).flat
     spare.remove()
-    other_spare.remove()
     for axis, (part, title) in zip(axes, LADDERS.items()):
         for twin in twins_of(rows, part):
             rates, errors = ladder(rows, part, twin)
