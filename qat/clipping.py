@@ -17,6 +17,8 @@ from qat import calls
 from qat.calls import Interval
 from qat.quantizers import Quantizer
 
+_LARGEST = jnp.finfo(jnp.float32).max  # of |w| / R, which may overflow
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipRule:
@@ -60,7 +62,7 @@ class ClipRule:
         """M(w) for weights outside the range; what lies inside is not to be read."""
         if not self.passes:
             return weights
-        x = jnp.maximum(jnp.abs(weights) / R, 1)
+        x = jnp.clip(jnp.abs(weights) / R, 1, _LARGEST)
         moving = alpha * self.integral(jnp.minimum(x, self.reach))
         return jnp.sign(weights) * R * (1 + moving + jnp.maximum(x - self.reach, 0))
 
@@ -68,7 +70,7 @@ class ClipRule:
         """The inverse of `map`."""
         if not self.passes:
             return weights
-        y, end = jnp.maximum(jnp.abs(weights) / R - 1, 0), self._end(alpha) - 1
+        y, end = jnp.clip(jnp.abs(weights) / R - 1, 0, _LARGEST), self._end(alpha) - 1
         x = self.inverse(jnp.minimum(y, end) / alpha) + jnp.maximum(y - end, 0)
         return jnp.sign(weights) * R * x
 

@@ -88,6 +88,18 @@ def test_M_keeps_every_code_and_fixes_thresholds_and_values(grid, call):
     np.testing.assert_allclose(weight_map(fixed, R), fixed, atol=1e-6)
 
 
+@pytest.mark.parametrize('clip', ['clip', 'pass', 'trust(T=0.5)', ''])
+@pytest.mark.parametrize('call', ['dsq(k=6.5)', 'mad'])
+def test_M_keeps_the_code_of_every_kind_of_float32(call, clip):
+    """Of a million bit patterns: subnormal, huge and all between."""
+    bits = np.random.default_rng(0).integers(0, 2**32, 1_000_000, np.uint32)
+    weights = bits.view(np.float32)[np.isfinite(bits.view(np.float32))]
+    made = estimators.parse(call, 'ternary').with_clip(clip)
+    weight_map, codes = WeightMap(made), made.quantizer.codes
+    for mapped in (jax.jit(weight_map), jax.jit(weight_map.inverse)):
+        assert np.array_equal(codes(mapped(weights, R), R), codes(weights, R))
+
+
 @pytest.mark.parametrize('call', SLOPES)
 @pytest.mark.parametrize('grid', [E2M1, UNEVEN], ids=lambda grid: grid.name)
 def test_every_finite_cell_has_the_same_alpha(grid, call):
