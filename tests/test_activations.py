@@ -138,7 +138,7 @@ def test_a_run_and_its_report(file, tmp_path, capsys):
     errors = {name: metrics['weight_alignment_error'] for name, metrics in found.items()}
     assert errors['self'] == 0 < errors['ste_activations']
     page = (tmp_path / 'run' / 'report.html').read_text(encoding='utf-8')
-    assert 'activations of 4 bits' in page and 'all of the above is about the weights' in page
+    assert 'activations of int4' in page and 'all of the above is about the weights' in page
     capsys.readouterr()
     assert explain.main([*command, f'--out={tmp_path}']) == 0
     assert 'STE in place of my_slope(height=2.0) on the activations' in ' '.join(capsys.readouterr().out.split())

@@ -46,7 +46,7 @@ SAMPLES = {
     'rounding': (NONE, 'larger learning rate', {'learning_rate': 1e-7}),
     'saturated': (NONE, 'saturated', {'optimizer': 'adam(b2=0.999)', 'learning_rate': 0.03}),
     'chaos': (
-        NONE,
+        NO,  # before it
         'b1=0.999 is above b2=0.9',
         {'optimizer': 'adam(b1=0.999,b2=0.9)', 'learning_rate': 1e-4, 'max_steps': 800, 'twins': 'ste,map_ste,jitter'},
     ),
@@ -56,7 +56,7 @@ SAMPLES = {
         'eps=0.001',
         {'estimator': 'dsq(k=30)', 'optimizer': 'adam(b2=0.95,eps=1e-3)', 'learning_rate': 1e-3},
     ),
-    'long steps at 8 bits': (NONE, 'too long to follow M', {'bits': 8, 'estimator': 'dsq(k=552.5)'}),
+    'long steps at 8 bits': (NO, 'too long to follow M', {'bits': 8, 'estimator': 'dsq(k=552.5)'}),
     'constant under Muon': (
         YES,
         'exactly',

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qat import estimators
-from qat.lockstep.tracking import Tracker
+from qat.lockstep.tracking import Followed, Tracker
 from qat.lockstep.twins import REFERENCE
 from scripts.measuring.programs import training
 from scripts.measuring.session import Session, ratios
@@ -21,16 +21,19 @@ _LATER = 2000  # steps
 def tracked(weights: int, before: int = 0) -> Callable[[int], None]:
     """The tracking of a pair with so many weights, after so many steps; half the codes change in each."""
     ranges, quantizers = {'layer': jnp.float32(1)}, {'layer': estimators.parse(ESTIMATOR, BITS).quantizer}
-    tracker = Tracker(quantizers, REFERENCE, {'ste': {'layer': lambda w, R: w}}, change_points=True)
+    maps, first_ranges = {'ste': {'layer': lambda w, R: w}}, {'layer': lambda v, unit: unit}
+    tracker = Tracker(quantizers, REFERENCE, maps, first_ranges, change_points=True)
     start = np.random.default_rng(0).uniform(-1, 1, weights).astype(np.float32)
-    here, there = ({name: {'layer': jnp.asarray(w)} for name in (REFERENCE, 'ste')} for w in (start, start[::-1]))
+    here, there = (
+        {name: Followed({'layer': jnp.asarray(w)}, ranges) for name in (REFERENCE, 'ste')} for w in (start, start[::-1])
+    )
     advance, turns = jax.jit(tracker.advance, donate_argnums=0), itertools.cycle([(here, there), (there, here)])
-    tracking = jax.jit(tracker.begin)(here, ranges)
+    tracking, counted = jax.jit(tracker.begin)(here), itertools.count(1)
 
     def run(steps):
         nonlocal tracking
         for _ in range(steps):
-            tracking = advance(tracking, *next(turns), ranges)
+            tracking = advance(tracking, *next(turns), ranges, jnp.int32(next(counted)))
         jax.block_until_ready(tracking)
 
     run(before)
