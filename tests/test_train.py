@@ -434,7 +434,7 @@ OF_PROCESSES = {
         *('--config=configs/shakespeare.py', '--config.model=transformer(layers=1,width=16,heads=2)'),
         *('--config.context=16', '--config.batch_size=8', '--config.steps_per_epoch=10', '--config.num_epochs=1'),
         # Not Adam: it divides what rounding leaves of a gradient by as little, for bytes that no text has.
-        *('--config.optimizer=sgd(momentum=0.9)', '--config.twins=ste,self', '--config.dataset=text:LICENSE'),
+        *('--config.optimizer=sgd(momentum=0.9)', '--config.twins=naive_ste,self', '--config.dataset=text:LICENSE'),
     ],
 }
 

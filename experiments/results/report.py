@@ -2,6 +2,8 @@
 
 import pathlib
 
+import jax
+
 from experiments.results import codes, explanation, figures, finished, next_steps, pages, take_home
 from experiments.results.metrics import shown
 from experiments.setup.settings import Settings
@@ -10,6 +12,7 @@ from experiments.workdir.files import blame_disk
 from qat.lockstep.twins import REFERENCE
 
 
+@jax.enable_x64(False)  # for the same page wherever it is written
 def write(workdir: pathlib.Path, settings: Settings) -> pathlib.Path:
     """Writes figures/*.png and the self-contained report.html of a finished run, and returns the path of the page.
 
