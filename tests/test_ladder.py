@@ -51,6 +51,7 @@ def test_answers(answer, said, found):
     json.dumps(result, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_ladder_may_get_more_seeds_and_repeats_nothing(tmp_path, capsys):
     command = ['--config=configs/digits.py', '--config.max_steps=3', '--config.twins=ste,jitter', '--config.ladder=2']
     assert train.main([*command, '--config.ladder_seeds=1', f'--workdir={tmp_path}']) == 0

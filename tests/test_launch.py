@@ -217,6 +217,7 @@ def test_a_failing_worker_is_named_and_ends_the_others(sandbox):
     assert [(copy / 'saved').exists() for copy in sandbox.copies] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_stop_is_killed(sandbox):
     fates = {'FATE_0': f'{once_hangs(1)} exit 1', 'FATE_1': DEAF}
     assert sandbox.launch(POD, *SLICE, '--', *RUN, GRACE_SECONDS='1', **fates)[0] == 1
@@ -265,6 +266,7 @@ def test_a_failed_installation_starts_nothing(sandbox):
     assert not any(sandbox.trained())
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_suitable_python_gets_one(sandbox):
     for name in ('python3.13', 'python3.12', 'python3.11', 'python3'):
         write_program(sandbox.fake / 'worker_bin' / name, '#!/bin/sh\nexit 1\n')

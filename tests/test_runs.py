@@ -46,13 +46,9 @@ def metrics(run: trainer.Trainer, state) -> dict:
     return {name: trajectory.summarize(layers.values()) for name, layers in measured.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    'devices, optimizer',
-    [
-        pytest.param(1, 'sgd(momentum=0.9)', marks=pytest.mark.slow),
-        pytest.param(8, 'sgd(momentum=0.9)', marks=pytest.mark.slow),
-        (8, 'adam(b2=0.95)'),
-    ],
+    'devices, optimizer', [(1, 'sgd(momentum=0.9)'), (8, 'sgd(momentum=0.9)'), (8, 'adam(b2=0.95)')]
 )
 def test_self_is_bit_equal(devices, optimizer, monkeypatch):
     run = make_trainer(devices, monkeypatch, optimizer=optimizer, learning_rate=0.02, twins='self,jitter', num_epochs=1)

@@ -506,7 +506,8 @@ def test_a_folder_of_its_own_goes_where_the_run_is_refused(tmp_path, monkeypatch
     assert not list(tmp_path.glob('runs/digits/*'))
 
 
-@pytest.mark.parametrize('index', [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize('index', [0, 1])
 def test_a_process_whose_others_do_not_come_ends_with_a_message(index, tmp_path):
     setting = f'--config.distributed=127.0.0.1:{free_port()},2,{index}'
     alone = process(DIGITS, setting, f'--workdir={tmp_path / "run"}', RENDEZVOUS_SECONDS='3')

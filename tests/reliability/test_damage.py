@@ -110,6 +110,7 @@ def test_a_run_without_any_checkpoint_does_not_begin_again_silently(tmp_path, ca
     assert train.main(command) == 0
 
 
+@pytest.mark.slow
 def test_weights_to_start_from_are_those_of_the_newest_sound_checkpoint(tmp_path, capsys):
     flags = ['--config=configs/digits.py', '--config.twins=self', '--config.checkpoint_every_steps=5']
     assert train.main([*flags, '--config.max_steps=7', f'--workdir={tmp_path}']) == 0

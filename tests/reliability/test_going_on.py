@@ -26,6 +26,7 @@ def test_from_eight_devices_to_fewer(devices, on_eight_devices, tmp_path):
     goes_on(shutil.copytree(on_eight_devices, tmp_path / 'run'), *SMALL, devices=devices)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_jax(tmp_path):
     workdir = shutil.copytree(OLDER_JAX, tmp_path / 'run')
     goes_on(workdir, f'--config={workdir / "config.json"}')

@@ -130,9 +130,10 @@ def test_a_signal_is_heard_while_the_main_thread_is_inside_xla(number, tmp_path)
     'rescue',
     [
         pytest.param('time.sleep(10_000)', id='waits for a step'),
-        pytest.param('raise_()', id='finds no state', marks=pytest.mark.slow),
+        pytest.param('raise_()', id='finds no state'),
     ],
 )
+@pytest.mark.slow
 def test_a_step_that_never_ends_does_not_keep_the_process(rescue, tmp_path):
     """As where another process of a collective is gone: nobody can read the state, now or later."""
     code = f"""
