@@ -134,6 +134,13 @@ def test_stableqat_counts_the_settings_that_differ():
     assert [stableqat.differing(rows, 'naive_ste', optimizer) for optimizer in stableqat.RATES] == [4, 0]
 
 
+def test_a_page_waits_for_all_parts(tmp_path):
+    first, second, *_ = (part.name for part in placement.SWEEPS)
+    (tmp_path / f'{first}.csv').write_text('')
+    with pytest.raises(UserError, match=f'it lacks {second}.* run --part={second} too'):
+        study.write_page(placement, tmp_path)
+
+
 def test_a_part_is_recorded_beside_the_others(tmp_path):
     """The tables of other parts stay, and so do the hours that they took."""
     shutil.copytree(RESULTS / 'placement', tmp_path, dirs_exist_ok=True)

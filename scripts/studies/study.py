@@ -166,7 +166,13 @@ def _seconds(workdir: pathlib.Path) -> float:
 
 
 def rows(study: ModuleType, directory: pathlib.Path) -> list[dict]:
-    """The committed tables of all parts; each row says of which part it is."""
+    """The committed tables of all parts; each row says of which part it is.
+
+    Raises:
+      UserError: that of a part is not there yet.
+    """
+    if lacking := [part.name for part in study.SWEEPS if not (directory / f'{part.name}.csv').is_file()]:
+        raise UserError(f'{directory} has no page yet: it lacks {", ".join(lacking)}; run --part={lacking[0]} too')
     found = []
     for part in study.SWEEPS:
         with (directory / f'{part.name}.csv').open(newline='', encoding='utf-8') as file:
