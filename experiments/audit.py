@@ -17,7 +17,6 @@ import inspect
 import json
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Callable
 
@@ -87,28 +86,17 @@ def _audit(given):
         if given.R is not None:
             raise UserError('command line: --range is for functions; a file of samples has what it has')
         path = pathlib.Path(os.path.expanduser(given.target))
-        if path.is_dir():
-            raise UserError(f'{path} is a folder; give one file of samples in it, such as {path / "samples.csv"}')
         columns = samples.read(path)
-        with blame(f'{given.target}{_strange_heading(path)}'):
+        try:
             return audit(**columns, bits=given.bits)
+        except ValueError as error:
+            raise UserError(f'{given.target}{samples.strange_heading(path)}: {error}') from error
     with blame(given.target):
         function = users.load_function(os.path.expanduser(file), call)
         try:
             return audit_function(function, R=given.R, bits=given.bits)
         except ValueError as error:
             raise ValueError(f'{error}{_other_framework(function, error)}') from error
-
-
-def _strange_heading(path: pathlib.Path) -> str:
-    """What an error should say of a heading that is not understood, so that the order of the columns decided."""
-    if path.suffix.lower() == '.npz':
-        return ''
-    words = re.split('[,;\t]', path.read_text(encoding='utf-8-sig').lstrip().partition('\n')[0])
-    names = {word.strip(' "\'\r').lower() for word in words}
-    if names <= {'w', 'q', 'slope', 'dq/dw'} or not any(name.strip('+-')[:1].isalpha() for name in names):
-        return ''
-    return f', whose heading {",".join(words)[:60]!r} was not understood (w,q,slope is), so that the order decided'
 
 
 def _other_framework(function: Callable, error: ValueError) -> str:

@@ -16,6 +16,7 @@ from experiments.results import figures, pages
 from experiments.results.metrics import METRICS
 from experiments.workdir.files import blame_disk, write_json
 from qat import trajectory
+from qat.lockstep.twins import JITTER
 from qat.lockstep.verdict import LIMIT
 
 SUMMARY = 'summary.json'
@@ -153,8 +154,8 @@ def yardstick(result: Mapping) -> str:
         'is about as large as that against A.'
     )
     return (
-        'Is that far? Save a third run too, A once more with 1.01 times the learning rate (jitter), and compare A with '
-        f'it in the same way: an error of B up to {LIMIT:g} times its {_ERROR} counts as the same.'
+        f'Is that far? Save a third run too, A once more with {JITTER:g} times the learning rate (jitter), and compare '
+        f'A with it in the same way: an error of B up to {LIMIT:g} times its {_ERROR} counts as the same.'
         f'{mapped if MAPPED in result["twins"] else ""}'
     )
 

@@ -26,6 +26,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file cannot be read, or does not have these columns.
     """
+    if path.is_dir():
+        raise UserError(f'{path} is a folder; give one file of samples in it, such as {path / "samples.csv"}')
     if not path.is_file():  # a fifo would be waited for
         raise UserError(f'{path}: no such file')
     suffix = path.suffix.lower()
@@ -77,6 +79,18 @@ def _csv(path: pathlib.Path) -> dict[str, np.ndarray]:
         return dict(zip(_names(heading, width), np.array(rows).T))
 
 
+def strange_heading(path: pathlib.Path) -> str:
+    """What an error on samples should say of a heading that was not understood; '' where there is none."""
+    if path.suffix.lower() == '.npz':
+        return ''
+    with path.open(encoding='utf-8-sig') as file:
+        heading = next((line for line in file if line.strip()), '')
+    parts = [part.strip() for part in _parts(heading)]
+    if _numbers(heading) is not None or all(map(_column, parts)):
+        return ''
+    return f', whose heading {",".join(parts)[:_SHOWN]!r} was not understood (w,q,slope is), so that the order decided'
+
+
 def _numbers(line: str) -> list[float] | None:
     try:
         return [float(part) for part in _parts(line)]
@@ -88,9 +102,13 @@ def _parts(line: str) -> list[str]:
     return line.replace(';', ',').replace('\t', ',').split(',')
 
 
+def _column(part: str) -> str | None:
+    return _HEADINGS.get(part.strip(' "\'\r\n').lower())
+
+
 def _names(heading: list[str], width: int) -> list[str]:
     """What each column is; without a heading that says so, the order decides."""
-    names = [_HEADINGS.get(part.strip(' "\'').lower()) for part in heading]
+    names = [_column(part) for part in heading]
     if len(names) != width or None in names or len(set(names)) < width:
         return list(COLUMNS[:width])
     missing = [name for name in COLUMNS[:2] if name not in names]

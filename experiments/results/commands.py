@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from experiments.results.explanation import recipe
 from experiments.setup.settings import Settings
-from qat.estimators import ste_with_clip_of
 from qat.lockstep.twins import not_ste
 
 
@@ -18,8 +17,7 @@ def as_config(settings: Settings) -> list[str]:
     found, config = recipe(settings), settings.config
     if found is None or (found.remaps_initialization and config.init_map):
         return []
-    alpha = found.learning_rate_factor if found.remaps_initialization else 1.0
-    if settings.estimator.clip != ste_with_clip_of(settings.estimator, alpha).clip:
+    if settings.estimator.clip != found.twin(settings.estimator).clip:
         return []
     flags = ['--config.estimator=ste', '--config.twins=self', '--config.ladder=1']
     if found.remaps_initialization:

@@ -8,7 +8,8 @@ from qat.grids import QUANTIZERS
 from qat.quantizers import MidTreadQuantizer
 
 UNIFORM = 'uniform'  # the quantizer of `bits`
-_EVERY_WEIGHT, _OF_THE_SHAPE = 'block_max_abs', 'he_uniform'  # rules that give every weight an R, that read no weight
+_EVERY_WEIGHT = 'block_max_abs'  # the rule that gives every weight an R
+_OF_THE_SHAPE = 'he_uniform'  # the one that reads no weight
 
 
 def check(config) -> None:

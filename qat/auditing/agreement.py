@@ -10,11 +10,10 @@ import dataclasses
 import numpy as np
 
 from qat.auditing.cells import AGREE, JUMP, NODES, Pooled
-from qat.auditing.outside import noise_of
+from qat.auditing.outside import DEVIATIONS, noise_of
 from qat.estimators import Estimator
 from qat.theory.sampling import sampled
 
-_DEVIATIONS = 6.0  # of the noise, which next to no sample exceeds
 _TIE = 1e-4  # of a gap: as near to a threshold or a value, a sample is on it
 _HARMONIC = 5e-3  # relative, by which harmonic means may differ
 
@@ -27,7 +26,7 @@ def checked(pooled: Pooled, estimator: Estimator) -> Pooled:
     noise = noise_of((pooled.slope - found)[np.argsort(pooled.w)])
     tied = (np.abs(pooled.r) < _TIE) | (np.abs(pooled.r) > 0.5 - _TIE)
     away = np.where(tied, 0, np.maximum(pooled.slope - high, low - pooled.slope)) / pooled.scale
-    away[away <= AGREE + _DEVIATIONS * noise / pooled.scale] = 0
+    away[away <= AGREE + DEVIATIONS * noise / pooled.scale] = 0
     judged = ~tied & (found > 0) & (high - low <= JUMP * pooled.scale)
     worst = np.maximum(_largest(away, pooled), _harmonic(pooled, found, judged, noise))
     said = ''
@@ -58,4 +57,4 @@ def _harmonic(pooled: Pooled, found: np.ndarray, judged: np.ndarray, noise: floa
         shares.append(((s - pooled.slope[here]) / s**2).sum() / whole)
         errors.append(noise * np.sqrt((1 / s**4).sum()) / whole)
     away = np.abs(np.array(shares) - np.median(shares))
-    return np.where(away > _HARMONIC + _DEVIATIONS * np.array(errors), away, 0)
+    return np.where(away > _HARMONIC + DEVIATIONS * np.array(errors), away, 0)

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from qat.auditing.levels import Levels
-from qat.auditing.outside import Outside, end, noise_of
+from qat.auditing.outside import DEVIATIONS, Outside, end, noise_of
 from qat.auditing.samples import Samples
 
 NODES = 257  # of the pooled curve, a power of two of intervals: nodes of every quadrature panel
@@ -16,7 +16,6 @@ _QUARTILE = 75  # of a gap's samples that must lie so near; the others may lie b
 JUMP = 0.05  # of the largest slope, in which a curve must change between neighbours
 _FLOAT32 = 2.0**-23
 _ROUGH = 1e-4  # of the largest slope; as much noise moves integrals
-_DEVIATIONS = 6.0  # of the noise, which next to no sample exceeds
 _CONSTANT = 1e-6  # of the largest slope
 _EDGE = 1e-6  # of a gap
 _FEWEST = 3  # samples of a gap, of which the middle one can be compared with the others
@@ -66,7 +65,7 @@ class Pooled:
     @property
     def may_be_noise(self) -> bool:
         """Whether the curve is too rough for what hangs on its details, such as where it jumps; its sign is plain."""
-        return self.noise_of_curve > _ROUGH and bool((self.slope > -_DEVIATIONS * noise_of(self.slope)).all())
+        return self.noise_of_curve > _ROUGH and bool((self.slope > -DEVIATIONS * noise_of(self.slope)).all())
 
     @property
     def scale(self) -> float:

@@ -92,16 +92,17 @@ def _layer(leaf, outputs_at: Callable, outputs, gradients: dict, others: list[st
     random = np.random.default_rng(0)
     signs = random.choice([-1.0, 1.0], np.shape(leaf))
     size = float(np.std(leaf)) or float(np.abs(leaf).max()) or 1.0
+
+    def breaches_at(leaf):
+        again = outputs_at(leaf)[1]
+        changes = {name: _change(gradients[name], again[name]) for name in others}
+        return {name: change for name, change in changes.items() if change}
+
     for tolerance, share in ((tolerance, share) for tolerance, shares in _EXACT_TO_ROUNDING for share in shares):
         moved = jnp.asarray(leaf + share * size * signs, leaf.dtype)
 
         def is_harmless(leaf, most=tolerance):
             return _same(outputs, outputs_at(leaf)[0], most)
-
-        def breaches_at(leaf):
-            again = outputs_at(leaf)[1]
-            changes = {name: _change(gradients[name], again[name]) for name in others}
-            return {name: change for name, change in changes.items() if change}
 
         kept = _harmless(leaf, moved, is_harmless)
         if kept is None:

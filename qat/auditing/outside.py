@@ -13,7 +13,7 @@ from qat.clipping import ClipRule
 _EDGE = 1e-4  # of a gap: nearer to an end than this, float32 decides on which side a sample lies
 _EQUAL = 1e-2  # by which slopes may differ from 1/2 of the largest, from 1 or R/|w|, besides what their noise is
 _NOTHING = 1e-6  # of the largest slope; what leaks more passes, but for noise
-_DEVIATIONS = 6.0  # of the noise, which next to no sample exceeds
+DEVIATIONS = 6.0  # of the noise, which next to no sample exceeds
 _HALF = 0.5  # of a gap: as far as codes go on when weights are rounded first and clamped then
 _UNKNOWN = 'unknown'
 
@@ -92,7 +92,7 @@ def _side(samples: Samples, levels: Levels, sign: int) -> tuple[str, float, floa
     outer = distance > -_HALF + _EDGE
     largest = np.abs(samples.slope).max()
     outside = distance > _EDGE
-    noise = _DEVIATIONS * noise_of(slope[outside])
+    noise = DEVIATIONS * noise_of(slope[outside])
     passed = np.abs(slope) > _NOTHING * largest + noise
     if (outer & ~outside).any() and not passed[outer].any():
         return 'boundary_zero', -_HALF, 0.0

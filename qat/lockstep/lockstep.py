@@ -248,8 +248,16 @@ class Lockstep:
         reason = '; '.join(dict.fromkeys(why for estimator in distinct for why in obstacles(estimator, transfer)))
         said = cautions(plan, self.spec.optimizer, state, measured)
         same = all(estimator == ste_with_clip_of(estimator) for estimator in distinct)
-        of = {'reason': reason, 'cautions': said, 'adjusted': transfer.adjusts, 'is_ste': same}
-        return verdict(Evidence(subject, [_summarized(plan, measured)], **of))
+        return verdict(
+            Evidence(
+                subject,
+                [_summarized(plan, measured)],
+                reason=reason,
+                cautions=said,
+                adjusted=transfer.adjusts,
+                is_ste=same,
+            )
+        )
 
     def _measured(self, state: State) -> tuple[Plan, dict]:
         checks.one_state(state)

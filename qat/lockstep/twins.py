@@ -48,9 +48,7 @@ def _ste(reference: Estimator, transfer: Transfer) -> Twin:
 
 
 def _with(reference: Estimator, changes: Recipe) -> Twin:
-    """STE with a recipe; where that moves the weights, it moves how far gradients pass outside the range too."""
-    moved = alpha(reference) if changes.remaps_initialization else 1.0
-    return Twin(ste_with_clip_of(reference, moved), recipe=changes)
+    return Twin(changes.twin(reference), recipe=changes)
 
 
 TWINS = {
